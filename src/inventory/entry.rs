@@ -1,0 +1,191 @@
+//! An inventory as data: what was asked, what was answered, where the bytes are. No I/O.
+
+use std::collections::BTreeMap;
+
+use http::{HeaderName, HeaderValue, Method};
+
+use crate::{
+    store::{
+        hash::NixHash,
+        path::{FileIngestionMethod, StorePath, StorePathName, build_ca_path},
+    },
+    url::NormalizedUrl,
+};
+
+/// Everything that one build may fetch.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Inventory {
+    /// Rules for comparing requests.
+    pub match_rules: MatchRules,
+    /// The entries, in the order of the file.
+    pub entries: Vec<Entry>,
+}
+
+/// Rules for comparing requests: the `[match]` table.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MatchRules {
+    /// Globs over the names of query parameters that are not part of the key.
+    pub ignore_query: Vec<String>,
+}
+
+/// One request and its recorded response.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// The request's method.
+    pub method: Method,
+    /// The request's URL; of a redirect chain the first.
+    pub url: NormalizedUrl,
+    /// The hash of the decoded request body; `None` matches only an empty one.
+    pub request_body: Option<NixHash>,
+    /// Request headers that are part of the key (those that the response's `Vary` names); names in lower case, an
+    /// absent header equals `""`.
+    pub request_headers: BTreeMap<String, String>,
+    /// Nix systems that the entry is for; empty means all.
+    pub systems: Vec<String>,
+    /// The redirects on the way to the final response.
+    pub redirects: Vec<Hop>,
+    /// The final response's status code.
+    pub status: u16,
+    /// The final response's end-to-end headers.
+    pub headers: Headers,
+    /// The final response's body; `None` is an empty one.
+    pub body: Option<Body>,
+}
+
+impl Entry {
+    /// An entry for a `GET` of `url` that was answered with an empty 200.
+    pub fn get(url: NormalizedUrl) -> Self {
+        Self {
+            method: Method::GET,
+            url,
+            request_body: None,
+            request_headers: BTreeMap::new(),
+            systems: Vec::new(),
+            redirects: Vec::new(),
+            status: 200,
+            headers: Headers::default(),
+            body: None,
+        }
+    }
+
+    /// The body's size in bytes, where it is pinned.
+    pub fn body_size(&self) -> Option<u64> {
+        self.body.as_ref().map_or(Some(0), |body| body.size)
+    }
+}
+
+/// One redirect of a chain.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Hop {
+    /// The 3xx status code.
+    pub status: u16,
+    /// The `Location` as the origin sent it.
+    pub location: String,
+    /// The other end-to-end headers.
+    pub headers: Headers,
+}
+
+/// The bytes of a final response.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Body {
+    /// The hash of the bytes as sent. Only a `store-path` body can do without.
+    pub hash: Option<NixHash>,
+    /// The number of bytes. Only a `store-path` body can do without.
+    pub size: Option<u64>,
+    /// The store path name. Every `fetch` body has one.
+    pub name: Option<StorePathName>,
+    /// Where the bytes are.
+    pub source: Source,
+}
+
+impl Body {
+    /// The store path that `fetchurl` gives these bytes, where they have a name and a hash.
+    pub fn store_path(&self) -> Option<StorePath> {
+        let (name, hash) = (self.name.as_ref()?, self.hash.as_ref()?);
+        Some(build_ca_path(name, FileIngestionMethod::Flat, hash))
+    }
+}
+
+/// Where a body's bytes come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// Anyone can download them again: from this URL, or from the entry's own.
+    Fetch(Option<String>),
+    /// A file beside the inventory, relative to its folder.
+    File(String),
+    /// Written in the inventory itself.
+    Text(String),
+    /// A file inside a store path.
+    StorePath {
+        /// `/nix/store/<digest>-<name>`, with or without a path below it.
+        path: String,
+        /// The NAR hash of the whole store path.
+        nar_hash: Option<NixHash>,
+    },
+}
+
+/// Header fields: lower-case names in alphabetical order, each with its values in the order they came.
+///
+/// Names and values are valid as HTTP has them (RFC 9110 §5), so that writing them to a connection cannot fail.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Headers(BTreeMap<String, Vec<String>>);
+
+/// Why a header field cannot be in an inventory.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HeaderError {
+    /// Not a token (RFC 9110 §5.1).
+    #[error("`{0}` is not a header name")]
+    Name(String),
+    /// A control character (RFC 9110 §5.5).
+    #[error("the value of header `{0}` has a character that HTTP does not allow")]
+    Value(String),
+}
+
+impl Headers {
+    /// Adds a field behind those of the same name.
+    ///
+    /// # Errors
+    /// Where HTTP does not allow the name or the value.
+    pub fn append(&mut self, name: &str, value: &str) -> Result<(), HeaderError> {
+        let valid = HeaderName::from_bytes(name.as_bytes()).map_err(|_| HeaderError::Name(name.to_owned()))?;
+        HeaderValue::from_bytes(value.as_bytes()).map_err(|_| HeaderError::Value(name.to_owned()))?;
+        self.0.entry(valid.as_str().to_owned()).or_default().push(value.to_owned());
+        Ok(())
+    }
+
+    /// The first value of `name`, which is in lower case.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name)?.first().map(String::as_str)
+    }
+
+    /// Removes the fields called `name` and gives the first value.
+    pub fn remove(&mut self, name: &str) -> Option<String> {
+        self.0.remove(name)?.into_iter().next()
+    }
+
+    /// Whether there is no field.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Names with their values.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &[String])> {
+        self.0.iter().map(|(name, values)| (name.as_str(), values.as_slice()))
+    }
+
+    /// As hyper takes them.
+    pub fn to_header_map(&self) -> http::HeaderMap {
+        let mut map = http::HeaderMap::new();
+        for (name, values) in &self.0 {
+            for value in values {
+                // `append` let nothing else in, so neither conversion fails.
+                if let (Ok(name), Ok(value)) =
+                    (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value.as_bytes()))
+                {
+                    map.append(name, value);
+                }
+            }
+        }
+        map
+    }
+}

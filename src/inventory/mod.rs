@@ -1,0 +1,5 @@
+//! The inventory: the file format, canonical writing, merging, the request index.
+
+mod entry;
+
+pub use entry::{Body, Entry, HeaderError, Headers, Hop, Inventory, MatchRules, Source};

@@ -1,0 +1,205 @@
+//! Hashes as Nix writes them: SRI, base16 and nix32, of the algorithms that fixed outputs use.
+
+use std::{fmt, str::FromStr};
+
+use data_encoding::{BASE64, HEXLOWER};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::{Digest, Sha256, Sha512};
+
+use super::nixbase32;
+
+/// A hash algorithm that `fetchurl` and buildproxy share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum HashAlgo {
+    /// SHA-256, what buildproxy itself records.
+    Sha256,
+    /// SHA-512, found in imported lock files.
+    Sha512,
+}
+
+impl HashAlgo {
+    /// The name that Nix uses, also the prefix in SRI.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sha256 => "sha256",
+            Self::Sha512 => "sha512",
+        }
+    }
+
+    /// Digest length in bytes.
+    pub fn digest_length(self) -> usize {
+        match self {
+            Self::Sha256 => 32,
+            Self::Sha512 => 64,
+        }
+    }
+}
+
+/// A digest together with its algorithm.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum NixHash {
+    /// A SHA-256 digest.
+    Sha256([u8; 32]),
+    /// A SHA-512 digest.
+    Sha512([u8; 64]),
+}
+
+/// Why a text is no SRI hash.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum HashError {
+    /// No `ALGO-` prefix.
+    #[error("`{0}` is not an SRI hash: it has to look like `sha256-…` followed by base64")]
+    NotSri(String),
+    /// An algorithm other than sha256 and sha512.
+    #[error("hash algorithm `{0}` is not supported: use sha256 or sha512")]
+    UnknownAlgorithm(String),
+    /// The part behind the prefix does not decode to a digest.
+    #[error("`{hash}` is not a {algo} hash: its base64 has to decode to {expected} bytes")]
+    BadDigest {
+        /// The whole text.
+        hash: String,
+        /// The algorithm that its prefix names.
+        algo: &'static str,
+        /// Digest length in bytes.
+        expected: usize,
+    },
+}
+
+impl NixHash {
+    /// The SHA-256 of `data`.
+    pub fn sha256(data: &[u8]) -> Self {
+        Self::Sha256(Sha256::digest(data).into())
+    }
+
+    /// The algorithm of this hash.
+    pub fn algo(&self) -> HashAlgo {
+        match self {
+            Self::Sha256(_) => HashAlgo::Sha256,
+            Self::Sha512(_) => HashAlgo::Sha512,
+        }
+    }
+
+    /// The raw digest.
+    pub fn digest_as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Sha256(digest) => digest,
+            Self::Sha512(digest) => digest,
+        }
+    }
+
+    /// Lower-case base16, without a prefix.
+    pub fn to_hex(&self) -> String {
+        HEXLOWER.encode(self.digest_as_bytes())
+    }
+
+    /// nix32, without a prefix.
+    pub fn to_nix32(&self) -> String {
+        nixbase32::encode(self.digest_as_bytes())
+    }
+}
+
+/// SRI (`sha256-…`), what the inventory holds and `fetchurl` takes.
+impl fmt::Display for NixHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.algo().as_str(), BASE64.encode(self.digest_as_bytes()))
+    }
+}
+
+impl fmt::Debug for NixHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for NixHash {
+    type Err = HashError;
+
+    fn from_str(text: &str) -> Result<Self, HashError> {
+        let Some((algo, digest)) = text.split_once('-') else {
+            return Err(HashError::NotSri(text.to_owned()));
+        };
+        let algo = match algo {
+            "sha256" => HashAlgo::Sha256,
+            "sha512" => HashAlgo::Sha512,
+            other => return Err(HashError::UnknownAlgorithm(other.to_owned())),
+        };
+        let bad_digest =
+            || HashError::BadDigest { hash: text.to_owned(), algo: algo.as_str(), expected: algo.digest_length() };
+        let bytes = BASE64.decode(digest.as_bytes()).map_err(|_| bad_digest())?;
+        match algo {
+            HashAlgo::Sha256 => bytes.try_into().map(Self::Sha256),
+            HashAlgo::Sha512 => bytes.try_into().map(Self::Sha512),
+        }
+        .map_err(|_| bad_digest())
+    }
+}
+
+impl Serialize for NixHash {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for NixHash {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Hashes bytes as they pass.
+#[derive(Clone)]
+pub enum Hasher {
+    /// SHA-256 in progress.
+    Sha256(Sha256),
+    /// SHA-512 in progress.
+    Sha512(Sha512),
+}
+
+impl Hasher {
+    /// Starts a digest of `algo`.
+    pub fn new(algo: HashAlgo) -> Self {
+        match algo {
+            HashAlgo::Sha256 => Self::Sha256(Sha256::new()),
+            HashAlgo::Sha512 => Self::Sha512(Sha512::new()),
+        }
+    }
+
+    /// Adds `data`.
+    pub fn update(&mut self, data: &[u8]) {
+        match self {
+            Self::Sha256(hasher) => hasher.update(data),
+            Self::Sha512(hasher) => hasher.update(data),
+        }
+    }
+
+    /// The hash of everything that was added.
+    pub fn finish(self) -> NixHash {
+        match self {
+            Self::Sha256(hasher) => NixHash::Sha256(hasher.finalize().into()),
+            Self::Sha512(hasher) => NixHash::Sha512(hasher.finalize().into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EMPTY: &str = "sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=";
+
+    #[test]
+    fn sri_round_trips() {
+        assert_eq!(NixHash::sha256(b"").to_string(), EMPTY);
+        assert_eq!(EMPTY.parse(), Ok(NixHash::sha256(b"")));
+    }
+
+    #[test]
+    fn a_bad_hash_says_what_is_wrong_with_it() {
+        let message = |text: &str| text.parse::<NixHash>().unwrap_err().to_string();
+        assert!(message("e3b0c442").contains("not an SRI hash"));
+        assert!(message("md5-1B2M2Y8AsgTpgAmY7PhCfg==").contains("`md5` is not supported"));
+        assert!(message("sha256-AAAA").contains("32 bytes"));
+        assert!(message("sha256-é").contains("32 bytes"));
+    }
+}

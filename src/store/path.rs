@@ -1,0 +1,222 @@
+//! Store paths: names, digests, and how a fixed output's path follows from its hash
+//! (`src/libstore/path.cc` and `src/libstore/store-dir-config.cc` of Nix).
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::{Digest, Sha256};
+
+use super::{
+    hash::{HashAlgo, NixHash},
+    nixbase32,
+};
+
+/// The store directory whose name is part of every digest. Nix calls it the logical store directory.
+pub const STORE_DIR: &str = "/nix/store";
+
+/// Longest name: Nix allows 211 and `.drv` still has to fit behind it.
+pub const MAX_NAME_LENGTH: usize = 207;
+
+/// A name that Nix accepts behind the digest of a store path.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StorePathName(String);
+
+/// Why Nix would refuse a store path name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// The name is empty.
+    #[error("a store path name cannot be empty")]
+    Empty,
+    /// The name starts with a dot.
+    #[error("store path name `{0}` starts with a dot")]
+    LeadingDot(String),
+    /// The name is longer than Nix allows for a derivation's output.
+    #[error("store path name `{0}` is longer than {MAX_NAME_LENGTH} characters")]
+    TooLong(String),
+    /// A character outside `[0-9A-Za-z+._?=-]`.
+    #[error("store path name `{name}` has the character {character:?}; Nix allows only letters, digits and +-._?=")]
+    BadCharacter {
+        /// The whole name.
+        name: String,
+        /// The first character that is not allowed.
+        character: char,
+    },
+}
+
+fn is_name_character(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.' | '_' | '?' | '=')
+}
+
+impl StorePathName {
+    /// Checks `name` against Nix's rules.
+    ///
+    /// # Errors
+    /// The first rule that `name` breaks.
+    pub fn new(name: impl Into<String>) -> Result<Self, NameError> {
+        let name = name.into();
+        if name.is_empty() {
+            return Err(NameError::Empty);
+        }
+        if name.starts_with('.') {
+            return Err(NameError::LeadingDot(name));
+        }
+        if let Some(character) = name.chars().find(|&c| !is_name_character(c)) {
+            return Err(NameError::BadCharacter { name, character });
+        }
+        if name.len() > MAX_NAME_LENGTH {
+            return Err(NameError::TooLong(name));
+        }
+        Ok(Self(name))
+    }
+
+    /// Makes any text a valid name: what Nix refuses becomes `-`, leading dots go, the rest is cut at 207;
+    /// `source` where nothing is left.
+    pub fn sanitized(text: &str) -> Self {
+        let name: String = text
+            .trim_start_matches('.')
+            .chars()
+            .map(|c| if is_name_character(c) { c } else { '-' })
+            .take(MAX_NAME_LENGTH)
+            .collect();
+        Self(if name.is_empty() { "source".to_owned() } else { name })
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for StorePathName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Serialize for StorePathName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for StorePathName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::new(String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+    }
+}
+
+/// `<digest>-<name>`, without the store directory in front.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StorePath {
+    digest: [u8; 20],
+    name: StorePathName,
+}
+
+/// Why a text is no store path.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a store path: it has to look like {STORE_DIR}/<32 characters of nix32>-<name>")]
+pub struct StorePathError(String);
+
+impl StorePath {
+    /// Reads `<digest>-<name>`.
+    ///
+    /// # Errors
+    /// Where the digest is not 32 characters of nix32 or Nix refuses the name.
+    pub fn from_base_name(text: &str) -> Result<Self, StorePathError> {
+        let error = || StorePathError(text.to_owned());
+        let (digest, name) = text.split_at_checked(32).ok_or_else(error)?;
+        Ok(Self {
+            digest: nixbase32::decode(digest).ok_or_else(error)?,
+            name: StorePathName::new(name.strip_prefix('-').ok_or_else(error)?).map_err(|_| error())?,
+        })
+    }
+
+    /// The name behind the digest.
+    pub fn name(&self) -> &StorePathName {
+        &self.name
+    }
+
+    /// The path under the store directory `store_dir`.
+    pub fn to_path(&self, store_dir: &Path) -> PathBuf {
+        store_dir.join(self.to_string())
+    }
+
+    /// The path under `/nix/store`, as Nix prints it.
+    pub fn to_absolute_path(&self) -> String {
+        format!("{STORE_DIR}/{self}")
+    }
+}
+
+impl fmt::Display for StorePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", nixbase32::encode(&self.digest), self.name)
+    }
+}
+
+/// How a fixed output's content is hashed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileIngestionMethod {
+    /// The bytes of one file: `fetchurl`.
+    Flat,
+    /// The NAR of a file or a directory: `fetchzip`, `nix-store --add`.
+    Recursive,
+}
+
+/// The store path of a fixed output, as `makeFixedOutputPath` of Nix computes it.
+pub fn build_ca_path(name: &StorePathName, method: FileIngestionMethod, hash: &NixHash) -> StorePath {
+    let hex = hash.to_hex();
+    let fingerprint = match (method, hash.algo()) {
+        (FileIngestionMethod::Recursive, HashAlgo::Sha256) => {
+            format!("source:sha256:{hex}:{STORE_DIR}:{name}")
+        }
+        (method, algo) => {
+            let prefix = if method == FileIngestionMethod::Recursive { "r:" } else { "" };
+            let inner = NixHash::sha256(format!("fixed:out:{prefix}{}:{hex}:", algo.as_str()).as_bytes());
+            format!("output:out:sha256:{}:{STORE_DIR}:{name}", inner.to_hex())
+        }
+    };
+    StorePath { digest: compress_hash(&Sha256::digest(fingerprint.as_bytes()).into()), name: name.clone() }
+}
+
+/// Folds a digest to 20 bytes by XOR (`compressHash` in `src/libutil/hash.cc` of Nix).
+fn compress_hash(digest: &[u8; 32]) -> [u8; 20] {
+    let mut folded = [0; 20];
+    for (i, byte) in digest.iter().enumerate() {
+        folded[i % 20] ^= byte;
+    }
+    folded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_nix_refuses_are_refused() {
+        assert_eq!(StorePathName::new(""), Err(NameError::Empty));
+        assert!(matches!(StorePathName::new(".a"), Err(NameError::LeadingDot(_))));
+        assert!(matches!(StorePathName::new("a b"), Err(NameError::BadCharacter { character: ' ', .. })));
+        assert!(matches!(StorePathName::new("a".repeat(208)), Err(NameError::TooLong(_))));
+        assert!(StorePathName::new("a".repeat(207)).is_ok());
+    }
+
+    #[test]
+    fn a_store_path_reads_back_what_it_prints() {
+        let name = StorePathName::new("x-1.0.tar.gz").unwrap();
+        let path = build_ca_path(&name, FileIngestionMethod::Flat, &NixHash::sha256(b"x"));
+        assert_eq!(StorePath::from_base_name(&path.to_string()), Ok(path));
+        assert!(StorePath::from_base_name("short").is_err());
+        assert!(StorePath::from_base_name("ääääääääääääääääääääääääääääääää-x").is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_can_be_made_a_valid_name(text: String) {
+            let name = StorePathName::sanitized(&text);
+            proptest::prop_assert_eq!(StorePathName::new(name.as_str()), Ok(name.clone()));
+        }
+    }
+}
