@@ -3,10 +3,12 @@
 mod entry;
 mod merge;
 mod read;
+mod request_digest;
 mod strict;
 mod write;
 
 pub use entry::{Body, Entry, HeaderError, Headers, Hop, Inventory, MatchRules, Source};
 pub use merge::{Change, ChangeKind, Key, merge_capture};
 pub use read::{ReadError, SyntaxError, is_json, parse, read};
+pub use request_digest::RequestDigest;
 pub use write::{to_toml, write, write_atomically};
