@@ -14,3 +14,4 @@ pub mod stream;
 mod stores;
 
 pub use stores::{FindError, Stores};
+pub(crate) use stores::{is_absent, list};

@@ -34,6 +34,8 @@ pub enum FindError {
     Missing {
         /// The path as it was given.
         path: String,
+        /// The store path that it is or lies in.
+        object: StorePath,
         /// The stores' folders.
         looked_in: Vec<PathBuf>,
     },
@@ -108,7 +110,7 @@ impl Stores {
     /// Where `path` is none into a store, leads out of it, is no regular file or is absent.
     pub fn find_in(&self, path: &str) -> Result<PathBuf, FindError> {
         let (object, below) = self.split(path)?;
-        let found = self.resolve(path, &Path::new(&object.to_string()).join(below))?;
+        let found = self.resolve(path, object, below)?;
         if fs::metadata(&found).is_ok_and(|metadata| metadata.is_file()) {
             Ok(found)
         } else {
@@ -126,7 +128,7 @@ impl Stores {
         self.dirs()
             .map(|dir| object.to_path(dir))
             .find(|candidate| fs::symlink_metadata(candidate).is_ok())
-            .ok_or_else(|| self.missing(path))
+            .ok_or_else(|| self.missing(path, object))
     }
 
     /// Splits `path` behind its store path.
@@ -144,10 +146,10 @@ impl Stores {
         Ok((object, below))
     }
 
-    /// Resolves the links of `relative` in the first store that has it.
-    fn resolve(&self, path: &str, relative: &Path) -> Result<PathBuf, FindError> {
+    /// Resolves the links of `below` in the first store whose `object` has it.
+    fn resolve(&self, path: &str, object: StorePath, below: &Path) -> Result<PathBuf, FindError> {
         for dir in self.dirs() {
-            let candidate = dir.join(relative);
+            let candidate = candidate(dir, &object, below);
             let unreadable = |source| FindError::Unreadable { path: candidate.clone(), source };
             match fs::canonicalize(&candidate) {
                 Ok(target) => return inside(dir, target, path, unreadable),
@@ -155,12 +157,18 @@ impl Stores {
                 Err(error) => return Err(unreadable(error)),
             }
         }
-        Err(self.missing(path))
+        Err(self.missing(path, object))
     }
 
-    fn missing(&self, path: &str) -> FindError {
-        FindError::Missing { path: path.to_owned(), looked_in: self.dirs().map(Path::to_owned).collect() }
+    fn missing(&self, path: &str, object: StorePath) -> FindError {
+        FindError::Missing { path: path.to_owned(), object, looked_in: self.dirs().map(Path::to_owned).collect() }
     }
+}
+
+/// `below` in the store path `object` of `dir`. Joining an empty path would add a slash, which files do not bear.
+fn candidate(dir: &Path, object: &StorePath, below: &Path) -> PathBuf {
+    let object = object.to_path(dir);
+    if below.as_os_str().is_empty() { object } else { object.join(below) }
 }
 
 /// `target`, where it lies inside a store path of the store `dir`: not in its temporary or spool files.
@@ -262,6 +270,16 @@ mod tests {
         let physical = fixture.in_object("share/file");
         assert_eq!(fixture.stores.find_in(physical.to_str().unwrap()).unwrap(), fs::canonicalize(&physical).unwrap());
         assert_eq!(fixture.stores.find_object(&format!("/nix/store/{OBJECT}/x")).unwrap(), fixture.in_object("."));
+    }
+
+    #[test]
+    fn a_store_path_can_be_a_file_itself() {
+        let fixture = fixture();
+        let path = fixture.stores.embedded().insert_bytes(b"b", &StorePathName::new("b").unwrap()).unwrap();
+        let file = fs::canonicalize(fixture.stores.embedded().path_of(&path)).unwrap();
+        assert_eq!(fixture.stores.find_in(&path.to_absolute_path()).unwrap(), file);
+        let below = fixture.stores.find_in(&format!("{}/b", path.to_absolute_path()));
+        assert!(matches!(below, Err(FindError::Missing { .. })));
     }
 
     #[test]
