@@ -14,7 +14,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::exchange::Exchange;
-use crate::store::EmbeddedStore;
+use crate::store::embedded::EmbeddedStore;
 
 /// The folder beside an inventory for what git must not see.
 const FOLDER: &str = ".buildproxy";
@@ -192,7 +192,7 @@ impl Journal {
     ///
     /// # Errors
     /// Where they cannot be removed.
-    pub fn remove(self) -> Result<(), JournalError> {
+    pub fn remove(&self) -> Result<(), JournalError> {
         match fs::remove_dir_all(&self.spool) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             result => result.map_err(failed("remove", &self.spool))?,

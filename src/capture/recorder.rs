@@ -76,9 +76,9 @@ impl Recorder {
         Self { journal, allow_private, arrivals: counter(), spooled: counter(), anonymous_tokens: Mutex::default() }
     }
 
-    /// The journal, once nothing is recorded any more.
-    pub fn into_journal(self) -> Journal {
-        self.journal
+    /// The journal that it writes to.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
     }
 
     /// Notes a request that comes in now.

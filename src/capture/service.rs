@@ -23,6 +23,8 @@ use crate::{proxy::hop_by_hop, url::NormalizedUrl};
 /// What the client gets.
 pub type ClientBody = UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>;
 
+type ClientSender = Sender<Bytes, Box<dyn Error + Send + Sync>>;
+
 /// Frames on their way to the client; more make the origin wait.
 const CLIENT_QUEUE: usize = 4;
 
@@ -107,7 +109,7 @@ async fn pass_on(
     match transfer.run(body).await {
         Ok(ending) => {
             recorder.answered(asked, &head, ending.spooling).await;
-            ending.release().await;
+            release(ending.client, ending.last).await;
         }
         Err((error, client)) => {
             let reason = format!("the answer did not arrive whole: {error}");
@@ -123,7 +125,7 @@ async fn pass_on(
 /// A body on its way from the origin to the client and the spool.
 struct Transfer {
     /// `None` once the client has gone.
-    client: Option<Sender<Bytes, Box<dyn Error + Send + Sync>>>,
+    client: Option<ClientSender>,
     spooling: Option<Spooling>,
     /// The bytes that are still to come, where the origin said so.
     remaining: Option<u64>,
@@ -131,12 +133,12 @@ struct Transfer {
 
 /// What the client must not see before the exchange is recorded.
 struct Ending {
-    client: Option<Sender<Bytes, Box<dyn Error + Send + Sync>>>,
+    client: Option<ClientSender>,
     spooling: Option<Spooling>,
     last: Vec<Frame<Bytes>>,
 }
 
-type Broken = (OriginError, Option<Sender<Bytes, Box<dyn Error + Send + Sync>>>);
+type Broken = (OriginError, Option<ClientSender>);
 
 impl Transfer {
     async fn run(mut self, mut body: reqwest::Body) -> Result<Ending, Broken> {
@@ -171,16 +173,14 @@ impl Transfer {
     }
 }
 
-impl Ending {
-    /// Lets the client see the end.
-    async fn release(self) {
-        let Some(mut client) = self.client else {
+/// Lets the client see the end.
+async fn release(client: Option<ClientSender>, last: Vec<Frame<Bytes>>) {
+    let Some(mut client) = client else {
+        return;
+    };
+    for frame in last {
+        if client.send(frame).await.is_err() {
             return;
-        };
-        for frame in self.last {
-            if client.send(frame).await.is_err() {
-                return;
-            }
         }
     }
 }
