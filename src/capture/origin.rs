@@ -40,7 +40,7 @@ impl TrustRoots {
                 Err(error) => tracing::debug!("{} is left out: {error}", file.display()),
             }
         }
-        roots.sort();
+        roots.sort_by(|a, b| a.as_ref().cmp(b.as_ref()));
         roots.dedup();
         if roots.is_empty() {
             tracing::warn!("there is no trusted root certificate here, so no https origin can be asked; set SSL_CERT_FILE");

@@ -41,8 +41,7 @@ pub struct Recorder {
     anonymous_tokens: Mutex<HashSet<String>>,
 }
 
-/// What is known of a request before its answer.
-#[derive(Debug)]
+/// What is known of a request before its answer. It holds the client's credentials, so it cannot be printed.
 pub struct Asked {
     arrival: u64,
     method: Method,

@@ -17,7 +17,7 @@ use tokio::{
 use super::{
     assemble::{Assembled, Omission, Place, StoredBody, assemble},
     exchange::RecordedBytes,
-    journal::{FolderLock, Journal, JournalError, JournalFolder},
+    journal::{Journal, JournalError, JournalFolder},
     origin::{Origin, OriginSetupError, TrustRoots},
     policy::AllowPrivate,
     recorder::Recorder,
@@ -196,49 +196,48 @@ impl Capture {
     ///
     /// # Errors
     /// Where something cannot be written. The journal then stays, and the next capture takes it over.
-    pub async fn finish(mut self, patience: Duration) -> Result<Summary, CaptureError> {
+    pub async fn finish(self, patience: Duration) -> Result<Summary, CaptureError> {
+        let Self { options, folder, dead, recorder, stop, server, mut running, .. } = self;
         // Nobody holds the other end only where the server has ended.
-        let _ = self.stop.send(());
-        let _ = self.server.await;
-        if tokio::time::timeout(patience, self.running.recv()).await.is_err() {
+        let _ = stop.send(());
+        let _ = server.await;
+        if tokio::time::timeout(patience, running.recv()).await.is_err() {
             tracing::warn!("a download that nobody waits for did not end in {} s and is left out", patience.as_secs());
         }
-        let lock = self.folder.lock()?;
-        let own = self.recorder.journal();
-        let mut exchanges = Vec::new();
-        for journal in &self.dead {
-            exchanges.push(journal.exchanges()?);
-        }
-        let recovered = exchanges.iter().map(Vec::len).sum();
-        exchanges.push(own.exchanges()?);
-        let mut summary = Summary { recovered, ..Summary::default() };
-        let mut inventory = read_inventory(&self.options.inventory)?;
-        let before = inventory.clone();
-        for exchanges in exchanges {
-            let Assembled { mut entries, bodies, left_out } = assemble(exchanges);
-            keep_bodies(&self.options, &bodies, &mut entries)?;
-            let merged = inventory::merge_capture(&inventory, entries.clone(), &self.options.system, self.options.prune);
-            inventory = merged.0;
-            summary.changes.extend(merged.1);
-            summary.left_out.extend(left_out);
-            summary.recorded.extend(entries);
-        }
-        summary.total = inventory.entries.len();
-        let write = |source| CaptureError::Write { path: self.options.inventory.clone(), source };
-        inventory::write(&inventory, &self.options.inventory).map_err(write)?;
-        remove_unused_files(&self.options.inventory, &before, &summary.recorded, &inventory);
-        self.clean_up(&lock)?;
-        Ok(summary)
-    }
-
-    /// Removes the journals; the inventory holds it all.
-    fn clean_up(self, _lock: &FolderLock) -> Result<(), CaptureError> {
-        for journal in self.dead {
+        let _lock = folder.lock()?;
+        let journals: Vec<&Journal> = dead.iter().chain([recorder.journal()]).collect();
+        let summary = write_inventory(&options, &journals)?;
+        for journal in journals {
             journal.remove()?;
         }
-        self.recorder.journal().remove()?;
-        Ok(())
+        Ok(summary)
     }
+}
+
+/// Merges what `journals` hold into the inventory, the last of them being the running capture's own.
+fn write_inventory(options: &CaptureOptions, journals: &[&Journal]) -> Result<Summary, CaptureError> {
+    let path = &options.inventory;
+    let before = read_inventory(path)?;
+    let mut inventory = before.clone();
+    let mut summary = Summary::default();
+    for (position, journal) in journals.iter().enumerate() {
+        let exchanges = journal.exchanges()?;
+        let is_dead = position + 1 < journals.len();
+        summary.recovered += if is_dead { exchanges.len() } else { 0 };
+        let Assembled { mut entries, bodies, left_out } = assemble(exchanges);
+        keep_bodies(options, &bodies, &mut entries)?;
+        // What a dead capture did not come to ask is not known.
+        let prune = options.prune && !is_dead;
+        let merged = inventory::merge_capture(&inventory, entries.clone(), &options.system, prune);
+        inventory = merged.0;
+        summary.changes.extend(merged.1);
+        summary.left_out.extend(left_out);
+        summary.recorded.extend(entries);
+    }
+    summary.total = inventory.entries.len();
+    inventory::write(&inventory, path).map_err(|source| CaptureError::Write { path: path.clone(), source })?;
+    remove_unused_files(path, &before, &summary.recorded, &inventory);
+    Ok(summary)
 }
 
 /// The inventory at `path`; an empty one where there is no file.
