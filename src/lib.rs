@@ -3,3 +3,4 @@
 pub mod inventory;
 pub mod store;
 pub mod url;
+pub mod verify;
