@@ -1,7 +1,7 @@
 //! An inventory against its bodies and against itself: everything that is wrong, not only the first.
 //!
-//! [`bodies`] looks at the bytes: there, of the right size, with the right hash. [`consistency`] and [`redirects`]
-//! look at the entries alone, for what replay could not answer, or would answer differently from what was meant.
+//! `bodies` looks at the bytes: there, of the right size, with the right hash. `consistency` and `redirects` look at
+//! the entries alone, for what replay could not answer, or would answer differently from what was meant.
 
 mod bodies;
 mod consistency;
