@@ -4,3 +4,4 @@ pub mod capture;
 pub mod inventory;
 pub mod store;
 pub mod url;
+pub mod verify;
