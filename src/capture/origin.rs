@@ -15,6 +15,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long an origin may stay silent in the middle of an answer.
 const READ_TIMEOUT: Duration = Duration::from_secs(300);
 
+/// Redirects that a download of our own follows; as many as curl does for `fetchurl` in nixpkgs.
+const MAX_REDIRECTS: usize = 20;
+
 /// Variables under which users tell one client of a root that others need not know.
 const CLIENT_ROOTS: &[&str] =
     &["NIX_SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "GIT_SSL_CAINFO", "PIP_CERT", "NODE_EXTRA_CA_CERTS"];
@@ -129,9 +132,21 @@ impl Origin {
     /// # Errors
     /// Where TLS or an upstream proxy cannot be set up.
     pub fn new(roots: &TrustRoots) -> Result<Self, OriginSetupError> {
+        Self::build(roots, reqwest::redirect::Policy::none())
+    }
+
+    /// The same client, for downloads of our own: it follows redirects.
+    ///
+    /// # Errors
+    /// Where TLS or an upstream proxy cannot be set up.
+    pub fn following_redirects(roots: &TrustRoots) -> Result<Self, OriginSetupError> {
+        Self::build(roots, reqwest::redirect::Policy::limited(MAX_REDIRECTS))
+    }
+
+    fn build(roots: &TrustRoots, redirects: reqwest::redirect::Policy) -> Result<Self, OriginSetupError> {
         let client = reqwest::Client::builder()
             .tls_backend_preconfigured(roots.client_config()?)
-            .redirect(reqwest::redirect::Policy::none())
+            .redirect(redirects)
             .referer(false)
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(READ_TIMEOUT)

@@ -4,6 +4,7 @@
 
 mod capture;
 mod child;
+mod fetch;
 mod listen;
 mod output;
 mod paths;
@@ -69,6 +70,7 @@ struct Common {
 enum Command {
     Capture(capture::Capture),
     Verify(verify::Verify),
+    Fetch(fetch::Fetch),
     Paths(paths::Paths),
 }
 
@@ -109,6 +111,7 @@ pub fn main() -> ExitCode {
     let code = match command {
         Command::Capture(command) => command.run(&common),
         Command::Verify(command) => command.run(&common),
+        Command::Fetch(command) => command.run(&common),
         Command::Paths(command) => command.run(&common),
     };
     ExitCode::from(code)
