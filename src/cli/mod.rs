@@ -2,12 +2,14 @@
 //!
 //! stdout is data, stderr is everything else.
 
+mod background;
 mod capture;
 mod child;
 mod fetch;
 mod listen;
 mod output;
 mod paths;
+mod replay;
 mod verify;
 
 use std::{
@@ -31,6 +33,8 @@ const FOUND: u8 = 1;
 const USAGE: u8 = 2;
 /// buildproxy itself failed.
 const FAILED: u8 = 3;
+/// Requests were missed, or a body was missing or damaged.
+const INCOMPLETE: u8 = 4;
 
 /// Records what a build downloads, and answers the same requests again inside the Nix sandbox.
 #[derive(Parser)]
@@ -69,6 +73,8 @@ struct Common {
 #[derive(Subcommand)]
 enum Command {
     Capture(capture::Capture),
+    Replay(replay::Replay),
+    Stop(background::Stop),
     Verify(verify::Verify),
     Fetch(fetch::Fetch),
     Paths(paths::Paths),
@@ -110,6 +116,8 @@ pub fn main() -> ExitCode {
     let Cli { common, command } = cli;
     let code = match command {
         Command::Capture(command) => command.run(&common),
+        Command::Replay(command) => command.run(&common),
+        Command::Stop(command) => command.run(common.quiet),
         Command::Verify(command) => command.run(&common),
         Command::Fetch(command) => command.run(&common),
         Command::Paths(command) => command.run(&common),
