@@ -46,7 +46,9 @@ impl TrustRoots {
         roots.sort_by(|a, b| a.as_ref().cmp(b.as_ref()));
         roots.dedup();
         if roots.is_empty() {
-            tracing::warn!("there is no trusted root certificate here, so no https origin can be asked; set SSL_CERT_FILE");
+            tracing::warn!(
+                "there is no trusted root certificate here, so no https origin can be asked; set SSL_CERT_FILE"
+            );
         }
         Self(roots)
     }
@@ -101,11 +103,15 @@ impl OriginError {
     pub fn hint(&self) -> Option<&'static str> {
         let text = self.to_string();
         match () {
-            () if text.contains("UnknownIssuer") => {
-                Some("the origin's certificate comes from a CA that is not trusted here; point SSL_CERT_FILE to its bundle")
+            () if text.contains("UnknownIssuer") => Some(
+                "the origin's certificate comes from a CA that is not trusted here; point SSL_CERT_FILE to its bundle",
+            ),
+            () if text.contains("invalid peer certificate") => {
+                Some("the origin's certificate is not valid for this host now")
             }
-            () if text.contains("invalid peer certificate") => Some("the origin's certificate is not valid for this host now"),
-            () if text.contains("dns error") || text.contains("failed to lookup") => Some("the host's name does not resolve here"),
+            () if text.contains("dns error") || text.contains("failed to lookup") => {
+                Some("the host's name does not resolve here")
+            }
             () => None,
         }
     }

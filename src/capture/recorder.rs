@@ -97,7 +97,8 @@ impl Recorder {
     }
 
     fn is_anonymous_token(&self, headers: &HeaderMap) -> bool {
-        let only_authorization = policy::credential(headers) == Some("authorization") && !headers.contains_key("cookie");
+        let only_authorization =
+            policy::credential(headers) == Some("authorization") && !headers.contains_key("cookie");
         let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let token = token.and_then(|value| value.split_once(' ')).map(|(_, token)| token.trim());
         let known = self.anonymous_tokens.lock().unwrap_or_else(PoisonError::into_inner);
@@ -140,7 +141,10 @@ impl Recorder {
             }
             (None, Some(request_body), spooling) => match finish(spooling).await {
                 Ok(spooled) => {
-                    self.write(Exchange { request_body, ..asked.exchange(head.answered, self.answer(asked, head, spooled)) });
+                    self.write(Exchange {
+                        request_body,
+                        ..asked.exchange(head.answered, self.answer(asked, head, spooled))
+                    });
                     return;
                 }
                 Err(error) => Outcome::LeftOut(LeftOut::NotStored(error.to_string())),
@@ -167,7 +171,9 @@ impl Recorder {
             Some((spooled, had_tokens)) => {
                 if had_tokens {
                     anonymous = false;
-                    ["etag", "digest", "content-digest", "repr-digest", "content-md5"].map(|name| headers.remove(name));
+                    for name in ["etag", "digest", "content-digest", "repr-digest", "content-md5"] {
+                        headers.remove(name);
+                    }
                 }
                 match self.keep(spooled) {
                     Ok(body) => Some(body),

@@ -69,4 +69,3 @@ impl Body for DigestedBody {
         self.inner.size_hint()
     }
 }
-

@@ -49,7 +49,9 @@ impl CaptureService {
         let (answer, received) = oneshot::channel();
         // A task of its own: a client that leaves does not stop the exchange.
         tokio::spawn(self.exchange(request, answer));
-        received.await.unwrap_or_else(|_| explain(StatusCode::BAD_GATEWAY, "buildproxy dropped this exchange\n".to_owned()))
+        received
+            .await
+            .unwrap_or_else(|_| explain(StatusCode::BAD_GATEWAY, "buildproxy dropped this exchange\n".to_owned()))
     }
 
     async fn exchange(self, request: Request<Incoming>, answer: oneshot::Sender<Response<ClientBody>>) {

@@ -144,9 +144,10 @@ impl Capture {
         let listen_error = |source| CaptureError::Listen { address: options.listen, source };
         let listener = Listener::bind(options.listen).await.map_err(listen_error)?;
         let address = listener.local_addr();
-        let client_files = tempfile::Builder::new().prefix("buildproxy-").tempdir().map_err(|source| {
-            CaptureError::Write { path: std::env::temp_dir(), source }
-        })?;
+        let client_files = tempfile::Builder::new()
+            .prefix("buildproxy-")
+            .tempdir()
+            .map_err(|source| CaptureError::Write { path: std::env::temp_dir(), source })?;
         let environment = ClientEnvironment::create(
             client_files.path(),
             address,
@@ -224,7 +225,7 @@ fn write_inventory(options: &CaptureOptions, journals: &[&Journal]) -> Result<Su
         let exchanges = journal.exchanges()?;
         let is_dead = position + 1 < journals.len();
         summary.recovered += if is_dead { exchanges.len() } else { 0 };
-        let Assembled { mut entries, bodies, left_out } = assemble(exchanges);
+        let Assembled { mut entries, bodies, left_out } = assemble(exchanges, &inventory.match_rules);
         keep_bodies(options, &bodies, &mut entries)?;
         // What a dead capture did not come to ask is not known.
         let prune = options.prune && !is_dead;
@@ -307,7 +308,9 @@ fn write_beside(folder: &Path, body: &StoredBody) -> Result<(), CaptureError> {
 fn remove_unused_files(path: &Path, before: &Inventory, recorded: &[Entry], now: &Inventory) {
     let files = |entries: &[Entry]| -> Vec<String> {
         let bodies = entries.iter().filter_map(|entry| entry.body.as_ref());
-        bodies.filter_map(|body| if let Source::File(file) = &body.source { Some(file.clone()) } else { None }).collect()
+        bodies
+            .filter_map(|body| if let Source::File(file) = &body.source { Some(file.clone()) } else { None })
+            .collect()
     };
     let (_, folder_name) = bodies_folder(path);
     let used = files(&now.entries);

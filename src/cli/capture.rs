@@ -59,11 +59,13 @@ impl Capture {
             })?;
             tracing::debug!("capturing at http://{}", capture.address());
             let code = child::run(&command, capture.environment()).await;
-            Ok((code, capture.finish(PATIENCE).await))
+            Ok::<_, u8>((code, capture.finish(PATIENCE).await))
         })?;
         let summary = result.map_err(|error| {
             output::error(&error);
-            output::hint("what was recorded is kept in .buildproxy beside the inventory; the next capture takes it over");
+            output::hint(
+                "what was recorded is kept in .buildproxy beside the inventory; the next capture takes it over",
+            );
             if code == DONE { FAILED } else { code }
         })?;
         if !common.quiet {

@@ -46,7 +46,12 @@ impl Fetch {
             let bodies = output::count(count - errors.len(), "body", "bodies");
             output::say(match count {
                 0 => format!("{} nothing: every body that can be fetched is there", output::bold("fetched")),
-                _ => format!("{} {bodies}, {}, into {}", output::bold("fetched"), output::bytes(fetched), store.dir().display()),
+                _ => format!(
+                    "{} {bodies}, {}, into {}",
+                    output::bold("fetched"),
+                    output::bytes(fetched),
+                    store.dir().display()
+                ),
             });
         }
         Ok(if errors.is_empty() { DONE } else { FOUND })

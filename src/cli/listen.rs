@@ -40,5 +40,7 @@ fn parse(text: &str) -> Result<SocketAddr, String> {
     if let Ok(port) = text.trim_start_matches(':').parse::<u16>() {
         return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
     }
-    text.replace("localhost", "127.0.0.1").parse().map_err(|_| "expected ADDRESS:PORT, for example 127.0.0.1:8080".to_owned())
+    text.replace("localhost", "127.0.0.1")
+        .parse()
+        .map_err(|_| "expected ADDRESS:PORT, for example 127.0.0.1:8080".to_owned())
 }

@@ -77,7 +77,8 @@ pub fn progress(total: u64, verb: &'static str, quiet: bool) -> indicatif::Progr
     };
     let template = "{msg} {wide_bar} {bytes}/{total_bytes} {eta}";
     // The template is a constant that indicatif takes.
-    let style = indicatif::ProgressStyle::with_template(template).unwrap_or_else(|_| indicatif::ProgressStyle::default_bar());
+    let style =
+        indicatif::ProgressStyle::with_template(template).unwrap_or_else(|_| indicatif::ProgressStyle::default_bar());
     bar.set_style(style);
     bar.set_message(verb);
     bar

@@ -6,10 +6,10 @@ use globset::Glob;
 use http::Method;
 
 use super::{
+    compare::{common_systems, same_bytes, system_set},
     finding::{Finding, FindingKind},
-    key::{Key, Keys, common_systems, same_bytes, system_set},
 };
-use crate::inventory::{Entry, Inventory, MatchRules, Source};
+use crate::inventory::{Entry, Inventory, Key, Keys, MatchRules, Source};
 
 /// All findings about `inventory` that need no look at its bodies or redirect chains.
 pub(super) fn check(inventory: &Inventory) -> Vec<Finding> {

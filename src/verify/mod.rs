@@ -4,10 +4,10 @@
 //! the entries alone, for what replay could not answer, or would answer differently from what was meant.
 
 mod bodies;
+mod compare;
 mod consistency;
 mod finding;
 mod hashing;
-mod key;
 mod redirects;
 
 pub use finding::{Finding, FindingKind};

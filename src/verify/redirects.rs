@@ -6,12 +6,12 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::{
+    compare::{common_systems, same_bytes},
     consistency::{finding, redirects_on},
     finding::{Finding, FindingKind},
-    key::{Key, Keys, common_systems, same_bytes},
 };
 use crate::{
-    inventory::{Body, Entry, Inventory},
+    inventory::{Body, Entry, Inventory, Key, Keys},
     url::NormalizedUrl,
 };
 

@@ -1,24 +1,21 @@
-//! What makes two requests the same, as far as `verify` compares entries.
+//! What makes two requests the same: the key that entries are grouped, merged and checked by.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use http::Method;
 
-use crate::{
-    inventory::{Body, Entry, Inventory, MatchRules},
-    store::hash::NixHash,
-    url::NormalizedUrl,
-};
+use super::entry::{Entry, Inventory, MatchRules};
+use crate::{store::hash::NixHash, url::NormalizedUrl};
 
 /// Makes keys under an inventory's rules.
-pub(super) struct Keys {
+pub struct Keys {
     ignored: GlobSet,
 }
 
 /// A request, without what the rules ignore.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Key {
+pub struct Key {
     method: Method,
     url: NormalizedUrl,
     request_body: Option<NixHash>,
@@ -27,7 +24,7 @@ pub(super) struct Key {
 
 impl Keys {
     /// The rules of `rules`; patterns that are no globs are left out, being findings of their own.
-    pub(super) fn new(rules: &MatchRules) -> Self {
+    pub fn new(rules: &MatchRules) -> Self {
         let mut ignored = GlobSetBuilder::new();
         for glob in rules.ignore_query.iter().filter_map(|text| Glob::new(text).ok()) {
             ignored.add(glob);
@@ -36,7 +33,7 @@ impl Keys {
     }
 
     /// The key of the request that `entry` answers. A header that is recorded as empty equals an absent one.
-    pub(super) fn of(&self, entry: &Entry) -> Key {
+    pub fn of(&self, entry: &Entry) -> Key {
         let headers = entry.request_headers.iter().filter(|(_, value)| !value.is_empty());
         Key {
             method: entry.method.clone(),
@@ -47,13 +44,13 @@ impl Keys {
     }
 
     /// The key of every entry, in their order.
-    pub(super) fn of_all(&self, inventory: &Inventory) -> Vec<Key> {
+    pub fn of_all(&self, inventory: &Inventory) -> Vec<Key> {
         inventory.entries.iter().map(|entry| self.of(entry)).collect()
     }
 
     /// The key of the request that a client makes when `key` is answered with the redirect `status` to `url`
     /// (RFC 9110 §15.4): 303 asks with GET, and so do 301 and 302 after POST; the body goes with the method.
-    pub(super) fn redirected(&self, key: &Key, status: u16, url: &NormalizedUrl) -> Key {
+    pub fn redirected(&self, key: &Key, status: u16, url: &NormalizedUrl) -> Key {
         let becomes_get = match status {
             303 => key.method != Method::HEAD,
             301 | 302 => key.method == Method::POST,
@@ -69,37 +66,6 @@ impl Keys {
 
     fn url(&self, url: &NormalizedUrl) -> NormalizedUrl {
         url.without_query_parameters(|name| self.ignored.is_match(name))
-    }
-}
-
-/// The systems that both lists are for; an empty list means all. `None` where there is none.
-pub(super) fn common_systems<'a>(a: &'a [String], b: &'a [String]) -> Option<Vec<&'a str>> {
-    let names = |list: &'a [String]| list.iter().map(String::as_str);
-    match (a.is_empty(), b.is_empty()) {
-        (true, true) => Some(vec!["every system"]),
-        (true, false) => Some(names(b).collect()),
-        (false, true) => Some(names(a).collect()),
-        (false, false) => {
-            let common: Vec<_> = names(a).filter(|name| names(b).any(|other| other == *name)).collect();
-            (!common.is_empty()).then_some(common)
-        }
-    }
-}
-
-/// The systems of `entry` without order and repetition.
-pub(super) fn system_set(entry: &Entry) -> BTreeSet<&str> {
-    entry.systems.iter().map(String::as_str).collect()
-}
-
-/// Whether two bodies are the same bytes, as far as that can be told without reading them.
-pub(super) fn same_bytes(a: Option<&Body>, b: Option<&Body>) -> bool {
-    match (a, b) {
-        (Some(a), Some(b)) => match (a.hash, b.hash) {
-            (Some(x), Some(y)) => x == y,
-            _ => a.source == b.source,
-        },
-        (None, None) => true,
-        (Some(body), None) | (None, Some(body)) => body.size == Some(0),
     }
 }
 
@@ -138,14 +104,5 @@ mod tests {
         assert_eq!([after(301), after(302), after(303)], [get.clone(), get.clone(), get]);
         assert_eq!(after(307), after(308));
         assert_eq!((after(307).method, after(307).request_body), (Method::POST, post.request_body));
-    }
-
-    #[test]
-    fn no_systems_means_all_of_them() {
-        let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-        assert_eq!(common_systems(&list(&["a", "b"]), &list(&["b", "c"])), Some(vec!["b"]));
-        assert_eq!(common_systems(&list(&["a"]), &list(&["b"])), None);
-        assert_eq!(common_systems(&list(&[]), &list(&["b"])), Some(vec!["b"]));
-        assert!(common_systems(&[], &[]).is_some());
     }
 }
