@@ -1,1 +1,6 @@
 //! Answers requests from recorded entries.
+
+pub mod conditional;
+pub mod range;
+pub mod respond;
+pub mod sequence;
