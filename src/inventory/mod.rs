@@ -2,5 +2,7 @@
 
 mod entry;
 pub mod index;
+mod locate;
 
 pub use entry::{Body, Entry, HeaderError, Headers, Hop, Inventory, MatchRules, Source};
+pub use locate::{BodyFiles, LocateError, Located, check_size};
