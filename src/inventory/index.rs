@@ -51,8 +51,37 @@ pub struct RequestKey<'a> {
     pub url: &'a NormalizedUrl,
     /// All header fields.
     pub headers: &'a HeaderMap,
-    /// The hash of the decoded body; `None` where it is empty.
-    pub body: Option<NixHash>,
+    /// The body.
+    pub body: RequestBody,
+}
+
+/// What is known of a request's body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestBody {
+    /// It has no bytes.
+    Empty,
+    /// The hash of its decoded bytes.
+    Hash(NixHash),
+    /// It has bytes. Which ones makes no difference where no entry [depends on them](Index::depends_on_body).
+    Unhashed,
+}
+
+impl RequestBody {
+    /// The body as entries record it; `None` is one that no entry has.
+    fn recorded(&self) -> Option<Option<&NixHash>> {
+        match self {
+            Self::Empty => Some(None),
+            Self::Hash(hash) => Some(Some(hash)),
+            Self::Unhashed => None,
+        }
+    }
+}
+
+/// As request bodies are hashed: `None` is an empty one.
+impl From<Option<NixHash>> for RequestBody {
+    fn from(hash: Option<NixHash>) -> Self {
+        hash.map_or(Self::Empty, Self::Hash)
+    }
 }
 
 /// One step of one entry as the answer to a key: a redirect of its chain, or the final response.
@@ -219,7 +248,7 @@ impl Index {
         let stands_in: &[&Method] = if key.method == Method::HEAD { &[&Method::GET] } else { &[] };
         std::iter::once(&key.method)
             .chain(stands_in)
-            .find_map(|method| self.best_variant(self.with_body(groups.clone(), method, key.body.as_ref()), key))
+            .find_map(|method| self.best_variant(self.with_body(groups.clone(), method, &key.body), key))
             .map(|group| Matches { visits: self.visits_of(group), first_rank: !self.leader(group).second_rank })
             .ok_or_else(|| self.why_not(groups, &url, key))
     }
@@ -270,7 +299,8 @@ impl Index {
     }
 
     /// Those of a URL's groups that have this method and this body.
-    fn with_body(&self, groups: Range<u32>, method: &Method, body: Option<&NixHash>) -> Range<u32> {
+    fn with_body(&self, groups: Range<u32>, method: &Method, body: &RequestBody) -> Range<u32> {
+        let Some(body) = body.recorded() else { return 0..0 };
         let wanted = (method.as_str(), body);
         let key = |group: u32| {
             let (method, body) = self.method_and_body(self.leader(group));
@@ -310,7 +340,7 @@ impl Index {
         }
         let body = |group: u32| self.method_and_body(self.leader(group)).1;
         let (same_body, other_body): (Vec<u32>, Vec<u32>) =
-            of_method.into_iter().partition(|&group| body(group) == key.body.as_ref());
+            of_method.into_iter().partition(|&group| Some(body(group)) == key.body.recorded());
         if same_body.is_empty() {
             let mut recorded: Vec<Option<NixHash>> = other_body.into_iter().map(|group| body(group).copied()).collect();
             recorded.dedup();

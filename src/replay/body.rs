@@ -47,9 +47,9 @@ pub enum BodyError {
         /// The file.
         what: String,
         /// The recorded hash.
-        expected: NixHash,
+        expected: Box<NixHash>,
         /// The hash of what is there.
-        actual: NixHash,
+        actual: Box<NixHash>,
     },
 }
 
@@ -72,12 +72,17 @@ pub enum OpenBody {
 }
 
 impl OpenBody {
+    /// No bytes.
+    pub fn nothing() -> Self {
+        Self::Text(Bytes::new())
+    }
+
     /// Finds and opens `body`; `None` is an empty one. A few system calls on local files: not worth a thread.
     ///
     /// # Errors
     /// Where the bytes are absent or as many as were not recorded.
     pub fn open(files: &BodyFiles, body: Option<&Body>) -> Result<Self, BodyError> {
-        let Some(body) = body else { return Ok(Self::Text(Bytes::new())) };
+        let Some(body) = body else { return Ok(Self::nothing()) };
         let open = match files.locate(body)? {
             Located::Text(text) => Self::Text(Bytes::copy_from_slice(text.as_bytes())),
             Located::Store(path) => Self::Mapped(StoreFile::open(&path).map_err(BodyError::Read)?),

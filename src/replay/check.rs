@@ -47,7 +47,10 @@ fn verify(body: &OpenBody, expected: NixHash) -> Result<(), BodyError> {
     let unreadable =
         |error: io::Error| BodyError::Read(io::Error::new(error.kind(), format!("cannot read {}: {error}", what())));
     let actual = hash(body, Hasher::new(expected.algo())).map_err(unreadable)?;
-    if actual == expected { Ok(()) } else { Err(BodyError::Hash { what: what(), expected, actual }) }
+    if actual == expected {
+        return Ok(());
+    }
+    Err(BodyError::Hash { what: what(), expected: Box::new(expected), actual: Box::new(actual) })
 }
 
 fn hash(body: &OpenBody, mut hasher: Hasher) -> io::Result<NixHash> {

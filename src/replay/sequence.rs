@@ -117,7 +117,10 @@ mod tests {
     use http::{HeaderMap, Method};
 
     use super::*;
-    use crate::inventory::{Entry, Hop, Inventory, index::RequestKey};
+    use crate::inventory::{
+        Entry, Hop, Inventory,
+        index::{RequestBody, RequestKey},
+    };
 
     fn entry(url: &str, locations: &[&str]) -> Entry {
         let hop = |location: &&str| Hop { status: 302, location: (*location).to_owned(), headers: <_>::default() };
@@ -137,7 +140,8 @@ mod tests {
 
         fn choose(&self, url: &str) -> Visit {
             let url = url.parse().unwrap();
-            let key = RequestKey { method: &Method::GET, url: &url, headers: &HeaderMap::new(), body: None };
+            let key =
+                RequestKey { method: &Method::GET, url: &url, headers: &HeaderMap::new(), body: RequestBody::Empty };
             self.sequences.choose(&self.index, &self.index.look_up(&key).unwrap())
         }
 

@@ -52,7 +52,7 @@ fn ask_with(
     for (name, value) in headers {
         map.append(http::HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
     }
-    let body = (!body.is_empty()).then(|| NixHash::sha256(body.as_bytes()));
+    let body = (!body.is_empty()).then(|| NixHash::sha256(body.as_bytes())).into();
     let found = index.look_up(&RequestKey { method: &method, url: &url(at), headers: &map, body })?;
     Ok((found.visits.iter().map(|visit| (visit.entry.index(), visit.step)).collect(), found.first_rank))
 }
@@ -134,6 +134,14 @@ fn the_request_body_is_part_of_the_key() {
     let get_with_body = ask_with(&index, Method::GET, "http://h/get", "x", &[]);
     assert_eq!(get_with_body, Err(MissReason::OtherBody { recorded: vec![None] }));
 
+    let unhashed = RequestKey {
+        method: &Method::POST,
+        url: &url("http://h/empty"),
+        headers: &HeaderMap::new(),
+        body: RequestBody::Unhashed,
+    };
+    assert!(matches!(index.look_up(&unhashed), Err(MissReason::OtherBody { .. })));
+
     assert!(index.depends_on_body(&Method::POST, &url("http://h/api")));
     for (method, at) in [(Method::GET, "http://h/api"), (Method::POST, "http://h/empty"), (Method::POST, "http://h/x")]
     {
@@ -166,7 +174,8 @@ fn a_chain_answers_its_own_url_and_every_location() {
     assert_eq!(ask(&index, Method::GET, "http://h/c"), led(&[(0, 1)]));
     assert_eq!(ask(&index, Method::HEAD, "http://cdn/d?s=1"), led(&[(0, 2)]));
     let answer = |at: &str| {
-        let key = RequestKey { method: &Method::GET, url: &url(at), headers: &HeaderMap::new(), body: None };
+        let key =
+            RequestKey { method: &Method::GET, url: &url(at), headers: &HeaderMap::new(), body: RequestBody::Empty };
         match index.answer(index.look_up(&key).unwrap().visits[0]) {
             Answer::Hop(_, hop) => hop.location.clone(),
             Answer::Final(entry) => entry.status.to_string(),
@@ -258,7 +267,7 @@ proptest::proptest! {
         let scanned: Vec<usize> = entries.iter().enumerate().filter(|(_, e)| **e == wanted).map(|(i, _)| i).collect();
         let index = index(entries);
         let headers = HeaderMap::new();
-        let key = RequestKey { method: &wanted.method, url: &wanted.url, headers: &headers, body: wanted.request_body };
+        let key = RequestKey { method: &wanted.method, url: &wanted.url, headers: &headers, body: wanted.request_body.into() };
         let found: Vec<usize> =
             index.look_up(&key).map_or(vec![], |found| found.visits.iter().map(|v| v.entry.index()).collect());
         proptest::prop_assert_eq!(found, scanned);
