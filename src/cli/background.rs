@@ -171,8 +171,9 @@ fn stop(state: &Path) -> io::Result<Outcome> {
             }
         }
     }
-    let outcome = fs::read(state.join("outcome.json"))
-        .map_err(|error| io::Error::new(error.kind(), format!("it ended without a report ({error}); see its log there")))?;
+    let outcome = fs::read(state.join("outcome.json")).map_err(|error| {
+        io::Error::new(error.kind(), format!("it ended without a report ({error}); see its log there"))
+    })?;
     let outcome = serde_json::from_slice(&outcome)?;
     // What stays of it is only a few small files in the temporary folder.
     let _ = fs::remove_dir_all(state);

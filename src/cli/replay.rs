@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use http::StatusCode;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::oneshot,
@@ -36,7 +37,7 @@ pub struct Replay {
     #[command(flatten)]
     listen: Listen,
     /// The status of the answer to a request that no entry answers
-    #[arg(long, value_name = "N", default_value_t = 404, value_parser = clap::value_parser!(u16).range(400..=599))]
+    #[arg(long, value_name = "N", default_value_t = 404, value_parser = clap::value_parser!(u16).range(200..=599))]
     miss_status: u16,
     /// Do not let misses make the run fail
     #[arg(long)]
@@ -86,7 +87,8 @@ impl Replay {
             return background::start();
         }
         let options = ReplayOptions {
-            miss_status: self.miss_status,
+            // clap let nothing else in.
+            miss_status: StatusCode::from_u16(self.miss_status).unwrap_or(StatusCode::NOT_FOUND),
             check_bodies: self.check_bodies,
             system: current_system().to_owned(),
         };
@@ -153,17 +155,21 @@ enum StartError {
     Listen(std::net::SocketAddr, io::Error),
     #[error(transparent)]
     Ca(#[from] crate::proxy::CaError),
-    #[error("cannot write the clients' files below {}: {1}", .0.display())]
-    Files(PathBuf, io::Error),
+    #[error("cannot write the clients' files below {}: {source}", folder.display())]
+    Files { folder: PathBuf, source: io::Error },
 }
 
 impl Server {
-    async fn start(replayer: Replayer, address: std::net::SocketAddr, proxy_loopback: bool) -> Result<Self, StartError> {
+    async fn start(
+        replayer: Replayer,
+        address: std::net::SocketAddr,
+        proxy_loopback: bool,
+    ) -> Result<Self, StartError> {
         let listener = Listener::bind(address).await.map_err(|error| StartError::Listen(address, error))?;
         let ca = Arc::new(CertificateAuthority::new()?);
         let files_error = |path: &Path| {
-            let path = path.to_owned();
-            move |error| StartError::Files(path, error)
+            let folder = path.to_owned();
+            move |source| StartError::Files { folder, source }
         };
         let client_files =
             tempfile::Builder::new().prefix("buildproxy-").tempdir().map_err(files_error(&std::env::temp_dir()))?;

@@ -1,6 +1,7 @@
 //! The inventory: the file format, canonical writing, merging, the request index.
 
 mod entry;
+pub mod index;
 mod key;
 mod locate;
 mod merge;

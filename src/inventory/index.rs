@@ -1,0 +1,387 @@
+//! The request index: which entry answers a request, found by one hash of its URL.
+//!
+//! A request is compared by method, by URL without the ignored query parameters, by the hash of its decoded body, and
+//! by the request headers that an entry names. Whatever agrees in all four is one *group*: a sequence of answers.
+//! Redirect chains put their later URLs into the index as groups of second rank, which answer only where no entry was
+//! recorded for that request itself.
+//!
+//! The index holds numbers that point into the inventory; the only texts of its own are URLs that the inventory does
+//! not spell out (resolved `Location`s, URLs with parameters left out).
+
+mod build;
+mod urls;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, HashSet},
+    ops::Range,
+    sync::Arc,
+};
+
+use globset::GlobSet;
+use http::{HeaderMap, Method};
+
+use self::urls::UrlTable;
+use super::{Entry, Hop, Inventory};
+use crate::{store::hash::NixHash, url::NormalizedUrl};
+
+/// How many recorded alternatives a [`MissReason`] lists at most.
+const LISTED: usize = 8;
+
+/// The number of an entry: its place in [`Inventory::entries`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EntryId(u32);
+
+impl EntryId {
+    /// The place in [`Inventory::entries`].
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// What a request is looked up by.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestKey<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// The URL, with all its query parameters.
+    pub url: &'a NormalizedUrl,
+    /// All header fields.
+    pub headers: &'a HeaderMap,
+    /// The body.
+    pub body: RequestBody,
+}
+
+/// What is known of a request's body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestBody {
+    /// It has no bytes.
+    Empty,
+    /// The hash of its decoded bytes.
+    Hash(NixHash),
+    /// It has bytes. Which ones makes no difference where no entry [depends on them](Index::depends_on_body).
+    Unhashed,
+}
+
+impl RequestBody {
+    /// The body as entries record it; `None` is one that no entry has.
+    fn recorded(&self) -> Option<Option<&NixHash>> {
+        match self {
+            Self::Empty => Some(None),
+            Self::Hash(hash) => Some(Some(hash)),
+            Self::Unhashed => None,
+        }
+    }
+}
+
+/// As request bodies are hashed: `None` is an empty one.
+impl From<Option<NixHash>> for RequestBody {
+    fn from(hash: Option<NixHash>) -> Self {
+        hash.map_or(Self::Empty, Self::Hash)
+    }
+}
+
+/// One step of one entry as the answer to a key: a redirect of its chain, or the final response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Visit {
+    /// The entry.
+    pub entry: EntryId,
+    /// How many redirects lie before this answer.
+    pub step: u32,
+    /// The request became a bodiless `GET` on the way (RFC 9110 §15.4).
+    as_get: bool,
+    /// Not the entry's own key, but one that its chain leads to.
+    second_rank: bool,
+}
+
+/// Every recorded answer to one request, in the order of the inventory.
+#[derive(Debug, Clone, Copy)]
+pub struct Matches<'a> {
+    /// Sorted by entry, then by step; never empty.
+    pub visits: &'a [Visit],
+    /// Whether the entries were recorded for this very request. Otherwise their chains only lead here.
+    pub first_rank: bool,
+}
+
+/// What to answer.
+#[derive(Debug, Clone, Copy)]
+pub enum Answer<'a> {
+    /// The entry's final response.
+    Final(&'a Entry),
+    /// One redirect of the entry's chain.
+    Hop(&'a Entry, &'a Hop),
+}
+
+/// Why nothing answers a request. Lists are cut after a few items.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MissReason {
+    /// Nothing was recorded for the URL.
+    #[error("nothing was recorded for this URL")]
+    NoSuchUrl,
+    /// The URL was recorded for other systems alone.
+    #[error("this URL was recorded only for {}", recorded.join(", "))]
+    OtherSystem {
+        /// Nix systems.
+        recorded: Vec<String>,
+    },
+    /// The URL was recorded with other methods.
+    #[error("this URL was recorded only with {}", list(recorded))]
+    OtherMethod {
+        /// The methods.
+        recorded: Vec<Method>,
+    },
+    /// URL and method agree, the body does not.
+    #[error("this URL was recorded only with another request body")]
+    OtherBody {
+        /// The hashes of the recorded bodies; `None` is an empty one.
+        recorded: Vec<Option<NixHash>>,
+    },
+    /// Only the request headers that entries name differ.
+    #[error("this URL was recorded only with other request headers")]
+    OtherVariant {
+        /// What each recorded variant asks for.
+        recorded: Vec<BTreeMap<String, String>>,
+    },
+}
+
+fn list(methods: &[Method]) -> String {
+    methods.iter().map(Method::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// Why an inventory cannot be indexed.
+#[derive(Debug, thiserror::Error)]
+pub enum IndexError {
+    /// A pattern of `[match] ignore-query` is no glob.
+    #[error("ignore-query: `{pattern}` is not a pattern")]
+    BadGlob {
+        /// The pattern.
+        pattern: String,
+        /// What is wrong with it.
+        source: globset::Error,
+    },
+    /// More entries and hops than the index can number.
+    #[error("the inventory has more than four billion answers")]
+    TooLarge,
+}
+
+/// Finds the recorded answers to a request; see the module's documentation.
+#[derive(Debug)]
+pub struct Index {
+    inventory: Arc<Inventory>,
+    ignored: GlobSet,
+    urls: UrlTable,
+    /// Where each URL's groups start; one more at the end.
+    first_group: Vec<u32>,
+    /// Where each group's visits start; one more at the end.
+    first_visit: Vec<u32>,
+    visits: Vec<Visit>,
+    /// Each entry's own group; [`build::NO_GROUP`] for entries of other systems.
+    home: Vec<u32>,
+    /// Entries whose chain comes to one key twice.
+    revisiting: HashSet<EntryId>,
+}
+
+impl Index {
+    /// Indexes what `inventory` has for `system`, such as `x86_64-linux`.
+    ///
+    /// # Errors
+    /// A pattern in `ignore-query` that is no glob.
+    pub fn new(inventory: Arc<Inventory>, system: &str) -> Result<Self, IndexError> {
+        build::build(inventory, system)
+    }
+
+    /// The inventory.
+    pub fn inventory(&self) -> &Arc<Inventory> {
+        &self.inventory
+    }
+
+    /// The entry behind a number that this index gave.
+    pub fn entry(&self, id: EntryId) -> &Entry {
+        &self.inventory.entries[id.index()]
+    }
+
+    /// The entries for this system.
+    pub fn entries(&self) -> impl Iterator<Item = EntryId> + '_ {
+        (0..).zip(&self.home).filter(|(_, home)| **home != build::NO_GROUP).map(|(id, _)| EntryId(id))
+    }
+
+    /// Every indexed URL without its ignored parameters, with the first entry that it leads to.
+    pub fn recorded_urls(&self) -> impl Iterator<Item = (&str, EntryId)> + '_ {
+        let first = |url: usize| self.visits[self.first_visit[self.first_group[url] as usize] as usize].entry;
+        self.urls.iter(&self.inventory).enumerate().map(move |(url, text)| (text, first(url)))
+    }
+
+    /// The URL without the parameters that `ignore-query` leaves out of the key.
+    pub fn comparable(&self, url: &NormalizedUrl) -> NormalizedUrl {
+        url.without_query_parameters(|name| self.ignored.is_match(name))
+    }
+
+    /// What `visit` stands for.
+    pub fn answer(&self, visit: Visit) -> Answer<'_> {
+        let entry = self.entry(visit.entry);
+        match entry.redirects.get(visit.step as usize) {
+            Some(hop) => Answer::Hop(entry, hop),
+            None => Answer::Final(entry),
+        }
+    }
+
+    /// Whether the hash of the request's body decides what answers `method` at `url`. Where it does not, a request
+    /// with a body is a miss whatever it holds.
+    pub fn depends_on_body(&self, method: &Method, url: &NormalizedUrl) -> bool {
+        self.groups_at(&self.comparable(url)).any(|group| {
+            let (recorded, body) = self.method_and_body(self.leader(group));
+            recorded == method && body.is_some()
+        })
+    }
+
+    /// The answers to a request: those of its own key first, then those of chains that lead to it. `HEAD` is answered
+    /// from `HEAD` entries first, then from those for `GET`.
+    ///
+    /// # Errors
+    /// What keeps the nearest recorded request from answering.
+    pub fn look_up(&self, key: &RequestKey<'_>) -> Result<Matches<'_>, MissReason> {
+        let url = self.comparable(key.url);
+        let groups = self.groups_at(&url);
+        let stands_in: &[&Method] = if key.method == Method::HEAD { &[&Method::GET] } else { &[] };
+        std::iter::once(&key.method)
+            .chain(stands_in)
+            .find_map(|method| self.best_variant(self.with_body(groups.clone(), method, &key.body), key))
+            .map(|group| Matches { visits: self.visits_of(group), first_rank: !self.leader(group).second_rank })
+            .ok_or_else(|| self.why_not(groups, &url, key))
+    }
+
+    /// The sequence that an entry belongs to: the visits of its own key.
+    pub fn sequence_of(&self, entry: EntryId) -> &[Visit] {
+        match self.home[entry.index()] {
+            build::NO_GROUP => &[],
+            group => self.visits_of(group),
+        }
+    }
+
+    /// The entry that is answered after `entry` was.
+    pub fn next_in_sequence(&self, entry: EntryId) -> Option<EntryId> {
+        let visits = self.sequence_of(entry);
+        visits.get(visits.partition_point(|visit| visit.entry <= entry)).map(|visit| visit.entry)
+    }
+
+    /// Whether an entry's chain comes to one key more than once, so that how far it was followed matters.
+    pub fn is_revisiting(&self, entry: EntryId) -> bool {
+        self.revisiting.contains(&entry)
+    }
+
+    /// The groups of a URL, sorted by method, then body, then rank.
+    fn groups_at(&self, url: &NormalizedUrl) -> Range<u32> {
+        match self.urls.find(url.as_str(), &self.inventory) {
+            Some(url) => self.first_group[url as usize]..self.first_group[url as usize + 1],
+            None => 0..0,
+        }
+    }
+
+    fn visits_of(&self, group: u32) -> &[Visit] {
+        let group = group as usize;
+        &self.visits[self.first_visit[group] as usize..self.first_visit[group + 1] as usize]
+    }
+
+    /// The visit that shows what all visits of a group have in common.
+    fn leader(&self, group: u32) -> Visit {
+        self.visits[self.first_visit[group as usize] as usize]
+    }
+
+    fn method_and_body(&self, visit: Visit) -> (&Method, Option<&NixHash>) {
+        build::method_and_body(&self.inventory, visit)
+    }
+
+    fn request_headers(&self, group: u32) -> &BTreeMap<String, String> {
+        &self.entry(self.leader(group).entry).request_headers
+    }
+
+    /// Those of a URL's groups that have this method and this body.
+    fn with_body(&self, groups: Range<u32>, method: &Method, body: &RequestBody) -> Range<u32> {
+        let Some(body) = body.recorded() else { return 0..0 };
+        let wanted = (method.as_str(), body);
+        let key = |group: u32| {
+            let (method, body) = self.method_and_body(self.leader(group));
+            (method.as_str(), body)
+        };
+        let start = partition_point(groups.clone(), |group| key(group) < wanted);
+        start..partition_point(start..groups.end, |group| key(group) == wanted)
+    }
+
+    /// The group whose request headers all agree: of first rank before second, then the one that asks for the most.
+    fn best_variant(&self, groups: Range<u32>, key: &RequestKey<'_>) -> Option<u32> {
+        let agrees = |(name, value): (&String, &String)| field_value(key.headers, name) == value.trim();
+        if groups.len() == 1 && self.request_headers(groups.start).is_empty() {
+            return Some(groups.start);
+        }
+        groups
+            .filter(|&group| self.request_headers(group).iter().all(agrees))
+            .min_by_key(|&group| (self.leader(group).second_rank, Reverse(self.request_headers(group).len())))
+    }
+
+    fn why_not(&self, groups: Range<u32>, url: &NormalizedUrl, key: &RequestKey<'_>) -> MissReason {
+        if groups.is_empty() {
+            return self.why_not_here(url);
+        }
+        let of_method: Vec<u32> = groups
+            .clone()
+            .filter(|&group| {
+                let method = self.method_and_body(self.leader(group)).0;
+                method == key.method || (key.method == Method::HEAD && method == Method::GET)
+            })
+            .collect();
+        if of_method.is_empty() {
+            let mut recorded: Vec<Method> =
+                groups.map(|group| self.method_and_body(self.leader(group)).0.clone()).collect();
+            recorded.dedup();
+            return MissReason::OtherMethod { recorded };
+        }
+        let body = |group: u32| self.method_and_body(self.leader(group)).1;
+        let (same_body, other_body): (Vec<u32>, Vec<u32>) =
+            of_method.into_iter().partition(|&group| Some(body(group)) == key.body.recorded());
+        if same_body.is_empty() {
+            let mut recorded: Vec<Option<NixHash>> = other_body.into_iter().map(|group| body(group).copied()).collect();
+            recorded.dedup();
+            recorded.truncate(LISTED);
+            return MissReason::OtherBody { recorded };
+        }
+        let recorded = same_body.into_iter().take(LISTED).map(|group| self.request_headers(group).clone()).collect();
+        MissReason::OtherVariant { recorded }
+    }
+
+    /// Why a URL is not in the index. Reads the whole inventory, which only a miss has to wait for.
+    fn why_not_here(&self, url: &NormalizedUrl) -> MissReason {
+        let elsewhere = self.inventory.entries.iter().zip(&self.home).filter(|(_, home)| **home == build::NO_GROUP);
+        let mut recorded: Vec<String> = elsewhere
+            .filter(|(entry, _)| self.comparable(&entry.url) == *url)
+            .flat_map(|(entry, _)| entry.systems.iter().cloned())
+            .collect();
+        recorded.sort();
+        recorded.dedup();
+        recorded.truncate(LISTED);
+        if recorded.is_empty() { MissReason::NoSuchUrl } else { MissReason::OtherSystem { recorded } }
+    }
+}
+
+/// The value of a request header as entries record it: several fields joined with commas (RFC 9110 §5.2), `""` where
+/// there is none.
+pub fn field_value(headers: &HeaderMap, name: &str) -> String {
+    let values: Vec<_> = headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+    values.join(", ").trim().to_owned()
+}
+
+/// [`slice::partition_point`] over numbers.
+fn partition_point(range: Range<u32>, before: impl Fn(u32) -> bool) -> u32 {
+    let (mut low, mut high) = (range.start, range.end);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if before(middle) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    low
+}

@@ -1,0 +1,167 @@
+//! Makes an index: follows every entry's chain, sorts what was visited, cuts it into groups.
+
+use std::{cmp::Ordering, collections::HashSet, sync::Arc};
+
+use globset::{Glob, GlobSet, GlobSetBuilder};
+use http::Method;
+
+use super::{EntryId, Index, IndexError, UrlTable, Visit};
+use crate::{
+    inventory::{Entry, Inventory},
+    store::hash::NixHash,
+};
+
+/// The home of an entry that is for other systems.
+pub(super) const NO_GROUP: u32 = u32::MAX;
+
+/// A visit with the number of its URL.
+type Found = (u32, Visit);
+
+pub(super) fn build(inventory: Arc<Inventory>, system: &str) -> Result<Index, IndexError> {
+    let answers: usize = inventory.entries.iter().map(|entry| 2 * entry.redirects.len() + 1).sum();
+    if u32::try_from(answers).is_err() {
+        return Err(IndexError::TooLarge);
+    }
+    let mut walk = Walk {
+        inventory: &inventory,
+        ignored: ignored_parameters(&inventory)?,
+        urls: UrlTable::new(std::hash::RandomState::new()),
+        found: Vec::with_capacity(answers),
+        revisiting: HashSet::new(),
+    };
+    for (id, entry) in (0..).zip(&inventory.entries) {
+        if entry.systems.is_empty() || entry.systems.iter().any(|name| name == system) {
+            walk.follow(EntryId(id), entry);
+        }
+    }
+    let Walk { ignored, mut urls, mut found, revisiting, .. } = walk;
+    urls.shrink();
+    found.sort_unstable_by(|a, b| compare_groups(&inventory, a, b).then_with(|| order(a.1).cmp(&order(b.1))));
+    let mut index = Index {
+        ignored,
+        first_group: Vec::with_capacity(urls.len() + 1),
+        urls,
+        first_visit: Vec::new(),
+        visits: Vec::with_capacity(found.len()),
+        home: vec![NO_GROUP; inventory.entries.len()],
+        revisiting,
+        inventory: Arc::clone(&inventory),
+    };
+    cut_into_groups(&mut index, &found);
+    Ok(index)
+}
+
+fn ignored_parameters(inventory: &Inventory) -> Result<GlobSet, IndexError> {
+    let bad = |pattern: &str| {
+        let pattern = pattern.to_owned();
+        move |source| IndexError::BadGlob { pattern, source }
+    };
+    let mut globs = GlobSetBuilder::new();
+    for pattern in &inventory.match_rules.ignore_query {
+        globs.add(Glob::new(pattern).map_err(bad(pattern))?);
+    }
+    globs.build().map_err(bad(&inventory.match_rules.ignore_query.join(", ")))
+}
+
+/// The method and the body that a request has at a visit.
+pub(super) fn method_and_body(inventory: &Inventory, visit: Visit) -> (&Method, Option<&NixHash>) {
+    let entry = &inventory.entries[visit.entry.index()];
+    if visit.as_get { (&Method::GET, None) } else { (&entry.method, entry.request_body.as_ref()) }
+}
+
+/// Collects what the entries' chains visit.
+struct Walk<'a> {
+    inventory: &'a Inventory,
+    ignored: GlobSet,
+    urls: UrlTable,
+    found: Vec<Found>,
+    revisiting: HashSet<EntryId>,
+}
+
+impl Walk<'_> {
+    /// Adds every step of an entry. A `Location` that leads out of http ends the chain: no request can follow it.
+    fn follow(&mut self, id: EntryId, entry: &Entry) {
+        let start = self.found.len();
+        let mut url = entry.url.clone();
+        let mut forms = Forms { original: true, get: false };
+        for step in 0.. {
+            let key = url.without_query_parameters(|name| self.ignored.is_match(name));
+            let number = self.urls.insert(&key, id.0, self.inventory);
+            for as_get in forms.iter() {
+                let own_key = step == 0 || (!as_get && self.found[start].0 == number);
+                let visit = Visit { entry: id, step, as_get, second_rank: !own_key };
+                if self.found[start..].iter().any(|(url, known)| *url == number && known.as_get == as_get) {
+                    self.revisiting.insert(id);
+                }
+                self.found.push((number, visit));
+            }
+            let Some(hop) = entry.redirects.get(step as usize) else { break };
+            forms = forms.after(hop.status, &entry.method);
+            match url.join(&hop.location) {
+                Ok(next) => url = next,
+                Err(_) => break,
+            }
+        }
+    }
+}
+
+/// As what a chain's next request may come: as it was, or as a bodiless `GET`.
+#[derive(Clone, Copy)]
+struct Forms {
+    original: bool,
+    get: bool,
+}
+
+impl Forms {
+    fn iter(self) -> impl Iterator<Item = bool> {
+        [(self.original, false), (self.get, true)].into_iter().filter_map(|(used, as_get)| used.then_some(as_get))
+    }
+
+    /// The forms behind a redirect (RFC 9110 §15.4): 303 turns all but `GET` and `HEAD` into `GET`; 301 and 302 let
+    /// the client choose for `POST`; the others keep the request.
+    fn after(self, status: u16, method: &Method) -> Self {
+        match status {
+            303 if method != Method::GET && method != Method::HEAD => Self { original: false, get: true },
+            301 | 302 if method == Method::POST => Self { get: true, ..self },
+            _ => self,
+        }
+    }
+}
+
+/// Orders by everything that visits of one group share.
+fn compare_groups(inventory: &Inventory, a: &Found, b: &Found) -> Ordering {
+    let headers = |visit: Visit| &inventory.entries[visit.entry.index()].request_headers;
+    let method_and_body = |visit: Visit| {
+        let (method, body) = method_and_body(inventory, visit);
+        (method.as_str(), body)
+    };
+    a.0.cmp(&b.0)
+        .then_with(|| method_and_body(a.1).cmp(&method_and_body(b.1)))
+        .then_with(|| a.1.second_rank.cmp(&b.1.second_rank))
+        .then_with(|| headers(a.1).cmp(headers(b.1)))
+}
+
+/// Within a group: the inventory's order, then the chain's.
+fn order(visit: Visit) -> (EntryId, u32) {
+    (visit.entry, visit.step)
+}
+
+fn cut_into_groups(index: &mut Index, found: &[Found]) {
+    let mut previous: Option<&Found> = None;
+    for now in found {
+        if previous.is_none_or(|previous| compare_groups(&index.inventory, previous, now).is_ne()) {
+            if previous.is_none_or(|previous| previous.0 != now.0) {
+                index.first_group.push(index.first_visit.len() as u32);
+            }
+            index.first_visit.push(index.visits.len() as u32);
+        }
+        if now.1.step == 0 {
+            index.home[now.1.entry.index()] = index.first_visit.len() as u32 - 1;
+        }
+        index.visits.push(now.1);
+        previous = Some(now);
+    }
+    index.first_group.push(index.first_visit.len() as u32);
+    index.first_visit.push(index.visits.len() as u32);
+    index.first_visit.shrink_to_fit();
+}

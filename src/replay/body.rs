@@ -1,0 +1,270 @@
+//! From a recorded body to the bytes of a response: the one place in this room that opens files.
+
+use std::{
+    collections::VecDeque,
+    fs::File,
+    io,
+    ops::Range,
+    path::{Path, PathBuf},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+
+use super::respond::BodyPlan;
+use crate::{
+    inventory::{Body, BodyFiles, LocateError, Located},
+    store::{hash::NixHash, mapped::StoreFile, stream::FileBody},
+};
+
+/// Why a recorded body cannot be sent. Every message says which file it is about and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// It is missing, short, long or unreadable.
+    #[error(transparent)]
+    Locate(#[from] LocateError),
+    /// It was found but cannot be opened or read; the message names it.
+    #[error("{0}; run `buildproxy verify`")]
+    Read(#[source] io::Error),
+    /// A text in the inventory has another length than its `size`.
+    #[error(
+        "the body's `text` has {actual} bytes but its `size` is {expected}: capture it again, or correct the inventory"
+    )]
+    TextSize {
+        /// The recorded size in bytes.
+        expected: u64,
+        /// The text's length in bytes.
+        actual: u64,
+    },
+    /// It was altered.
+    #[error(
+        "{what} was altered: its hash is {actual} instead of {expected}; remove it and run `buildproxy fetch`, or capture it again"
+    )]
+    Hash {
+        /// The file.
+        what: String,
+        /// The recorded hash.
+        expected: Box<NixHash>,
+        /// The hash of what is there.
+        actual: Box<NixHash>,
+    },
+}
+
+/// A body whose size was found to be the recorded one.
+#[derive(Debug, Clone)]
+pub enum OpenBody {
+    /// In memory.
+    Text(Bytes),
+    /// A store file, to be mapped.
+    Mapped(StoreFile),
+    /// Any other file, to be read.
+    Read {
+        /// The file.
+        file: Arc<File>,
+        /// Where it was opened.
+        path: PathBuf,
+        /// Its size in bytes when it was opened.
+        size: u64,
+    },
+}
+
+impl OpenBody {
+    /// No bytes.
+    pub fn nothing() -> Self {
+        Self::Text(Bytes::new())
+    }
+
+    /// Finds and opens `body`; `None` is an empty one. A few system calls on local files: not worth a thread.
+    ///
+    /// # Errors
+    /// Where the bytes are absent or as many as were not recorded.
+    pub fn open(files: &BodyFiles, body: Option<&Body>) -> Result<Self, BodyError> {
+        let Some(body) = body else { return Ok(Self::nothing()) };
+        let open = match files.locate(body)? {
+            Located::Text(text) => Self::Text(Bytes::copy_from_slice(text.as_bytes())),
+            Located::Store(path) => Self::Mapped(StoreFile::open(&path).map_err(BodyError::Read)?),
+            Located::Beside(path) => Self::read(path)?,
+        };
+        match (body.size, open.path()) {
+            (Some(expected), Some(path)) if expected != open.size() => {
+                Err(LocateError::Size { path: path.to_owned(), size: open.size(), expected }.into())
+            }
+            (Some(expected), None) if expected != open.size() => {
+                Err(BodyError::TextSize { expected, actual: open.size() })
+            }
+            _ => Ok(open),
+        }
+    }
+
+    fn read(path: PathBuf) -> Result<Self, BodyError> {
+        let opened = File::open(&path).and_then(|file| file.metadata().map(|metadata| (file, metadata.len())));
+        match opened {
+            Ok((file, size)) => Ok(Self::Read { file: Arc::new(file), path, size }),
+            Err(source) => Err(LocateError::Unreadable { path, source }.into()),
+        }
+    }
+
+    /// The number of bytes.
+    pub fn size(&self) -> u64 {
+        match self {
+            Self::Text(text) => text.len() as u64,
+            Self::Mapped(file) => file.len(),
+            Self::Read { size, .. } => *size,
+        }
+    }
+
+    /// The file, where there is one.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Text(_) => None,
+            Self::Mapped(file) => Some(file.path()),
+            Self::Read { path, .. } => Some(path),
+        }
+    }
+
+    /// The bytes in `range`, which lies within the body.
+    fn part(&self, range: Range<u64>) -> io::Result<Segment> {
+        match self {
+            // A range within a text fits into memory.
+            Self::Text(text) => Ok(Segment::Bytes(text.slice(range.start as usize..range.end as usize))),
+            Self::Mapped(file) => Ok(Segment::File(FileBody::mapped(file.clone(), range))),
+            Self::Read { file, .. } => Ok(Segment::File(FileBody::read(file.try_clone()?, range))),
+        }
+    }
+}
+
+/// Told once how sending ended: with the last byte handed to the connection, or with an error of the file. Not told
+/// where the client left.
+pub type OnEnd = Box<dyn FnOnce(io::Result<()>) + Send>;
+
+/// The body of a response of this room.
+pub struct ReplayBody {
+    segments: VecDeque<Segment>,
+    left: u64,
+    /// No length is known, none is to be made up: `HEAD`, 204, 304.
+    silent: bool,
+    on_end: Option<OnEnd>,
+}
+
+enum Segment {
+    Bytes(Bytes),
+    File(FileBody),
+}
+
+impl ReplayBody {
+    /// No bytes, and no claim about the length: a body with a size of zero would have `Content-Length: 0` added.
+    pub fn none() -> Self {
+        Self { segments: VecDeque::new(), left: 0, silent: true, on_end: None }
+    }
+
+    /// A text.
+    pub fn text(text: String) -> Self {
+        Self::of(VecDeque::from([Segment::Bytes(text.into())]))
+    }
+
+    /// What `plan` says, from `body`.
+    ///
+    /// # Errors
+    /// Where the system has no more file descriptors.
+    pub fn planned(plan: BodyPlan, body: &OpenBody) -> io::Result<Self> {
+        match plan {
+            BodyPlan::None => Ok(Self::none()),
+            BodyPlan::Bytes(range) => Ok(Self::of(VecDeque::from([body.part(range)?]))),
+            BodyPlan::Multipart { parts, end } => {
+                let mut segments = VecDeque::with_capacity(2 * parts.len() + 1);
+                for (head, range) in parts {
+                    segments.extend([Segment::Bytes(head), body.part(range)?]);
+                }
+                segments.push_back(Segment::Bytes(end));
+                Ok(Self::of(segments))
+            }
+        }
+    }
+
+    fn of(segments: VecDeque<Segment>) -> Self {
+        let left = segments.iter().map(Segment::left).sum();
+        Self { segments, left, silent: false, on_end: None }
+    }
+
+    /// Has `on_end` told how sending ends; at once where there is nothing to send.
+    #[must_use]
+    pub fn watched(mut self, on_end: OnEnd) -> Self {
+        self.on_end = Some(on_end);
+        if self.left == 0 {
+            self.end(Ok(()));
+        }
+        self
+    }
+
+    fn end(&mut self, result: io::Result<()>) {
+        if let Some(on_end) = self.on_end.take() {
+            on_end(result);
+        }
+    }
+
+    /// The next bytes of the first segment that has any.
+    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        while let Some(segment) = self.segments.front_mut() {
+            let chunk = match segment {
+                Segment::Bytes(bytes) => Some(Ok(std::mem::take(bytes))).filter(|_| !bytes.is_empty()),
+                Segment::File(file) => {
+                    let frame = ready!(Pin::new(file).poll_frame(cx));
+                    frame.map(|frame| frame.map(|frame| frame.into_data().unwrap_or_default()))
+                }
+            };
+            if chunk.is_some() {
+                return Poll::Ready(chunk);
+            }
+            self.segments.pop_front();
+        }
+        Poll::Ready(None)
+    }
+}
+
+impl Segment {
+    fn left(&self) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes.len() as u64,
+            // A file body always knows.
+            Self::File(file) => file.size_hint().exact().unwrap_or(0),
+        }
+    }
+}
+
+impl HttpBody for ReplayBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let this = self.get_mut();
+        let chunk = match ready!(this.poll_chunk(cx)) {
+            Some(Ok(chunk)) => chunk,
+            None if this.left == 0 => return Poll::Ready(None),
+            None => {
+                let error = || io::Error::new(io::ErrorKind::UnexpectedEof, "the body ended early");
+                this.end(Err(error()));
+                return Poll::Ready(Some(Err(error())));
+            }
+            Some(Err(error)) => {
+                this.end(Err(io::Error::new(error.kind(), error.to_string())));
+                return Poll::Ready(Some(Err(error)));
+            }
+        };
+        this.left = this.left.saturating_sub(chunk.len() as u64);
+        if this.left == 0 {
+            this.end(Ok(()));
+        }
+        Poll::Ready(Some(Ok(Frame::data(chunk))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if self.silent { SizeHint::default() } else { SizeHint::with_exact(self.left) }
+    }
+}

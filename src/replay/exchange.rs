@@ -1,0 +1,168 @@
+//! One request and its answer.
+
+use std::{io, sync::Arc};
+
+use axum::body::Body as AxumBody;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
+use http_body::Body as _;
+
+use super::{
+    Replayer,
+    body::{BodyError, OnEnd, OpenBody, ReplayBody},
+    miss::{self, Miss},
+    request_body,
+    respond::{self, BodyPlan, ResponsePlan},
+    sequence::Sequences,
+    text::printable,
+};
+use crate::{
+    inventory::{
+        Entry,
+        index::{Answer, EntryId, RequestBody, RequestKey},
+    },
+    url::NormalizedUrl,
+};
+
+/// Answers `request`, whose URI is absolute.
+pub(super) async fn answer(replayer: Arc<Replayer>, request: Request<AxumBody>) -> Response<AxumBody> {
+    let (head, body) = request.into_parts();
+    let url = match miss::asked_url(&head.uri) {
+        Ok(url) => url,
+        Err(error) => return replayer.miss(&Miss::not_a_url(&head.method, &head.uri, error)),
+    };
+    let body = match replayer.request_body(&head, &url, body).await {
+        Ok(body) => body,
+        Err(error) => {
+            tracing::debug!(%url, "the client left in its request body: {error}");
+            return text(StatusCode::BAD_REQUEST, "buildproxy: the request's body is not whole\n".to_owned());
+        }
+    };
+    let key = RequestKey { method: &head.method, url: &url, headers: &head.headers, body };
+    let matches = match replayer.index.look_up(&key) {
+        Ok(matches) => matches,
+        Err(reason) => return replayer.miss(&Miss::not_recorded(&replayer.index, &key, reason)),
+    };
+    let visit = replayer.sequences.choose(&replayer.index, &matches);
+    match replayer.index.answer(visit) {
+        Answer::Hop(entry, hop) => {
+            replayer.sequences.hop_answered(&replayer.index, visit);
+            replayer.log.answered(visit.entry);
+            tracing::debug!(method = %head.method, %url, "redirect to {}", printable(&hop.location));
+            let plan = respond::redirect(entry, hop, &head.method);
+            send(plan, &OpenBody::nothing(), None).unwrap_or_else(|error| unsendable(&head.method, entry, &error))
+        }
+        Answer::Final(entry) => {
+            let sent = replayer.final_response(visit.entry, entry, &head).await;
+            sent.unwrap_or_else(|error| {
+                let problem = printable(&error.to_string());
+                replayer.log.broken(&replayer.index, visit.entry, &problem);
+                unsendable(&head.method, entry, &problem)
+            })
+        }
+    }
+}
+
+impl Replayer {
+    /// The hash of the request's body, as far as it matters: where no entry depends on it, whether there is one.
+    async fn request_body(
+        &self,
+        head: &Parts,
+        url: &NormalizedUrl,
+        body: AxumBody,
+    ) -> Result<RequestBody, axum::Error> {
+        if body.is_end_stream() {
+            return Ok(RequestBody::Empty);
+        }
+        if self.index.depends_on_body(&head.method, url) {
+            return request_body::hash(&head.headers, body).await.map(RequestBody::from);
+        }
+        // A client that waits to be asked for its body (RFC 9110 §10.1.1) is not asked.
+        let has_bytes = head.headers.contains_key(header::EXPECT) || request_body::drain(body).await?;
+        Ok(if has_bytes { RequestBody::Unhashed } else { RequestBody::Empty })
+    }
+
+    async fn final_response(
+        self: &Arc<Self>,
+        id: EntryId,
+        entry: &Entry,
+        head: &Parts,
+    ) -> Result<Response<AxumBody>, BodyError> {
+        let (open, size) = match entry.body_size() {
+            Some(size) => (None, size),
+            // A body that was put in another's place: only its file knows the size.
+            None => {
+                let open = OpenBody::open(&self.files, entry.body.as_ref())?;
+                let size = open.size();
+                (Some(open), size)
+            }
+        };
+        let plan = respond::respond(entry, size, &head.method, &head.headers);
+        let body = match (open, needs_file(&plan.body)) {
+            (_, false) => OpenBody::nothing(),
+            (Some(open), true) => open,
+            (None, true) => OpenBody::open(&self.files, entry.body.as_ref())?,
+        };
+        let hash = entry.body.as_ref().and_then(|body| body.hash);
+        if let Some(hash) = hash.filter(|_| self.options.check_bodies && needs_file(&plan.body)) {
+            self.checks.check(id, &body, hash).await?;
+        }
+        let (status, is_whole) = (plan.status, plan.is_whole);
+        let response = send(plan, &body, Some(self.on_end(id, is_whole))).map_err(BodyError::Read)?;
+        self.sequences.final_answered(&self.index, id);
+        self.log.answered(id);
+        tracing::debug!(method = %head.method, url = %entry.url, status = status.as_u16(), "hit");
+        Ok(response)
+    }
+
+    /// What happens when the last byte was handed to the connection, or the file failed on the way.
+    fn on_end(self: &Arc<Self>, id: EntryId, is_whole: bool) -> OnEnd {
+        let replayer = Arc::clone(self);
+        let moves = is_whole && Sequences::moves_after(&self.index, id);
+        Box::new(move |result| match result {
+            Ok(()) if moves => replayer.sequences.sent_whole(&replayer.index, id),
+            Ok(()) => {}
+            Err(error) => replayer.log.broken(&replayer.index, id, &printable(&error.to_string())),
+        })
+    }
+
+    fn miss(&self, miss: &Miss) -> Response<AxumBody> {
+        self.log.missed(miss);
+        text(self.options.miss_status, miss.to_string())
+    }
+}
+
+/// Whether any byte of the recorded body is sent.
+fn needs_file(plan: &BodyPlan) -> bool {
+    match plan {
+        BodyPlan::None => false,
+        BodyPlan::Bytes(range) => !range.is_empty(),
+        BodyPlan::Multipart { .. } => true,
+    }
+}
+
+fn send(plan: ResponsePlan, body: &OpenBody, on_end: Option<OnEnd>) -> io::Result<Response<AxumBody>> {
+    let mut body = ReplayBody::planned(plan.body, body)?;
+    if let Some(on_end) = on_end {
+        body = body.watched(on_end);
+    }
+    let mut response = Response::new(AxumBody::new(body));
+    *response.status_mut() = plan.status;
+    *response.headers_mut() = plan.headers;
+    Ok(response)
+}
+
+/// The answer to a request whose recorded body is missing, short or altered.
+fn unsendable(method: &Method, entry: &Entry, problem: &dyn std::fmt::Display) -> Response<AxumBody> {
+    let (method, url) = (printable(method.as_str()), &entry.url);
+    let explanation = format!(
+        "buildproxy: the recorded answer cannot be sent, because its body is broken\n\n  {method} {url}\n\n{problem}\n"
+    );
+    text(StatusCode::INTERNAL_SERVER_ERROR, explanation)
+}
+
+fn text(status: StatusCode, text: String) -> Response<AxumBody> {
+    let mut response = Response::new(AxumBody::new(ReplayBody::text(text)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}

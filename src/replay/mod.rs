@@ -1,0 +1,103 @@
+//! Answers requests from recorded entries, and never from anywhere else: nothing in here opens a connection.
+//!
+//! A request's way: [`exchange`] reads it into a key, the [index](crate::inventory::index) finds the entries that
+//! match, [`sequence`] chooses among them, [`respond`] decides status, headers and byte range, [`body`] opens the file.
+//! A request that no entry answers becomes a [`miss`]; everything is counted for the [`report`].
+
+pub mod body;
+mod check;
+pub mod conditional;
+mod exchange;
+pub mod miss;
+pub mod nearest;
+pub mod range;
+pub mod report;
+pub mod request_body;
+pub mod respond;
+pub mod sequence;
+mod text;
+
+#[cfg(test)]
+mod wire_tests;
+
+use std::sync::Arc;
+
+use axum::{Router, extract::Request};
+use http::StatusCode;
+
+pub use self::report::Report;
+use self::{check::BodyChecks, report::RunLog, sequence::Sequences};
+use crate::inventory::{
+    BodyFiles, Inventory,
+    index::{Index, IndexError},
+};
+
+/// What a run of replay can be told.
+#[derive(Debug, Clone)]
+pub struct ReplayOptions {
+    /// The status of a request that nothing answers.
+    pub miss_status: StatusCode,
+    /// Whether each body is hashed before its first use.
+    pub check_bodies: bool,
+    /// The Nix system whose entries count.
+    pub system: String,
+}
+
+impl Default for ReplayOptions {
+    fn default() -> Self {
+        Self { miss_status: StatusCode::NOT_FOUND, check_bodies: false, system: current_system().to_owned() }
+    }
+}
+
+/// Answers the requests of one run.
+#[derive(Debug)]
+pub struct Replayer {
+    index: Index,
+    files: BodyFiles,
+    options: ReplayOptions,
+    sequences: Sequences,
+    checks: BodyChecks,
+    log: RunLog,
+}
+
+impl Replayer {
+    /// Replays `inventory`, whose bodies are in `files`. Opens no file yet.
+    ///
+    /// # Errors
+    /// Where the inventory's `ignore-query` has a pattern that is no glob.
+    pub fn new(inventory: Inventory, files: BodyFiles, options: ReplayOptions) -> Result<Self, IndexError> {
+        let index = Index::new(Arc::new(inventory), &options.system)?;
+        let log = RunLog::new(&index);
+        let (sequences, checks) = (Sequences::default(), BodyChecks::default());
+        Ok(Self { index, files, options, sequences, checks, log })
+    }
+
+    /// The service that answers: requests of any method, with absolute URIs and without hop-by-hop fields.
+    pub fn router(self: Arc<Self>) -> Router {
+        Router::new().fallback(move |request: Request| {
+            let replayer = Arc::clone(&self);
+            async move { exchange::answer(replayer, request).await }
+        })
+    }
+
+    /// What the run asked for so far.
+    pub fn report(&self) -> Report {
+        self.log.report(&self.index)
+    }
+}
+
+/// The Nix system that this program was made for.
+pub fn current_system() -> &'static str {
+    const fn system() -> &'static str {
+        if cfg!(all(target_arch = "x86_64", target_os = "macos")) {
+            "x86_64-darwin"
+        } else if cfg!(all(target_arch = "aarch64", target_os = "macos")) {
+            "aarch64-darwin"
+        } else if cfg!(target_arch = "aarch64") {
+            "aarch64-linux"
+        } else {
+            "x86_64-linux"
+        }
+    }
+    const { system() }
+}

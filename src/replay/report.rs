@@ -1,0 +1,246 @@
+//! What a run asked for, what it was given, and what it was not: the report at its end.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use serde::Serialize;
+
+use super::{miss::Miss, text::printable};
+use crate::inventory::index::{EntryId, Index};
+
+/// Different misses that are kept. A build that asks for ever new URLs must not fill the memory.
+const KEPT: usize = 10_000;
+
+/// Lines of one kind that the text shows; JSON has them all.
+const SHOWN: usize = 20;
+
+/// Counts while a run goes on.
+#[derive(Debug)]
+pub struct RunLog {
+    /// By entry.
+    answered: Vec<AtomicU64>,
+    problems: Mutex<Problems>,
+}
+
+#[derive(Debug, Default)]
+struct Problems {
+    misses: BTreeMap<(String, String, String), Missed>,
+    misses_not_listed: u64,
+    broken: BTreeMap<(EntryId, String), u64>,
+}
+
+/// What a run asked for and got.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Report {
+    /// Requests that were answered from an entry: redirects and final responses, whole or in part.
+    pub requests_answered: u64,
+    /// Requests that nothing answered.
+    pub requests_missed: u64,
+    /// The entries that answered, in the inventory's order.
+    pub answered: Vec<Answered>,
+    /// What nothing answered, by URL.
+    pub misses: Vec<Missed>,
+    /// Misses that were too many to be listed.
+    pub misses_not_listed: u64,
+    /// Bodies that were missing, short or altered.
+    pub broken_bodies: Vec<Broken>,
+    /// The entries that nothing asked for, in the inventory's order.
+    pub unused: Vec<Unused>,
+}
+
+/// An entry that answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Answered {
+    /// The entry's method.
+    pub method: String,
+    /// The entry's URL.
+    pub url: String,
+    /// How many requests it answered.
+    pub count: u64,
+}
+
+/// A request that nothing answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Missed {
+    /// The request's method.
+    pub method: String,
+    /// The request's URL, without userinfo.
+    pub url: String,
+    /// Why nothing answered.
+    pub reason: String,
+    /// The recorded URL that comes nearest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nearest: Option<String>,
+    /// What to do.
+    pub hint: String,
+    /// How often it was asked.
+    pub count: u64,
+}
+
+/// An answer whose body could not be sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Broken {
+    /// The entry's method.
+    pub method: String,
+    /// The entry's URL.
+    pub url: String,
+    /// What is wrong, with which file, and what to do.
+    pub problem: String,
+    /// How often it was asked.
+    pub count: u64,
+}
+
+/// An entry that nothing asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Unused {
+    /// The entry's method.
+    pub method: String,
+    /// The entry's URL.
+    pub url: String,
+}
+
+impl RunLog {
+    /// For a run with as many entries as `index` knows.
+    pub fn new(index: &Index) -> Self {
+        let answered = index.inventory().entries.iter().map(|_| AtomicU64::new(0)).collect();
+        Self { answered, problems: Mutex::default() }
+    }
+
+    /// Counts an answer from `entry`.
+    pub fn answered(&self, entry: EntryId) {
+        self.answered[entry.index()].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts and logs a miss.
+    pub fn missed(&self, miss: &Miss) {
+        let (method, url, reason) = (miss.method.to_string(), printable(&miss.url), miss.cause.to_string());
+        tracing::warn!(%method, %url, "miss: {reason}");
+        let key = (url.clone(), method.clone(), reason.clone());
+        let mut problems = self.lock();
+        if let Some(known) = problems.misses.get_mut(&key) {
+            known.count += 1;
+        } else if problems.misses.len() < KEPT {
+            let nearest = miss.nearest().map(printable);
+            problems.misses.insert(key, Missed { method, url, reason, nearest, hint: miss.hint(), count: 1 });
+        } else {
+            problems.misses_not_listed += 1;
+        }
+    }
+
+    /// Counts and logs a body that could not be sent.
+    pub fn broken(&self, index: &Index, entry: EntryId, problem: &str) {
+        tracing::error!(url = %index.entry(entry).url, "broken body: {problem}");
+        *self.lock().broken.entry((entry, problem.to_owned())).or_default() += 1;
+    }
+
+    /// What happened so far.
+    pub fn report(&self, index: &Index) -> Report {
+        let method_and_url = |id: EntryId| (index.entry(id).method.to_string(), index.entry(id).url.to_string());
+        let count = |id: EntryId| self.answered[id.index()].load(Ordering::Relaxed);
+        let problems = self.lock();
+        let is_broken = |id: EntryId| problems.broken.keys().any(|(broken, _)| *broken == id);
+        let answered: Vec<Answered> = index
+            .entries()
+            .filter(|&id| count(id) > 0)
+            .map(|id| (method_and_url(id), count(id)))
+            .map(|((method, url), count)| Answered { method, url, count })
+            .collect();
+        let unused = index.entries().filter(|&id| count(id) == 0 && !is_broken(id)).map(method_and_url);
+        let broken = problems.broken.iter().map(|((id, problem), &count)| {
+            let (method, url) = method_and_url(*id);
+            Broken { method, url, problem: problem.clone(), count }
+        });
+        Report {
+            requests_answered: answered.iter().map(|answered| answered.count).sum(),
+            requests_missed: problems.misses.values().map(|miss| miss.count).sum::<u64>() + problems.misses_not_listed,
+            answered,
+            misses: problems.misses.values().cloned().collect(),
+            misses_not_listed: problems.misses_not_listed,
+            broken_bodies: broken.collect(),
+            unused: unused.map(|(method, url)| Unused { method, url }).collect(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Problems> {
+        // Whatever panicked while it held the lock left whole counters behind.
+        self.problems.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Report {
+    /// Whether the run has to fail: a broken body always makes it, misses unless they are allowed.
+    pub fn failed(&self, allow_misses: bool) -> bool {
+        !self.broken_bodies.is_empty() || (self.requests_missed > 0 && !allow_misses)
+    }
+}
+
+/// For people: a summary, then what went wrong, then what was not needed.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let entries = self.answered.len() + self.unused.len();
+        write!(
+            f,
+            "replay: {} answered from {} of {}, {}",
+            counted(self.requests_answered, "request"),
+            self.answered.len(),
+            counted(entries as u64, "entry"),
+            counted(self.requests_missed, "miss")
+        )?;
+        if !self.broken_bodies.is_empty() {
+            write!(f, ", {}", counted(self.broken_bodies.len() as u64, "broken body"))?;
+        }
+        writeln!(f)?;
+        section(f, "error: bodies that could not be sent", &self.broken_bodies, |f, broken| {
+            writeln!(f, "  {} {}{}\n    {}", broken.method, broken.url, times(broken.count), broken.problem)
+        })?;
+        section(f, "warning: requests that nothing answered", &self.misses, |f, miss| {
+            writeln!(f, "  {} {}{}\n    {}", miss.method, miss.url, times(miss.count), miss.reason)?;
+            if let Some(nearest) = &miss.nearest {
+                writeln!(f, "    nearest: {nearest}")?;
+            }
+            writeln!(f, "    hint: {}", miss.hint)
+        })?;
+        if self.misses_not_listed > 0 {
+            writeln!(f, "  and {} more that are not listed", self.misses_not_listed)?;
+        }
+        section(f, "unused entries", &self.unused, |f, unused| writeln!(f, "  {} {}", unused.method, unused.url))
+    }
+}
+
+/// A heading and its first items.
+fn section<T>(
+    f: &mut fmt::Formatter<'_>,
+    heading: &str,
+    items: &[T],
+    item: impl Fn(&mut fmt::Formatter<'_>, &T) -> fmt::Result,
+) -> fmt::Result {
+    if items.is_empty() {
+        return Ok(());
+    }
+    writeln!(f, "\n{heading}:")?;
+    items.iter().take(SHOWN).try_for_each(|each| item(f, each))?;
+    if items.len() > SHOWN {
+        writeln!(f, "  and {} more (--json has them all)", items.len() - SHOWN)?;
+    }
+    Ok(())
+}
+
+fn times(count: u64) -> String {
+    if count == 1 { String::new() } else { format!(" ({count} times)") }
+}
+
+fn counted(count: u64, noun: &str) -> String {
+    let plural = match noun.strip_suffix('y') {
+        Some(stem) => format!("{stem}ies"),
+        None if noun.ends_with('s') => format!("{noun}es"),
+        None => format!("{noun}s"),
+    };
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {plural}") }
+}

@@ -1,0 +1,228 @@
+use super::*;
+use crate::inventory::Source;
+
+const SIZE: u64 = 1000;
+const DATE: &str = "Tue, 02 Jan 2024 00:00:00 GMT";
+
+fn entry(status: u16, headers: &[(&str, &str)]) -> Entry {
+    let mut entry = Entry { status, ..Entry::get("http://h/a".parse().unwrap()) };
+    for (name, value) in headers {
+        entry.headers.append(name, value).unwrap();
+    }
+    let hash = Some(NixHash::sha256(b""));
+    entry.body = Some(Body { hash, size: Some(SIZE), name: None, source: Source::Fetch(None) });
+    entry
+}
+
+fn recorded() -> Entry {
+    let headers = [
+        ("accept-ranges", "bytes"),
+        ("cache-control", "max-age=60"),
+        ("content-digest", "sha-256=:x:"),
+        ("content-type", "application/gzip"),
+        ("etag", r#""a""#),
+        ("last-modified", DATE),
+        ("vary", "accept"),
+        ("x-custom", "1"),
+        ("x-custom", "2"),
+    ];
+    entry(200, &headers)
+}
+
+fn map(fields: &[(&'static str, &str)]) -> HeaderMap {
+    let mut map = HeaderMap::new();
+    for (name, value) in fields {
+        map.append(*name, value.parse().unwrap());
+    }
+    map
+}
+
+fn ask(entry: &Entry, method: Method, request: &[(&'static str, &str)]) -> ResponsePlan {
+    respond(entry, SIZE, &method, &map(request))
+}
+
+/// Names and values in order of name.
+fn fields(plan: &ResponsePlan) -> Vec<String> {
+    let mut fields: Vec<String> =
+        plan.headers.iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())).collect();
+    fields.sort();
+    fields
+}
+
+#[test]
+fn a_get_gets_what_was_recorded_and_the_length() {
+    let plan = ask(&recorded(), Method::GET, &[]);
+    assert_eq!((plan.status, plan.body.clone(), plan.is_whole), (StatusCode::OK, BodyPlan::Bytes(0..SIZE), true));
+    let mut expected: Vec<String> = recorded()
+        .headers
+        .iter()
+        .flat_map(|(name, values)| values.iter().map(move |value| format!("{name}: {value}")))
+        .collect();
+    expected.push("content-length: 1000".to_owned());
+    expected.sort();
+    assert_eq!(fields(&plan), expected);
+}
+
+#[test]
+fn a_head_gets_the_same_fields_and_no_bytes() {
+    let (head, get) = (ask(&recorded(), Method::HEAD, &[]), ask(&recorded(), Method::GET, &[]));
+    assert_eq!((fields(&head), head.status), (fields(&get), get.status));
+    assert_eq!((head.body, head.is_whole), (BodyPlan::None, false));
+    let ranged = ask(&recorded(), Method::HEAD, &[("range", "bytes=0-1")]);
+    assert_eq!((ranged.status, fields(&ranged)), (StatusCode::OK, fields(&get)));
+}
+
+#[test]
+fn a_recorded_head_keeps_the_length_that_it_was_told_or_none() {
+    let told = Entry { method: Method::HEAD, body: None, ..entry(200, &[("content-length", "77")]) };
+    assert_eq!(fields(&respond(&told, 0, &Method::HEAD, &HeaderMap::new())), ["content-length: 77"]);
+    let untold = Entry { method: Method::HEAD, body: None, ..entry(200, &[]) };
+    assert!(fields(&respond(&untold, 0, &Method::HEAD, &HeaderMap::new())).is_empty());
+}
+
+#[test]
+fn a_recorded_length_or_framing_of_another_answer_is_not_believed() {
+    let entry = entry(200, &[("content-length", "5"), ("transfer-encoding", "chunked"), ("connection", "close")]);
+    assert_eq!(fields(&ask(&entry, Method::GET, &[])), ["content-length: 1000"]);
+}
+
+#[test]
+fn statuses_without_content_have_neither_bytes_nor_length() {
+    for status in [204, 304] {
+        let plan = ask(&entry(status, &[("content-length", "5"), ("x", "1")]), Method::GET, &[]);
+        assert_eq!((plan.status.as_u16(), &plan.body), (status, &BodyPlan::None));
+        assert_eq!(fields(&plan), ["x: 1"]);
+        assert!(plan.is_whole);
+    }
+}
+
+#[test]
+fn errors_are_answered_with_their_bodies_whatever_was_asked() {
+    let conditions = [("range", "bytes=0-1"), ("if-none-match", "*"), ("if-match", r#""x""#)];
+    for status in [301, 404, 410, 500] {
+        let plan = ask(&entry(status, &[("etag", r#""a""#)]), Method::GET, &conditions);
+        assert_eq!((plan.status.as_u16(), plan.body), (status, BodyPlan::Bytes(0..SIZE)));
+    }
+    assert_eq!(ask(&entry(101, &[]), Method::GET, &[]).status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(ask(&entry(7, &[]), Method::GET, &[]).status, StatusCode::INTERNAL_SERVER_ERROR);
+}
+
+#[test]
+fn a_304_keeps_validators_and_caching_and_drops_what_is_about_the_content() {
+    for method in [Method::GET, Method::HEAD] {
+        let plan = ask(&recorded(), method, &[("if-none-match", r#"W/"a""#), ("range", "bytes=0-1")]);
+        assert_eq!((plan.status, &plan.body, plan.is_whole), (StatusCode::NOT_MODIFIED, &BodyPlan::None, false));
+        assert_eq!(
+            fields(&plan),
+            [
+                "accept-ranges: bytes",
+                "cache-control: max-age=60",
+                r#"etag: "a""#,
+                "last-modified: Tue, 02 Jan 2024 00:00:00 GMT",
+                "vary: accept",
+                "x-custom: 1",
+                "x-custom: 2",
+            ]
+        );
+    }
+}
+
+#[test]
+fn a_failed_precondition_is_an_empty_412() {
+    let plan = ask(&recorded(), Method::GET, &[("if-match", r#""x""#)]);
+    assert_eq!((plan.status, &plan.body), (StatusCode::PRECONDITION_FAILED, &BodyPlan::Bytes(0..0)));
+    assert!(fields(&plan).contains(&"content-length: 0".to_owned()));
+    assert!(!plan.is_whole && !plan.headers.contains_key("content-type"));
+}
+
+#[test]
+fn preconditions_of_a_post_are_not_evaluated() {
+    let post = Entry { method: Method::POST, ..recorded() };
+    let plan = ask(&post, Method::POST, &[("if-none-match", r#""a""#), ("range", "bytes=0-1")]);
+    assert_eq!((plan.status, plan.body), (StatusCode::OK, BodyPlan::Bytes(0..SIZE)));
+}
+
+#[test]
+fn one_range_is_a_206_with_exact_framing() {
+    let plan = ask(&recorded(), Method::GET, &[("range", "bytes=10-19")]);
+    assert_eq!(
+        (plan.status, &plan.body, plan.is_whole),
+        (StatusCode::PARTIAL_CONTENT, &BodyPlan::Bytes(10..20), false)
+    );
+    assert_eq!(plan.headers["content-range"], "bytes 10-19/1000");
+    assert_eq!(plan.headers["content-length"], "10");
+    assert_eq!(plan.headers["content-type"], "application/gzip");
+    assert_eq!(plan.headers["etag"], r#""a""#);
+    assert!(!plan.headers.contains_key("content-digest"), "it was the digest of the whole");
+}
+
+#[test]
+fn if_range_decides_whether_the_range_counts() {
+    for (if_range, status) in [(r#""a""#, 206), (r#""b""#, 200), (DATE, 206), ("Mon, 01 Jan 2024 00:00:00 GMT", 200)] {
+        let plan = ask(&recorded(), Method::GET, &[("range", "bytes=0-1"), ("if-range", if_range)]);
+        assert_eq!(plan.status.as_u16(), status, "{if_range}");
+    }
+    let beyond = [("range", "bytes=5000-"), ("if-range", r#""b""#)];
+    assert_eq!(ask(&recorded(), Method::GET, &beyond).status, StatusCode::OK);
+}
+
+#[test]
+fn a_range_beyond_the_end_is_a_416_that_tells_the_size() {
+    let plan = ask(&recorded(), Method::GET, &[("range", "bytes=1000-")]);
+    assert_eq!((plan.status, &plan.body), (StatusCode::RANGE_NOT_SATISFIABLE, &BodyPlan::Bytes(0..0)));
+    assert_eq!(plan.headers["content-range"], "bytes */1000");
+    assert_eq!(plan.headers["content-length"], "0");
+    assert!(!plan.headers.contains_key("content-type"));
+}
+
+#[test]
+fn several_ranges_are_a_multipart_body_of_the_length_that_is_told() {
+    let plan = ask(&recorded(), Method::GET, &[("range", "bytes=0-0,-2")]);
+    assert_eq!(plan.status, StatusCode::PARTIAL_CONTENT);
+    let kind = plan.headers["content-type"].to_str().unwrap();
+    let boundary = kind.strip_prefix("multipart/byteranges; boundary=").unwrap();
+    let BodyPlan::Multipart { parts, end } = &plan.body else { panic!("{plan:?}") };
+    let head = |range: &str| {
+        format!("\r\n--{boundary}\r\nContent-Type: application/gzip\r\nContent-Range: bytes {range}/1000\r\n\r\n")
+    };
+    assert_eq!(parts[..], [(head("0-0").into(), 0..1), (head("998-999").into(), 998..1000)]);
+    assert_eq!(end, format!("\r\n--{boundary}--\r\n").as_bytes());
+    let length = parts[0].0.len() + 1 + parts[1].0.len() + 2 + end.len();
+    assert_eq!(plan.headers["content-length"], length.to_string());
+    assert!(!plan.headers.contains_key("content-range"));
+    assert_eq!(plan, ask(&recorded(), Method::GET, &[("range", "bytes=0-0,-2")]));
+}
+
+#[test]
+fn a_replaced_body_loses_what_was_said_about_the_old_bytes() {
+    let stale =
+        [("etag", r#""a""#), ("last-modified", DATE), ("digest", "x"), ("x-checksum-sha1", "x"), ("content-md5", "x")];
+    let kept = [("content-type", "text/plain"), ("x-check", "1")];
+    let pinned = entry(200, &[&stale[..], &kept[..]].concat());
+    assert_eq!(ask(&pinned, Method::GET, &[]).headers.len(), 8);
+    for (hash, size) in [(None, None), (None, Some(SIZE)), (pinned.body.as_ref().unwrap().hash, None)] {
+        let mut replaced = pinned.clone();
+        let body = replaced.body.as_mut().unwrap();
+        (body.hash, body.size) = (hash, size);
+        let plan = ask(&replaced, Method::GET, &[("if-none-match", r#""a""#)]);
+        assert_eq!(plan.status, StatusCode::OK);
+        assert_eq!(fields(&plan), ["content-length: 1000", "content-type: text/plain", "x-check: 1"]);
+    }
+}
+
+#[test]
+fn a_redirect_has_its_location_as_recorded_and_no_bytes() {
+    let mut hop = Hop { status: 307, location: "//cdn/ä?x=1".to_owned(), headers: Headers::default() };
+    hop.headers.append("x-linked-etag", "1").unwrap();
+    let plan = redirect(&recorded(), &hop, &Method::GET);
+    assert_eq!((plan.status.as_u16(), &plan.body, plan.is_whole), (307, &BodyPlan::Bytes(0..0), false));
+    assert_eq!(plan.headers["location"].as_bytes(), "//cdn/ä?x=1".as_bytes());
+    assert_eq!(
+        (&plan.headers["content-length"], &plan.headers["x-linked-etag"]),
+        (&"0".parse().unwrap(), &"1".parse().unwrap())
+    );
+    assert_eq!(redirect(&recorded(), &hop, &Method::HEAD).body, BodyPlan::None);
+
+    let odd = Hop { location: "/a\r\nb".to_owned(), ..hop };
+    assert_eq!(redirect(&recorded(), &odd, &Method::GET).headers["location"], "/a%0D%0Ab");
+}
