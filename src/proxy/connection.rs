@@ -10,6 +10,7 @@ use tokio::{
     net::TcpStream,
     time::timeout,
 };
+use tokio_rustls::server::TlsStream;
 use tower::Service;
 
 use super::{
@@ -18,6 +19,7 @@ use super::{
     detect::{self, Protocol},
     exchange::{self, HttpServer},
     lifetime::{IDLE_TIMEOUT, Shutdown},
+    prefixed::Prefixed,
     target::Arrival,
     tls::{self, HandshakeCallback, HandshakeFailure},
 };
@@ -74,39 +76,54 @@ where
     /// Looks at the first byte and serves what it announces. `None` is the end; a tunnel is to be served next.
     async fn serve_transport(&mut self, transport: Transport, arrival: &mut Arrival) -> io::Result<Option<Tunnel>> {
         match transport {
-            Transport::Tcp(stream) => match self.in_time(detect::peek(&stream), arrival).await? {
-                Some(protocol) => Ok(self.serve_protocol(protocol, stream, arrival).await),
-                None => Ok(None),
-            },
-            Transport::Nested(mut stream) => match self.in_time(detect::read_ahead(&mut stream), arrival).await? {
-                Some(protocol) => Ok(self.serve_protocol(protocol, stream, arrival).await),
-                None => Ok(None),
-            },
+            Transport::Tcp(stream) => {
+                let first = self.in_time(detect::peek(&stream), arrival).await.transpose()?.flatten();
+                Ok(self.serve_protocol(first, stream, arrival).await)
+            }
+            Transport::Nested(mut stream) => {
+                let first = self.in_time(detect::read_ahead(&mut stream), arrival).await.transpose()?.flatten();
+                Ok(self.serve_protocol(first, stream, arrival).await)
+            }
         }
     }
 
     /// Takes TLS off, where there is some, and serves the HTTP inside.
-    async fn serve_protocol<IO>(&mut self, protocol: Protocol, stream: IO, arrival: &mut Arrival) -> Option<Tunnel>
+    async fn serve_protocol<IO>(
+        &mut self,
+        protocol: Option<Protocol>,
+        stream: IO,
+        arrival: &mut Arrival,
+    ) -> Option<Tunnel>
     where
         IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        if protocol == Protocol::Plain {
-            return self.serve_http(stream, arrival).await;
-        }
-        let outcome = tokio::select! {
-            () = self.shutdown.requested() => return None,
-            outcome = tls::decrypt(stream, arrival, &self.settings.ca) => outcome,
-        };
-        match outcome {
-            Ok(stream) => {
+        match protocol? {
+            Protocol::Plain => self.serve_http(stream, arrival).await,
+            Protocol::Tls => {
+                let stream = self.decrypt(stream, arrival).await?;
                 arrival.decrypted = true;
                 self.serve_http(stream, arrival).await
             }
-            Err(failure) => {
-                self.tell(failure);
-                None
-            }
         }
+    }
+
+    /// Takes TLS off. `None` is the end.
+    async fn decrypt<IO>(&mut self, stream: IO, arrival: &Arrival) -> Option<Prefixed<TlsStream<IO>>>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin,
+    {
+        let settings = Arc::clone(&self.settings);
+        let decryption = async {
+            let mut decrypted = tls::decrypt(stream, arrival, &settings.ca).await?;
+            Ok(decrypted.accepted().await?.then_some(decrypted.stream))
+        };
+        self.in_time(decryption, arrival).await?.unwrap_or_else(|failure: HandshakeFailure| {
+            tracing::warn!("{failure}");
+            if let Some(callback) = &self.settings.on_handshake_failure {
+                callback(failure);
+            }
+            None
+        })
     }
 
     /// Serves the HTTP on a stream, until its end or the next tunnel.
@@ -117,27 +134,14 @@ where
         exchange::serve(&self.settings.http, stream, arrival, self.service.clone(), &mut self.shutdown).await
     }
 
-    /// Logs a failed handshake and passes it on.
-    fn tell(&self, failure: HandshakeFailure) {
-        tracing::warn!("{failure}");
-        if let Some(callback) = &self.settings.on_handshake_failure {
-            callback(failure);
-        }
-    }
-
-    /// Waits for a first byte: not for ever, and not past the end of the server.
-    async fn in_time(
-        &mut self,
-        detection: impl Future<Output = io::Result<Option<Protocol>>>,
-        arrival: &Arrival,
-    ) -> io::Result<Option<Protocol>> {
+    /// Waits for `beginning`, the client's first words: not for ever, and not past the end of the server.
+    async fn in_time<T>(&mut self, beginning: impl Future<Output = T>, arrival: &Arrival) -> Option<T> {
         let patience = if arrival.tunnels.is_empty() { IDLE_TIMEOUT } else { FIRST_BYTE_TIMEOUT };
         tokio::select! {
-            () = self.shutdown.requested() => Ok(None),
-            outcome = timeout(patience, detection) => outcome.unwrap_or_else(|_| {
-                tracing::debug!(?patience, "closed a connection without a first byte");
-                Ok(None)
-            }),
+            () = self.shutdown.requested() => None,
+            outcome = timeout(patience, beginning) => outcome
+                .inspect_err(|_| tracing::debug!(?patience, "closed a connection that said nothing"))
+                .ok(),
         }
     }
 }

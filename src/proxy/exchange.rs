@@ -136,8 +136,8 @@ fn answer_here<B>(request: &mut Request<B>, arrival: &Arrival, tunnel: &TunnelSl
 
 /// The protocol that an HTTP/1.1 client cannot do without (RFC 9110 §7.8).
 ///
-/// An offer of `h2c` is passed over: the server may, and the answer in HTTP/1.1 is what `curl --http2` and Java's
-/// client then take for any `http` URL.
+/// An offer of `h2c` is passed over, as servers may: `curl --http2` makes it with every `http` URL, through proxies
+/// too, and takes an answer in HTTP/1.1.
 fn wanted_upgrade<B>(request: &Request<B>) -> Option<String> {
     let asks = tokens(request.headers(), &header::CONNECTION).any(|option| option.eq_ignore_ascii_case("upgrade"));
     if request.version() != Version::HTTP_11 || !asks {

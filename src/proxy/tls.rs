@@ -5,7 +5,7 @@ use std::{fmt, io, sync::Arc, time::Duration};
 use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tokio_rustls::{
     LazyConfigAcceptor,
@@ -22,6 +22,9 @@ use super::{
 
 /// How long a handshake can take, from the first byte on.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
+/// A client that leaves this soon after the handshake, without a word, did not like the certificate. One that leaves
+/// later had opened a connection that it then did not need.
+const REFUSED_WITHIN: Duration = Duration::from_secs(2);
 
 /// What is told about handshakes that failed, for a summary at the end of a run.
 pub type HandshakeCallback = Arc<dyn Fn(HandshakeFailure) + Send + Sync>;
@@ -32,7 +35,7 @@ pub struct HandshakeFailure {
     /// The host that the client wanted: SNI, else the CONNECT host, else the proxy's own address.
     pub host: String,
     /// Whether the client did not accept the certificate: it said so in an alert, or it left as soon as it had seen
-    /// the certificate, as GnuTLS (wget) and Node do.
+    /// the certificate, as clients with GnuTLS (wget) do.
     pub client_distrusts_ca: bool,
     /// What went wrong, in words.
     pub reason: String,
@@ -46,8 +49,16 @@ impl fmt::Display for HandshakeFailure {
             return Ok(());
         }
         let variables: Vec<&str> = environment::ca_variables().collect();
-        write!(f, "; the client does not trust buildproxy's CA: it reads none of {}", variables.join(", "))
+        write!(f, "; the client does not trust buildproxy's CA, which others find by {}", variables.join(", "))
     }
+}
+
+/// A stream without its TLS.
+pub struct Decrypted<IO> {
+    /// The plain bytes, of which the first can have been read ahead.
+    pub stream: Prefixed<TlsStream<IO>>,
+    /// The host that the certificate is for.
+    host: String,
 }
 
 /// Why a handshake failed.
@@ -88,10 +99,15 @@ impl HandshakeError {
             Self::Certificate(_) | Self::Hello(_) | Self::Timeout => false,
         }
     }
+
+    /// The same for the caller, with the host.
+    fn at(self, host: String) -> HandshakeFailure {
+        HandshakeFailure { host, client_distrusts_ca: self.client_distrusts_ca(), reason: self.to_string() }
+    }
 }
 
-/// Runs the handshake on `stream`, and waits until the client has sent something in it: only then has it accepted the
-/// certificate. The certificate is for the SNI, else for the CONNECT host, else for the proxy's own address.
+/// Runs the handshake on `stream`. The certificate is for the SNI, else for the CONNECT host, else for the proxy's
+/// own address.
 ///
 /// # Errors
 /// Where it fails or takes too long.
@@ -99,18 +115,17 @@ pub async fn decrypt<IO>(
     stream: IO,
     arrival: &Arrival,
     ca: &CertificateAuthority,
-) -> Result<Prefixed<TlsStream<IO>>, HandshakeFailure>
+) -> Result<Decrypted<IO>, HandshakeFailure>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
     let own = arrival.own.ip().to_string();
     let mut host = arrival.tunnel().map_or(own, |tunnel| tunnel.host().to_owned());
     let outcome = timeout(HANDSHAKE_TIMEOUT, handshake(stream, &mut host, ca)).await;
-    outcome.unwrap_or(Err(HandshakeError::Timeout)).map_err(|error| HandshakeFailure {
-        host,
-        client_distrusts_ca: error.client_distrusts_ca(),
-        reason: error.to_string(),
-    })
+    match outcome.unwrap_or(Err(HandshakeError::Timeout)) {
+        Ok(stream) => Ok(Decrypted { stream: Prefixed::new(Bytes::new(), stream), host }),
+        Err(error) => Err(error.at(host)),
+    }
 }
 
 /// Reads the client's hello, puts its SNI into `host`, and goes on with the certificate for it.
@@ -118,7 +133,7 @@ async fn handshake<IO>(
     stream: IO,
     host: &mut String,
     ca: &CertificateAuthority,
-) -> Result<Prefixed<TlsStream<IO>>, HandshakeError>
+) -> Result<TlsStream<IO>, HandshakeError>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
@@ -128,10 +143,25 @@ where
         name.clone_into(host);
     }
     let config = ca.server_config(host)?;
-    let stream = start.into_stream(config).await.map_err(HandshakeError::from_client)?;
-    let mut stream = Prefixed::new(Bytes::new(), stream);
-    match detect::read_ahead(&mut stream).await.map_err(HandshakeError::from_client)? {
-        Some(_) => Ok(stream),
-        None => Err(HandshakeError::Left),
+    start.into_stream(config).await.map_err(HandshakeError::from_client)
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Decrypted<IO> {
+    /// Waits until the client says something: only then it has accepted the certificate, since some complete the
+    /// handshake before they look at it. `false`: it left without needing the connection.
+    ///
+    /// # Errors
+    /// Where the client leaves at once or sends an alert.
+    pub async fn accepted(&mut self) -> Result<bool, HandshakeFailure> {
+        let start = Instant::now();
+        let error = match detect::read_ahead(&mut self.stream).await {
+            Ok(Some(_)) => return Ok(true),
+            Ok(None) => HandshakeError::Left,
+            Err(error) => HandshakeError::from_client(error),
+        };
+        if start.elapsed() > REFUSED_WITHIN {
+            return Ok(false);
+        }
+        Err(error.at(self.host.clone()))
     }
 }
