@@ -209,7 +209,7 @@ impl ReplayBody {
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         while let Some(segment) = self.segments.front_mut() {
             let chunk = match segment {
-                Segment::Bytes(bytes) => Some(Ok(std::mem::take(bytes))).filter(|_| !bytes.is_empty()),
+                Segment::Bytes(bytes) => (!bytes.is_empty()).then(|| Ok(std::mem::take(bytes))),
                 Segment::File(file) => {
                     let frame = ready!(Pin::new(file).poll_frame(cx));
                     frame.map(|frame| frame.map(|frame| frame.into_data().unwrap_or_default()))
