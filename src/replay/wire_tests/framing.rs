@@ -115,6 +115,34 @@ fn errors_are_answered_with_their_recorded_bodies() {
 }
 
 #[test]
+fn two_hundred_parts_of_a_file_arrive_in_order() {
+    let setup = Setup::new();
+    let data: Vec<u8> = (0..100_000u32).map(|n| (n / 100) as u8).collect();
+    let server = setup_parts(setup, &data);
+    let list: Vec<String> = (0..200).rev().map(|n| format!("{}-{}", n * 100, n * 100 + 49)).collect();
+    for path in ["stored", "beside"] {
+        let range = format!("Range: bytes={}\r\n", list.join(","));
+        let answer = server.client().ask(&format!("GET http://h/{path}"), &range);
+        assert_eq!(answer.status, 206);
+        let bytes = (0..200u32).rev().flat_map(|n| vec![n as u8; 50]);
+        let sent: Vec<u8> = payload(&answer);
+        assert!(sent.iter().copied().eq(bytes), "{path}");
+    }
+}
+
+fn setup_parts(setup: Setup, data: &[u8]) -> Server {
+    let stored = Entry { body: Some(setup.stored(data, "stored")), ..get("http://h/stored", "") };
+    let beside = Entry { body: Some(setup.beside(data, "beside")), ..get("http://h/beside", "") };
+    setup.serve(vec![stored, beside])
+}
+
+/// The bytes of all parts of a `multipart/byteranges` answer whose parts have 50 bytes.
+fn payload(answer: &Answer) -> Vec<u8> {
+    let heads = answer.body.windows(4).enumerate().filter(|(_, window)| window == b"\r\n\r\n");
+    heads.flat_map(|(at, _)| answer.body[at + 4..at + 54].to_vec()).collect()
+}
+
+#[test]
 fn a_miss_and_a_redirect_keep_the_connection() {
     let server = serve(vec![with_hops(get(URL, "final"), &[(302, "/b")])]);
     let mut client = server.client();

@@ -98,8 +98,10 @@ fn variants_and_ignored_parameters() {
     let mut client = server.client();
     assert_eq!(client.ask("GET http://h/v", "Accept: a/b\r\n").text(), "ab");
     assert_eq!(client.ask("GET http://h/v", "").text(), "none");
-    let miss = client.ask("GET http://h/v", "Accept: c/d\x1b\r\n".replace('\x1b', "").as_str());
+    let miss = client.ask("GET http://h/v", "Accept: c/d\r\n");
     assert!(miss.text().contains(r#"accept: recorded with "a/b", asked with "c/d""#), "{}", miss.text());
+    let miss = client.ask("GET http://h/v", "Accept: \u{9b}31m\u{202e}\r\n");
+    assert!(miss.text().contains(r"\u{9b}31m\u{202e}"), "{}", miss.text());
     assert_eq!(client.ask("GET http://h/s?X-Amz-Date=2&X-Amz-Signature=3", "").text(), "signed");
 }
 
