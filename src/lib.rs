@@ -4,3 +4,4 @@ pub mod inventory;
 pub mod replay;
 pub mod store;
 pub mod url;
+pub mod verify;

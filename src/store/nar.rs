@@ -145,10 +145,12 @@ impl<W: Write> Dump<'_, W> {
         self.bytes(path, &size.to_le_bytes())?;
         let mut left = size;
         loop {
-            let count = file.read(&mut self.buffer).map_err(unreadable(path))?;
-            if count == 0 {
-                break;
-            }
+            let count = match file.read(&mut self.buffer) {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(unreadable(path)(error)),
+            };
             left = left.checked_sub(count as u64).ok_or_else(changed)?;
             self.output.write_all(&self.buffer[..count]).map_err(unwritable(path))?;
         }

@@ -22,7 +22,8 @@ use super::mapped::{StoreFile, WINDOW};
 /// Bytes that one read asks for: the hand-over to a blocking thread costs little beside it.
 const CHUNK: usize = 256 * 1024;
 
-/// The bytes of a file from `range.start` to before `range.end`.
+/// The bytes of a file from `range.start` to before `range.end`. A range beyond the end of the file is an error when the
+/// end is reached, not before.
 #[derive(Debug)]
 pub struct FileBody {
     source: FileSource,
@@ -179,6 +180,7 @@ mod tests {
     }
 
     /// Peak memory can be read only for a whole process: the test runs itself again, alone.
+    #[cfg(target_os = "linux")]
     #[test]
     fn a_gibibyte_passes_through_a_mapping_in_less_than_32_mebibytes() {
         const CHILD: &str = "BUILDPROXY_TEST_MAPPED_CHILD";
@@ -195,6 +197,7 @@ mod tests {
         assert!(output.status.success() && text.contains("peak"), "{text}");
     }
 
+    #[cfg(target_os = "linux")]
     #[tokio::main(flavor = "current_thread")]
     async fn touch_every_page_of_a_gibibyte() {
         const SIZE: u64 = 1 << 30;
