@@ -142,6 +142,7 @@ pub type OnEnd = Box<dyn FnOnce(io::Result<()>) + Send>;
 
 /// The body of a response of this room.
 pub struct ReplayBody {
+    source: OpenBody,
     segments: VecDeque<Segment>,
     left: u64,
     /// No length is known, none is to be made up: `HEAD`, 204, 304.
@@ -151,42 +152,41 @@ pub struct ReplayBody {
 
 enum Segment {
     Bytes(Bytes),
+    /// Part of the source. It becomes one of the others when its turn comes, so that many parts share one descriptor.
+    Part(Range<u64>),
     File(FileBody),
 }
 
 impl ReplayBody {
     /// No bytes, and no claim about the length: a body with a size of zero would have `Content-Length: 0` added.
     pub fn none() -> Self {
-        Self { segments: VecDeque::new(), left: 0, silent: true, on_end: None }
+        Self { silent: true, ..Self::of(OpenBody::nothing(), VecDeque::new()) }
     }
 
     /// A text.
     pub fn text(text: String) -> Self {
-        Self::of(VecDeque::from([Segment::Bytes(text.into())]))
+        Self::of(OpenBody::nothing(), VecDeque::from([Segment::Bytes(text.into())]))
     }
 
     /// What `plan` says, from `body`.
-    ///
-    /// # Errors
-    /// Where the system has no more file descriptors.
-    pub fn planned(plan: BodyPlan, body: &OpenBody) -> io::Result<Self> {
+    pub fn planned(plan: BodyPlan, body: OpenBody) -> Self {
         match plan {
-            BodyPlan::None => Ok(Self::none()),
-            BodyPlan::Bytes(range) => Ok(Self::of(VecDeque::from([body.part(range)?]))),
+            BodyPlan::None => Self::none(),
+            BodyPlan::Bytes(range) => Self::of(body, VecDeque::from([Segment::Part(range)])),
             BodyPlan::Multipart { parts, end } => {
                 let mut segments = VecDeque::with_capacity(2 * parts.len() + 1);
                 for (head, range) in parts {
-                    segments.extend([Segment::Bytes(head), body.part(range)?]);
+                    segments.extend([Segment::Bytes(head), Segment::Part(range)]);
                 }
                 segments.push_back(Segment::Bytes(end));
-                Ok(Self::of(segments))
+                Self::of(body, segments)
             }
         }
     }
 
-    fn of(segments: VecDeque<Segment>) -> Self {
+    fn of(source: OpenBody, segments: VecDeque<Segment>) -> Self {
         let left = segments.iter().map(Segment::left).sum();
-        Self { segments, left, silent: false, on_end: None }
+        Self { source, segments, left, silent: false, on_end: None }
     }
 
     /// Has `on_end` told how sending ends; at once where there is nothing to send.
@@ -209,7 +209,11 @@ impl ReplayBody {
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         while let Some(segment) = self.segments.front_mut() {
             let chunk = match segment {
-                Segment::Bytes(bytes) => Some(Ok(std::mem::take(bytes))).filter(|_| !bytes.is_empty()),
+                Segment::Part(range) => {
+                    *segment = self.source.part(range.clone())?;
+                    continue;
+                }
+                Segment::Bytes(bytes) => (!bytes.is_empty()).then(|| Ok(std::mem::take(bytes))),
                 Segment::File(file) => {
                     let frame = ready!(Pin::new(file).poll_frame(cx));
                     frame.map(|frame| frame.map(|frame| frame.into_data().unwrap_or_default()))
@@ -228,6 +232,7 @@ impl Segment {
     fn left(&self) -> u64 {
         match self {
             Self::Bytes(bytes) => bytes.len() as u64,
+            Self::Part(range) => range.end - range.start,
             // A file body always knows.
             Self::File(file) => file.size_hint().exact().unwrap_or(0),
         }

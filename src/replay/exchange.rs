@@ -1,6 +1,6 @@
 //! One request and its answer.
 
-use std::{io, sync::Arc};
+use std::sync::Arc;
 
 use axum::body::Body as AxumBody;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
@@ -49,7 +49,7 @@ pub(super) async fn answer(replayer: Arc<Replayer>, request: Request<AxumBody>) 
             replayer.log.answered(visit.entry);
             tracing::debug!(method = %head.method, %url, "redirect to {}", printable(&hop.location));
             let plan = respond::redirect(entry, hop, &head.method);
-            send(plan, &OpenBody::nothing(), None).unwrap_or_else(|error| unsendable(&head.method, entry, &error))
+            send(plan, OpenBody::nothing(), None)
         }
         Answer::Final(entry) => {
             let sent = replayer.final_response(visit.entry, entry, &head).await;
@@ -107,7 +107,7 @@ impl Replayer {
             self.checks.check(id, &body, hash).await?;
         }
         let (status, is_whole) = (plan.status, plan.is_whole);
-        let response = send(plan, &body, Some(self.on_end(id, is_whole))).map_err(BodyError::Read)?;
+        let response = send(plan, body, Some(self.on_end(id, is_whole)));
         self.sequences.final_answered(&self.index, id);
         self.log.answered(id);
         tracing::debug!(method = %head.method, url = %entry.url, status = status.as_u16(), "hit");
@@ -140,19 +140,19 @@ fn needs_file(plan: &BodyPlan) -> bool {
     }
 }
 
-fn send(plan: ResponsePlan, body: &OpenBody, on_end: Option<OnEnd>) -> io::Result<Response<AxumBody>> {
-    let mut body = ReplayBody::planned(plan.body, body)?;
+fn send(plan: ResponsePlan, body: OpenBody, on_end: Option<OnEnd>) -> Response<AxumBody> {
+    let mut body = ReplayBody::planned(plan.body, body);
     if let Some(on_end) = on_end {
         body = body.watched(on_end);
     }
     let mut response = Response::new(AxumBody::new(body));
     *response.status_mut() = plan.status;
     *response.headers_mut() = plan.headers;
-    Ok(response)
+    response
 }
 
 /// The answer to a request whose recorded body is missing, short or altered.
-fn unsendable(method: &Method, entry: &Entry, problem: &dyn std::fmt::Display) -> Response<AxumBody> {
+fn unsendable(method: &Method, entry: &Entry, problem: &str) -> Response<AxumBody> {
     let (method, url) = (printable(method.as_str()), &entry.url);
     let explanation = format!(
         "buildproxy: the recorded answer cannot be sent, because its body is broken\n\n  {method} {url}\n\n{problem}\n"
