@@ -226,3 +226,43 @@ fn a_redirect_has_its_location_as_recorded_and_no_bytes() {
     let odd = Hop { location: "/a\r\nb".to_owned(), ..hop };
     assert_eq!(redirect(&recorded(), &odd, &Method::GET).headers["location"], "/a%0D%0Ab");
 }
+
+proptest::proptest! {
+    #[test]
+    fn the_length_that_is_told_is_the_length_that_is_sent(
+        status in proptest::sample::select(vec![200u16, 203, 204, 206, 302, 304, 404, 500]),
+        method in proptest::sample::select(vec![Method::GET, Method::HEAD, Method::POST]),
+        range in proptest::option::of("bytes=[0-9]{0,3}-[0-9]{0,4}(,[0-9]{1,3}-[0-9]{0,4}){0,3}"),
+        if_range in proptest::option::of(proptest::sample::select(vec![r#""a""#, r#""b""#, DATE])),
+        if_none_match in proptest::option::of(proptest::sample::select(vec!["*", r#""a""#, r#""b""#])),
+    ) {
+        let entry = Entry { status, method: if method == Method::POST { Method::POST } else { Method::GET }, ..recorded() };
+        let mut headers = HeaderMap::new();
+        for (name, value) in [("range", range.as_deref()), ("if-range", if_range), ("if-none-match", if_none_match)] {
+            if let Some(value) = value {
+                headers.insert(name, value.parse().unwrap());
+            }
+        }
+        let plan = respond(&entry, SIZE, &method, &headers);
+        let within = |range: &Range<u64>| range.start <= range.end && range.end <= SIZE;
+        let sent = match &plan.body {
+            BodyPlan::None => None,
+            BodyPlan::Bytes(range) => {
+                proptest::prop_assert!(within(range));
+                Some(range.end - range.start)
+            }
+            BodyPlan::Multipart { parts, end } => {
+                proptest::prop_assert!(parts.iter().all(|(_, range)| within(range)));
+                let parts = parts.iter().map(|(head, range)| head.len() as u64 + range.end - range.start);
+                Some(parts.sum::<u64>() + end.len() as u64)
+            }
+        };
+        let told = plan.headers.get(CONTENT_LENGTH).map(|value| value.to_str().unwrap().parse::<u64>().unwrap());
+        if method != Method::HEAD {
+            proptest::prop_assert_eq!(sent, told);
+            proptest::prop_assert_eq!(told.is_none(), matches!(plan.status.as_u16(), 204 | 304));
+        } else {
+            proptest::prop_assert_eq!(sent, None);
+        }
+    }
+}

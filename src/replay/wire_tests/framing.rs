@@ -118,7 +118,9 @@ fn errors_are_answered_with_their_recorded_bodies() {
 fn two_hundred_parts_of_a_file_arrive_in_order() {
     let setup = Setup::new();
     let data: Vec<u8> = (0..100_000u32).map(|n| (n / 100) as u8).collect();
-    let server = setup_parts(setup, &data);
+    let stored = Entry { body: Some(setup.stored(&data, "stored")), ..get("http://h/stored", "") };
+    let beside = Entry { body: Some(setup.beside(&data, "beside")), ..get("http://h/beside", "") };
+    let server = setup.serve(vec![stored, beside]);
     let list: Vec<String> = (0..200).rev().map(|n| format!("{}-{}", n * 100, n * 100 + 49)).collect();
     for path in ["stored", "beside"] {
         let range = format!("Range: bytes={}\r\n", list.join(","));
@@ -128,12 +130,6 @@ fn two_hundred_parts_of_a_file_arrive_in_order() {
         let sent: Vec<u8> = payload(&answer);
         assert!(sent.iter().copied().eq(bytes), "{path}");
     }
-}
-
-fn setup_parts(setup: Setup, data: &[u8]) -> Server {
-    let stored = Entry { body: Some(setup.stored(data, "stored")), ..get("http://h/stored", "") };
-    let beside = Entry { body: Some(setup.beside(data, "beside")), ..get("http://h/beside", "") };
-    setup.serve(vec![stored, beside])
 }
 
 /// The bytes of all parts of a `multipart/byteranges` answer whose parts have 50 bytes.
