@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use http::{HeaderName, HeaderValue, Method};
+use serde::Serialize;
 
 use crate::{
     store::{
@@ -127,7 +128,7 @@ pub enum Source {
 /// Header fields: lower-case names in alphabetical order, each with its values in the order they came.
 ///
 /// Names and values are valid as HTTP has them (RFC 9110 §5), so that writing them to a connection cannot fail.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Headers(BTreeMap<String, Vec<String>>);
 
 /// Why a header field cannot be in an inventory.

@@ -1,0 +1,428 @@
+//! From exchanges to entries: redirects are joined to chains, retries and repetitions go, every body gets its source.
+
+use std::collections::{HashMap, HashSet};
+
+use http::Method;
+
+use super::{
+    exchange::{Answer, Exchange, LeftOut, Outcome, RecordedBody, RecordedBytes},
+    policy::is_refetchable,
+};
+use crate::{
+    inventory::{Body, Entry, Hop, Key, Source},
+    store::{hash::NixHash, path::StorePathName},
+    url::NormalizedUrl,
+};
+
+/// Longest body, in bytes, that is written into the inventory itself.
+pub const MAX_TEXT: u64 = 4096;
+
+/// What a capture recorded, ready to be stored and merged.
+#[derive(Debug, Default)]
+pub struct Assembled {
+    /// The entries, in the order in which their first requests came. A `file` body's path is still its bare name.
+    pub entries: Vec<Entry>,
+    /// The bytes behind the entries' bodies.
+    pub bodies: Vec<StoredBody>,
+    /// What is not recorded, and why.
+    pub left_out: Vec<Omission>,
+}
+
+/// Bytes that an entry refers to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredBody {
+    /// Their hash.
+    pub hash: NixHash,
+    /// Their number.
+    pub size: u64,
+    /// The name under which the entry refers to them.
+    pub name: StorePathName,
+    /// Where they are now.
+    pub bytes: RecordedBytes,
+    /// Where they have to be.
+    pub place: Place,
+}
+
+/// Where a body is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// In the store: source `fetch`.
+    Store,
+    /// In the folder beside the inventory: source `file`.
+    Beside,
+}
+
+/// A request that is not in the inventory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Omission {
+    /// The request's method.
+    pub method: Method,
+    /// The request's URL; of a chain the first.
+    pub url: NormalizedUrl,
+    /// Why.
+    pub reason: LeftOut,
+}
+
+/// Requests that belong together: the redirects, then the final answer (or the last redirect, which nobody followed).
+struct Chain {
+    links: Vec<Exchange>,
+}
+
+/// Makes entries of all exchanges of a capture.
+pub fn assemble(mut exchanges: Vec<Exchange>) -> Assembled {
+    exchanges.sort_by_key(|exchange| exchange.arrival);
+    let mut assembled = Assembled::default();
+    let mut drafts = Vec::new();
+    for chain in join_redirects(exchanges) {
+        match chain.into_draft() {
+            Ok(draft) => drafts.extend(draft),
+            Err(omission) => assembled.left_out.push(omission),
+        }
+    }
+    let drafts = drop_unneeded(drafts, &assembled.left_out);
+    assembled.left_out.dedup();
+    for draft in drafts {
+        assembled.bodies.extend(draft.body);
+        assembled.entries.push(draft.entry);
+    }
+    assembled
+}
+
+/// Joins each redirect with the next request for its `Location`, made with a method that RFC 9110 §15.4 gives.
+fn join_redirects(exchanges: Vec<Exchange>) -> Vec<Chain> {
+    let mut chains: Vec<Chain> = Vec::new();
+    // The chains that still wait for somebody to follow their last link.
+    let mut open: Vec<usize> = Vec::new();
+    for exchange in exchanges {
+        let redirects = exchange.redirect_target().is_some();
+        let followed = open.iter().position(|&index| chains[index].is_followed_by(&exchange));
+        let index = match followed {
+            Some(position) => {
+                let index = open.remove(position);
+                chains[index].links.push(exchange);
+                index
+            }
+            None => {
+                chains.push(Chain { links: vec![exchange] });
+                chains.len() - 1
+            }
+        };
+        if redirects {
+            open.push(index);
+        }
+    }
+    chains
+}
+
+impl Chain {
+    fn is_followed_by(&self, next: &Exchange) -> bool {
+        let Some(last) = self.links.last() else {
+            return false;
+        };
+        last.redirect_target().is_some_and(|target| target == next.url)
+            && last.answered <= next.arrival
+            && follows(last, next)
+    }
+
+    /// The entries of this chain: one, or one for each redirect where nobody came to an end of them.
+    fn into_draft(self) -> Result<Vec<Draft>, Omission> {
+        let ends = self.links.last().is_some_and(|last| last.redirect_target().is_none());
+        if !ends {
+            return self.links.into_iter().map(|link| Draft::new(vec![link])).collect();
+        }
+        Ok(vec![Draft::new(self.links)?])
+    }
+}
+
+/// Whether `next` has the method and the body with which a client follows the redirect `last`.
+fn follows(last: &Exchange, next: &Exchange) -> bool {
+    let same = next.method == last.method && next.request_body == last.request_body;
+    let becomes_get = next.method == Method::GET && next.request_body.is_none();
+    match last.status() {
+        Some(303) => becomes_get || same && last.method == Method::HEAD,
+        Some(301 | 302) => same || becomes_get && last.method == Method::POST,
+        _ => same,
+    }
+}
+
+/// An entry in the making, with what decides about its neighbours.
+struct Draft {
+    entry: Entry,
+    body: Option<StoredBody>,
+}
+
+impl Draft {
+    fn new(mut links: Vec<Exchange>) -> Result<Self, Omission> {
+        let (method, url) = (links[0].method.clone(), links[0].url.clone());
+        let request_body = links[0].request_body;
+        // A chain has the links it was made of, at least one.
+        let last = links.pop().map(|link| link.outcome);
+        let hops = links.into_iter().map(|link| link.outcome);
+        let omission = |reason| Omission { method: method.clone(), url: url.clone(), reason };
+
+        let mut entry = Entry { method: method.clone(), request_body, ..Entry::get(url.clone()) };
+        let mut anonymous = true;
+        for hop in hops {
+            let mut hop = answered(hop).map_err(&omission)?;
+            anonymous &= hop.anonymous;
+            entry.request_headers.extend(hop.varied);
+            let location = hop.headers.remove("location").unwrap_or_default();
+            entry.redirects.push(Hop { status: hop.status, location, headers: hop.headers });
+        }
+        let last = last.ok_or_else(|| omission(LeftOut::Failed("it was never answered".to_owned())))?;
+        let last = answered(last).map_err(&omission)?;
+        anonymous &= last.anonymous;
+        entry.request_headers.extend(last.varied);
+        entry.status = last.status;
+        entry.headers = last.headers;
+        let refetchable = anonymous && is_refetchable(&entry);
+        let body = last.body.and_then(|body| place(&mut entry, body, refetchable));
+        Ok(Self { entry, body })
+    }
+
+    /// An answer that a later, successful one makes worthless: a challenge, a limit, a failing server.
+    fn is_retryable(&self) -> bool {
+        matches!(self.entry.status, 401 | 429 | 500..=599)
+    }
+
+    fn repeats(&self, before: &Self) -> bool {
+        let empty = self.entry.body.is_none();
+        self.entry.has_same_answer(&before.entry)
+            && (!empty || self.entry.headers == before.entry.headers && self.entry.redirects == before.entry.redirects)
+    }
+}
+
+fn answered(outcome: Outcome) -> Result<Answer, LeftOut> {
+    match outcome {
+        Outcome::Answered(answer) => Ok(answer),
+        Outcome::LeftOut(reason) => Err(reason),
+    }
+}
+
+/// Gives the entry its body, by the rules for sources, and says what has to be stored for it.
+fn place(entry: &mut Entry, body: RecordedBody, refetchable: bool) -> Option<StoredBody> {
+    let name = entry.url.store_path_name();
+    let mut described = Body { hash: Some(body.hash), size: Some(body.size), name: None, source: Source::Fetch(None) };
+    if refetchable {
+        described.name = Some(name.clone());
+        entry.body = Some(described);
+        return Some(StoredBody { hash: body.hash, size: body.size, name, bytes: body.bytes, place: Place::Store });
+    }
+    if let Some(text) = as_text(&body) {
+        described.source = Source::Text(text);
+        entry.body = Some(described);
+        return None;
+    }
+    // One content has one file, whatever else has the same name.
+    let name = StorePathName::sanitized(&format!("{}-{name}", &body.hash.to_nix32()[..8]));
+    described.source = Source::File(name.to_string());
+    entry.body = Some(described);
+    Some(StoredBody { hash: body.hash, size: body.size, name, bytes: body.bytes, place: Place::Beside })
+}
+
+/// The body as the text that TOML and Nix can both hold.
+fn as_text(body: &RecordedBody) -> Option<String> {
+    let RecordedBytes::Inline(bytes) = &body.bytes else {
+        return None;
+    };
+    let text = std::str::from_utf8(bytes).ok().filter(|_| body.size <= MAX_TEXT)?;
+    let is_plain = text.chars().all(|c| !c.is_control() || matches!(c, '\n' | '\t'));
+    is_plain.then(|| text.to_owned())
+}
+
+/// Leaves out what replay would only stumble over: retries before a success, equal answers in a row, a `HEAD` where
+/// there is the `GET`, a redirect that is the first hop of a chain, and challenges to what is left out.
+fn drop_unneeded(drafts: Vec<Draft>, left_out: &[Omission]) -> Vec<Draft> {
+    let with_get: HashSet<_> =
+        drafts.iter().filter(|d| d.entry.method == Method::GET).map(|d| d.entry.url.clone()).collect();
+    let first_hops: HashSet<_> = drafts
+        .iter()
+        .filter_map(|d| {
+            let hop = d.entry.redirects.first()?;
+            Some((d.entry.key(), hop.status, hop.location.clone()))
+        })
+        .collect();
+    let private: HashSet<_> = left_out
+        .iter()
+        .filter(|omission| matches!(omission.reason, LeftOut::NeededCredentials(_)))
+        .map(|omission| (omission.method.clone(), omission.url.clone()))
+        .collect();
+
+    let mut sequences: HashMap<Key, Vec<(usize, Draft)>> = HashMap::new();
+    for (order, draft) in drafts.into_iter().enumerate() {
+        let entry = &draft.entry;
+        let location = entry.headers.get("location").unwrap_or_default().to_owned();
+        let is_first_hop = entry.redirects.is_empty() && first_hops.contains(&(entry.key(), entry.status, location));
+        let is_covered_head = entry.method == Method::HEAD && with_get.contains(&entry.url);
+        let is_challenge = entry.status == 401 && private.contains(&(entry.method.clone(), entry.url.clone()));
+        if !is_first_hop && !is_covered_head && !is_challenge {
+            sequences.entry(entry.key()).or_default().push((order, draft));
+        }
+    }
+    let mut kept: Vec<(usize, Draft)> = sequences.into_values().flat_map(shorten).collect();
+    kept.sort_by_key(|(order, _)| *order);
+    kept.into_iter().map(|(_, draft)| draft).collect()
+}
+
+/// One key's sequence without retries and repetitions.
+fn shorten(sequence: Vec<(usize, Draft)>) -> Vec<(usize, Draft)> {
+    let last_success = sequence.iter().rposition(|(_, draft)| draft.entry.status < 400);
+    let mut short: Vec<(usize, Draft)> = Vec::new();
+    for (position, (order, draft)) in sequence.into_iter().enumerate() {
+        let is_retried = draft.is_retryable() && last_success.is_some_and(|success| position < success);
+        let repeats = short.last().is_some_and(|(_, before)| draft.repeats(before));
+        if !is_retried && !repeats {
+            short.push((order, draft));
+        }
+    }
+    short
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inventory::Headers;
+
+    /// Exchanges come in the order in which they are made here; each answer is there before the next request.
+    #[derive(Default)]
+    struct Build(Vec<Exchange>);
+
+    impl Build {
+        fn ask(mut self, method: &Method, url: &str, outcome: Outcome) -> Self {
+            let arrival = self.0.len() as u64;
+            let (method, url) = (method.clone(), url.parse().unwrap());
+            self.0.push(Exchange { arrival, answered: arrival + 1, method, url, request_body: None, outcome });
+            self
+        }
+
+        fn get(self, url: &str, outcome: Outcome) -> Self {
+            self.ask(&Method::GET, url, outcome)
+        }
+
+        fn entries(self) -> Vec<Entry> {
+            assemble(self.0).entries
+        }
+    }
+
+    fn answer(status: u16, content: &str) -> Outcome {
+        let body = (!content.is_empty()).then(|| RecordedBody {
+            hash: NixHash::sha256(content.as_bytes()),
+            size: content.len() as u64,
+            bytes: RecordedBytes::Inline(content.as_bytes().to_vec()),
+        });
+        Outcome::Answered(Answer { status, headers: Headers::default(), varied: vec![], anonymous: true, body })
+    }
+
+    fn redirect(status: u16, location: &str) -> Outcome {
+        let Outcome::Answered(mut redirect) = answer(status, "") else { unreachable!() };
+        redirect.headers.append("location", location).unwrap();
+        Outcome::Answered(redirect)
+    }
+
+    fn summary(entries: &[Entry]) -> Vec<String> {
+        let hops = |entry: &Entry| entry.redirects.iter().map(|hop| format!(" {}", hop.location)).collect::<String>();
+        entries.iter().map(|e| format!("{} {} {}{}", e.method, e.url.path(), e.status, hops(e))).collect()
+    }
+
+    #[test]
+    fn a_followed_redirect_is_one_entry_fetched_from_its_first_url() {
+        let build = Build::default()
+            .get("http://h/a.tar", redirect(302, "/b"))
+            .get("http://h/b", redirect(307, "http://cdn/c?sig=1"))
+            .get("http://cdn/c?sig=1", answer(200, "x"));
+        let entries = build.entries();
+        assert_eq!(summary(&entries), ["GET /a.tar 200 /b http://cdn/c?sig=1"]);
+        let body = entries[0].body.as_ref().unwrap();
+        assert_eq!(body.source, Source::Fetch(None));
+        assert_eq!(body.name.as_ref().unwrap().as_str(), "a.tar");
+    }
+
+    #[test]
+    fn parallel_downloads_through_one_redirect_are_joined_each_with_its_own() {
+        let mut build = Build::default()
+            .get("http://h/a", redirect(302, "/c"))
+            .get("http://h/b", redirect(302, "/c"))
+            .get("http://h/c", answer(200, "x"))
+            .get("http://h/c", answer(200, "x"));
+        build.0[0].answered = 2;
+        assert_eq!(summary(&build.entries()), ["GET /a 200 /c", "GET /b 200 /c"]);
+    }
+
+    #[test]
+    fn redirects_that_nobody_followed_or_that_lead_round_stay_plain() {
+        let alone = Build::default().get("http://h/a", redirect(302, "/b"));
+        assert_eq!(summary(&alone.entries()), ["GET /a 302"]);
+        let round = Build::default()
+            .get("http://h/a", redirect(302, "/b"))
+            .get("http://h/b", redirect(302, "/a"))
+            .get("http://h/a", redirect(302, "/b"));
+        assert_eq!(summary(&round.entries()), ["GET /a 302", "GET /b 302"]);
+        let both = Build::default()
+            .get("http://h/a", redirect(302, "/b"))
+            .ask(&Method::GET, "http://h/a", redirect(302, "/b"))
+            .get("http://h/b", answer(200, "x"));
+        assert_eq!(summary(&both.entries()), ["GET /a 200 /b"]);
+    }
+
+    #[test]
+    fn a_post_is_followed_by_a_get_after_303_and_by_itself_after_307() {
+        let see_other =
+            Build::default().ask(&Method::POST, "http://h/a", redirect(303, "/b")).get("http://h/b", answer(200, "x"));
+        let entries = see_other.entries();
+        assert_eq!(summary(&entries), ["POST /a 200 /b"]);
+        assert!(matches!(entries[0].body.as_ref().unwrap().source, Source::Text(_)));
+        let temporary = Build::default()
+            .ask(&Method::POST, "http://h/a", redirect(307, "/b"))
+            .get("http://h/b", answer(200, "y"))
+            .ask(&Method::POST, "http://h/b", answer(200, "x"));
+        assert_eq!(summary(&temporary.entries()), ["POST /a 200 /b", "GET /b 200"]);
+    }
+
+    #[test]
+    fn retries_and_repetitions_are_one_entry_and_changes_are_a_sequence() {
+        let build = Build::default()
+            .get("http://h/a", answer(503, "busy"))
+            .get("http://h/a", answer(200, "1"))
+            .get("http://h/a", answer(200, "1"))
+            .get("http://h/a", answer(200, "2"))
+            .get("http://h/gone", answer(404, "no"))
+            .get("http://h/down", answer(503, "busy"));
+        let statuses = summary(&build.entries());
+        assert_eq!(statuses, ["GET /a 200", "GET /a 200", "GET /gone 404", "GET /down 503"]);
+    }
+
+    #[test]
+    fn a_head_is_kept_only_where_there_is_no_get() {
+        let build = Build::default()
+            .ask(&Method::HEAD, "http://h/a", answer(200, ""))
+            .ask(&Method::HEAD, "http://h/b", answer(200, ""))
+            .get("http://h/a", answer(200, "x"));
+        assert_eq!(summary(&build.entries()), ["HEAD /b 200", "GET /a 200"]);
+    }
+
+    #[test]
+    fn what_needed_credentials_is_left_out_with_its_challenge() {
+        let private = || Outcome::LeftOut(LeftOut::NeededCredentials("authorization".to_owned()));
+        let build = Build::default()
+            .get("http://h/a", answer(401, "who?"))
+            .get("http://h/a", private())
+            .get("http://h/b", redirect(302, "/a"))
+            .get("http://h/a", private());
+        let assembled = assemble(build.0);
+        assert_eq!(summary(&assembled.entries), [""; 0]);
+        let left_out: Vec<_> = assembled.left_out.iter().map(|omission| omission.url.path()).collect();
+        assert_eq!(left_out, ["/a", "/b"]);
+    }
+
+    #[test]
+    fn bodies_that_cannot_be_fetched_again_are_text_or_a_file() {
+        let source = |content: &str| {
+            let entries = Build::default().get("http://h/a", answer(404, content)).entries();
+            entries[0].body.as_ref().unwrap().source.clone()
+        };
+        assert_eq!(source("line\n\tä"), Source::Text("line\n\tä".to_owned()));
+        for content in ["\u{1b}[0m", "a\r\n", &"x".repeat(4097)] {
+            assert!(matches!(source(content), Source::File(name) if name.ends_with("-a")), "{content:?}");
+        }
+    }
+}

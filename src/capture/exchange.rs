@@ -1,0 +1,126 @@
+//! One request and what became of it, as the journal keeps it.
+
+use std::path::PathBuf;
+
+use data_encoding::BASE64;
+use http::Method;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+
+use crate::{inventory::Headers, store::hash::NixHash, url::NormalizedUrl};
+
+/// A request that an origin was asked, with its outcome. Holds no credential.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Exchange {
+    /// When the request came, counted from the start of the capture.
+    pub arrival: u64,
+    /// How many requests had come when the answer's head was passed on: the later ones can have followed its
+    /// `Location`.
+    pub answered: u64,
+    /// The request's method.
+    #[serde(serialize_with = "write_method", deserialize_with = "read_method")]
+    pub method: Method,
+    /// The request's URL.
+    pub url: NormalizedUrl,
+    /// The hash of the decoded request body, where there was one.
+    pub request_body: Option<NixHash>,
+    /// What the origin answered, or why that is not recorded.
+    pub outcome: Outcome,
+}
+
+/// What became of a request.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// A whole answer.
+    Answered(Answer),
+    /// Nothing that may or can be recorded.
+    LeftOut(LeftOut),
+}
+
+/// A whole answer of an origin.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// The end-to-end headers worth keeping.
+    pub headers: Headers,
+    /// The request headers that `Vary` names, with their values.
+    pub varied: Vec<(String, String)>,
+    /// Whether the answer depended on nothing that only this client has: no credentials, no `Vary: *`, and an end
+    /// that the connection's closing did not have to mark.
+    pub anonymous: bool,
+    /// The body; `None` is an empty one.
+    pub body: Option<RecordedBody>,
+}
+
+/// The bytes of an answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RecordedBody {
+    /// Their hash.
+    pub hash: NixHash,
+    /// Their number.
+    pub size: u64,
+    /// Where they are until the capture ends.
+    pub bytes: RecordedBytes,
+}
+
+/// Where an answer's bytes are until the capture ends.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RecordedBytes {
+    /// In the journal itself.
+    Inline(#[serde(serialize_with = "write_base64", deserialize_with = "read_base64")] Vec<u8>),
+    /// In a spool file.
+    Spooled(PathBuf),
+}
+
+/// Why an answer is not recorded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LeftOut {
+    /// The request carried credentials, and no `--allow-private` pattern covers its URL.
+    NeededCredentials(String),
+    /// The answer did not arrive whole, or the origin could not be asked.
+    Failed(String),
+    /// The answer cannot stand for the whole representation (206, 304).
+    NotWhole(u16),
+    /// buildproxy could not store it.
+    NotStored(String),
+}
+
+impl Exchange {
+    /// The status code, where there is an answer.
+    pub fn status(&self) -> Option<u16> {
+        match &self.outcome {
+            Outcome::Answered(answer) => Some(answer.status),
+            Outcome::LeftOut(_) => None,
+        }
+    }
+
+    /// Where the answer sends the client: the `Location` of a redirect (RFC 9110 §15.4), resolved.
+    pub fn redirect_target(&self) -> Option<NormalizedUrl> {
+        let Outcome::Answered(answer) = &self.outcome else {
+            return None;
+        };
+        let is_redirect = matches!(answer.status, 301 | 302 | 303 | 307 | 308);
+        self.url.join(answer.headers.get("location").filter(|_| is_redirect)?).ok()
+    }
+}
+
+// Serde attributes fix these signatures.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn write_method<S: Serializer>(method: &Method, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(method.as_str())
+}
+
+fn read_method<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Method, D::Error> {
+    Method::from_bytes(String::deserialize(deserializer)?.as_bytes()).map_err(D::Error::custom)
+}
+
+fn write_base64<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&BASE64.encode(bytes))
+}
+
+fn read_base64<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    BASE64.decode(String::deserialize(deserializer)?.as_bytes()).map_err(D::Error::custom)
+}

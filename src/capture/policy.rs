@@ -1,0 +1,265 @@
+//! What of an answer may be recorded, and what of a request makes it private. Pure decisions.
+
+use globset::GlobSet;
+use http::{HeaderMap, HeaderName, Method, header};
+
+use crate::{
+    inventory::{Entry, Headers},
+    url::NormalizedUrl,
+};
+
+/// Response header fields that an entry leaves out, beside the hop-by-hop ones: framing, clocks, session state, fields
+/// that lead clients around the proxy, and what differs from one request to the next. A `*` at the end stands for any
+/// rest.
+pub const LEFT_OUT_HEADERS: &[&str] = &[
+    // Framing and clocks: replay makes its own, or none.
+    "content-length",
+    "date",
+    "age",
+    "expires",
+    // State and routes that must not outlive the capture.
+    "set-cookie",
+    "set-cookie2",
+    "clear-site-data",
+    "alt-svc",
+    "strict-transport-security",
+    "public-key-pins*",
+    "expect-ct",
+    "nel",
+    "report-to",
+    "reporting-endpoints",
+    // Rate limits.
+    "ratelimit*",
+    "x-ratelimit-*",
+    "x-rate-limit-*",
+    "retry-after",
+    // Identifiers and measurements of one request or one cache node.
+    "via",
+    "server-timing",
+    "traceparent",
+    "tracestate",
+    "request-id",
+    "x-request-id",
+    "x-correlation-id",
+    "x-trace-id",
+    "x-b3-*",
+    "x-runtime",
+    "x-response-time",
+    "x-timer",
+    "x-served-by",
+    "x-cache",
+    "x-cache-*",
+    "x-cached-*",
+    "x-varnish*",
+    "x-proxy-cache",
+    "cache-status",
+    "cdn-*",
+    "x-cdn-*",
+    "cf-ray",
+    "cf-cache-status",
+    "cf-request-id",
+    "x-amz-request-id",
+    "x-amz-id-2",
+    "x-amz-cf-*",
+    "x-amzn-requestid",
+    "x-amzn-trace-id",
+    "x-azure-ref",
+    "x-ms-request-id",
+    "x-ms-correlation-request-id",
+    "x-msedge-ref",
+    "x-github-request-id",
+    "x-fastly-request-id",
+    "x-guploader-*",
+    "x-cloud-trace-context",
+    "x-vercel-id",
+    "x-nf-request-id",
+    "fly-request-id",
+    "x-jfrog-*id",
+    "x-*-node-id",
+    "x-gitlab-meta",
+];
+
+/// Request header fields that an answer's `Vary` may name without making them part of the key (design rule: they say
+/// how, for whom or with what secret the bytes travel, not which bytes are meant).
+const NEVER_KEYED: &[HeaderName] =
+    &[header::ACCEPT_ENCODING, header::USER_AGENT, header::ORIGIN, header::COOKIE, header::AUTHORIZATION];
+
+/// Request header fields that carry credentials.
+const CREDENTIAL_HEADERS: &[&str] = &[
+    "authorization",
+    "cookie",
+    "x-api-key",
+    "api-key",
+    "apikey",
+    "x-auth-token",
+    "x-access-token",
+    "private-token",
+    "job-token",
+    "deploy-token",
+    "x-jfrog-art-api",
+    "x-goog-api-key",
+    "x-amz-security-token",
+    "x-vault-token",
+    "x-nuget-apikey",
+];
+
+/// Whether `name`, in lower case, is on the list of what entries leave out.
+fn is_left_out(name: &str) -> bool {
+    LEFT_OUT_HEADERS.iter().any(|pattern| match pattern.split_once('*') {
+        Some((start, end)) => name.len() >= start.len() + end.len() && name.starts_with(start) && name.ends_with(end),
+        None => name == *pattern,
+    })
+}
+
+/// The fields of an answer that its entry keeps. `headers` has lost its hop-by-hop fields already.
+///
+/// A value that is not UTF-8 is left out with a warning. The answer to a `HEAD` keeps its `Content-Length`: there it is
+/// not framing but what the client asked for.
+pub fn recorded_headers(method: &Method, url: &NormalizedUrl, headers: &HeaderMap) -> Headers {
+    let mut recorded = Headers::default();
+    for (name, value) in headers {
+        let is_answer_of_head = *method == Method::HEAD && name == header::CONTENT_LENGTH;
+        if is_left_out(name.as_str()) && !is_answer_of_head {
+            continue;
+        }
+        let text = std::str::from_utf8(value.as_bytes()).ok();
+        if text.and_then(|text| recorded.append(name.as_str(), text).ok()).is_none() {
+            tracing::warn!("{url}: header `{name}` is not UTF-8 text and is not recorded");
+        }
+    }
+    recorded
+}
+
+/// The name of the first request field that carries a credential.
+pub fn credential(request: &HeaderMap) -> Option<&'static str> {
+    CREDENTIAL_HEADERS.iter().copied().find(|&name| request.contains_key(name))
+}
+
+/// What the answer's `Vary` makes of the request: the fields that are part of the key, or `None` for `Vary: *`
+/// (RFC 9110 §12.5.5).
+pub fn varied(request: &HeaderMap, response: &HeaderMap) -> Option<Vec<(String, String)>> {
+    let mut varied = Vec::new();
+    let names = response.get_all(header::VARY).iter().filter_map(|value| value.to_str().ok());
+    for name in names.flat_map(|list| list.split(',')).map(|name| name.trim().to_ascii_lowercase()) {
+        if name == "*" {
+            return None;
+        }
+        if name.is_empty() || NEVER_KEYED.iter().any(|never| never == name.as_str()) || is_credential(&name) {
+            continue;
+        }
+        let values: Vec<_> =
+            request.get_all(&name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
+        varied.push((name, values.join(", ")));
+    }
+    varied.sort();
+    varied.dedup();
+    Some(varied)
+}
+
+fn is_credential(name: &str) -> bool {
+    CREDENTIAL_HEADERS.contains(&name)
+}
+
+/// Whether a plain download by somebody else can be expected to give the entry's bytes: what `fetchurl` asks for,
+/// answered with a whole, uncoded 200 that is no index page.
+pub fn is_refetchable(entry: &Entry) -> bool {
+    let is_html =
+        entry.headers.get("content-type").is_some_and(|kind| kind.to_ascii_lowercase().starts_with("text/html"));
+    let is_index_page = is_html && entry.url.path().ends_with('/');
+    entry.method == Method::GET
+        && entry.status == 200
+        && entry.request_headers.is_empty()
+        && entry.request_body.is_none()
+        && entry.headers.get("content-encoding").is_none()
+        && !is_index_page
+}
+
+/// Which answers that needed credentials may be recorded: the `--allow-private` patterns.
+#[derive(Debug, Clone, Default)]
+pub struct AllowPrivate(GlobSet);
+
+impl AllowPrivate {
+    /// Compiles URL globs.
+    ///
+    /// # Errors
+    /// The first pattern that is no glob.
+    pub fn new(patterns: &[String]) -> Result<Self, globset::Error> {
+        let mut set = GlobSet::builder();
+        for pattern in patterns {
+            set.add(globset::Glob::new(pattern)?);
+        }
+        Ok(Self(set.build()?))
+    }
+
+    /// Whether `url` may be recorded although the request carried credentials.
+    pub fn covers(&self, url: &NormalizedUrl) -> bool {
+        self.0.is_match(url.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        fields.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap())).collect()
+    }
+
+    fn url(text: &str) -> NormalizedUrl {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn volatile_and_stateful_headers_are_left_out_and_the_others_kept() {
+        let headers = map(&[
+            ("content-type", "text/plain"),
+            ("etag", "\"x\""),
+            ("set-cookie", "a=b"),
+            ("x-ratelimit-remaining", "3"),
+            ("x-jfrog-node-id", "n"),
+            ("x-conan-server-capabilities", "revisions"),
+            ("content-length", "3"),
+            ("date", "now"),
+        ]);
+        let recorded = recorded_headers(&Method::GET, &url("http://h/"), &headers);
+        let names: Vec<_> = recorded.iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["content-type", "etag", "x-conan-server-capabilities"]);
+        let of_head = recorded_headers(&Method::HEAD, &url("http://h/"), &headers);
+        assert_eq!(of_head.get("content-length"), Some("3"));
+    }
+
+    #[test]
+    fn vary_names_the_request_headers_of_the_key() {
+        let request = map(&[("accept", "a/b"), ("user-agent", "curl")]);
+        let keyed = |vary| varied(&request, &map(&[("vary", vary)]));
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(keyed("Accept, accept-language"), Some(vec![pair("accept", "a/b"), pair("accept-language", "")]));
+        assert_eq!(keyed("Accept-Encoding, User-Agent, Origin, Cookie, Authorization"), Some(vec![]));
+        assert_eq!(keyed("*"), None);
+    }
+
+    #[test]
+    fn only_plain_whole_downloads_are_refetchable() {
+        let entry = |path: &str, header: Option<(&str, &str)>| {
+            let mut entry = Entry::get(format!("http://h/{path}").parse().unwrap());
+            header.map(|(name, value)| entry.headers.append(name, value).unwrap());
+            entry
+        };
+        assert!(is_refetchable(&entry("a.tar", None)));
+        assert!(!is_refetchable(&Entry { method: Method::POST, ..entry("a.tar", None) }));
+        assert!(!is_refetchable(&Entry { status: 404, ..entry("a.tar", None) }));
+        assert!(!is_refetchable(&entry("a.tar", Some(("content-encoding", "gzip")))));
+        let html = Some(("content-type", "text/html; charset=utf-8"));
+        assert!(!is_refetchable(&entry("simple/", html)));
+        assert!(is_refetchable(&entry("page.html", html)));
+    }
+
+    #[test]
+    fn credentials_are_noticed_by_header_and_allowed_by_url() {
+        assert_eq!(credential(&map(&[("accept", "x")])), None);
+        assert_eq!(credential(&map(&[("authorization", "Basic x")])), Some("authorization"));
+        let allow = AllowPrivate::new(&["https://h/private/*".to_owned()]).unwrap();
+        assert!(allow.covers(&url("https://h/private/a/b?c")));
+        assert!(!allow.covers(&url("https://h/public")));
+    }
+}

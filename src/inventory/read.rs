@@ -1,0 +1,442 @@
+//! Reading an inventory, TOML or JSON, with errors that say what, where and what to do.
+
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    fmt, fs, io,
+    path::{Path, PathBuf},
+};
+
+use http::Method;
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, MapAccess, Visitor},
+};
+
+use super::{
+    entry::{Body, Entry, HeaderError, Headers, Hop, Inventory, MatchRules, Source},
+    strict,
+};
+use crate::{
+    store::{hash::NixHash, path::StorePathName},
+    url::NormalizedUrl,
+};
+
+/// The only version of the format there is.
+pub const VERSION: i64 = 1;
+
+/// Why an inventory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The file cannot be read.
+    #[error("cannot read the inventory {}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The text is no inventory.
+    #[error("{}:{syntax}", path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong where.
+        syntax: SyntaxError,
+    },
+}
+
+/// What is wrong in the text of an inventory, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SyntaxError {
+    /// The line, from 1.
+    pub line: usize,
+    /// The column in characters, from 1.
+    pub column: usize,
+    /// What is wrong.
+    pub message: String,
+    /// What to do about it, where that is known.
+    pub hint: Option<String>,
+    /// The line's text.
+    excerpt: String,
+}
+
+impl fmt::Display for SyntaxError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { line, column, message, hint, excerpt } = self;
+        let margin = " ".repeat(line.to_string().len());
+        let indent = " ".repeat(column.saturating_sub(1));
+        writeln!(f, "{line}:{column}: {message}")?;
+        writeln!(f, "{margin} |")?;
+        writeln!(f, "{line} | {excerpt}")?;
+        write!(f, "{margin} | {indent}^")?;
+        match hint {
+            Some(hint) => write!(f, "\n\nhint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Reads the inventory at `path`.
+///
+/// # Errors
+/// Where the file cannot be read or is no inventory of a known version.
+pub fn read(path: &Path) -> Result<Inventory, ReadError> {
+    let io = |source| ReadError::Io { path: path.to_owned(), source };
+    let text = String::from_utf8(fs::read(path).map_err(io)?)
+        .map_err(|error| io(io::Error::new(io::ErrorKind::InvalidData, error.utf8_error())))?;
+    parse(&text).map_err(|syntax| ReadError::Syntax { path: path.to_owned(), syntax })
+}
+
+/// Reads an inventory from `text`: JSON where it starts with a brace, else TOML.
+///
+/// # Errors
+/// Where the text is no inventory of a known version.
+pub fn parse(text: &str) -> Result<Inventory, SyntaxError> {
+    if is_json(text) { parse_json(text) } else { parse_toml(text) }
+}
+
+/// Whether `text` is to be read as JSON. No TOML document starts with a brace.
+pub fn is_json(text: &str) -> bool {
+    text.trim_start().starts_with('{')
+}
+
+fn parse_toml(text: &str) -> Result<Inventory, SyntaxError> {
+    let raw: RawInventory = toml::from_str(text).map_err(|error| {
+        let start = error.span().map_or(0, |span| span.start);
+        let version = toml::from_str::<VersionOnly>(text).ok().and_then(|only| only.version);
+        unknown_version(version, text).unwrap_or_else(|| SyntaxError::at(text, start, error.message()))
+    })?;
+    strict::check(text).map_err(|(offset, message)| SyntaxError::at(text, offset, message))?;
+    raw.into_inventory(text)
+}
+
+fn parse_json(text: &str) -> Result<Inventory, SyntaxError> {
+    let raw: RawInventory = serde_json::from_str(text).map_err(|error| {
+        let message = error.to_string();
+        let position = format!(" at line {} column {}", error.line(), error.column());
+        let version = serde_json::from_str::<VersionOnly>(text).ok().and_then(|only| only.version);
+        unknown_version(version, text).unwrap_or_else(|| {
+            let line_start: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
+            let offset = line_start + error.column().saturating_sub(1);
+            SyntaxError::at(text, offset, message.strip_suffix(&position).unwrap_or(&message))
+        })
+    })?;
+    raw.into_inventory(text)
+}
+
+/// A file of another version has keys that this one does not know: the version is the better message.
+fn unknown_version(version: Option<i64>, text: &str) -> Option<SyntaxError> {
+    let version = version.filter(|&version| version != VERSION)?;
+    let offset = text.find("version").unwrap_or(0);
+    let mut error = SyntaxError::at(text, offset, &format!("this is an inventory of version {version}"));
+    error.hint = Some(format!("this buildproxy reads version {VERSION}; a newer one may read it"));
+    Some(error)
+}
+
+impl SyntaxError {
+    fn at(text: &str, offset: usize, message: &str) -> Self {
+        let offset = (0..=offset.min(text.len())).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
+        let before = &text[..offset];
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        let excerpt = text[line_start..].lines().next().unwrap_or("");
+        let (message, hint) = explain(message);
+        Self {
+            line: before.matches('\n').count() + 1,
+            column: before[line_start..].chars().count() + 1,
+            message,
+            hint,
+            // A line of a compact JSON file is the whole file.
+            excerpt: excerpt.chars().take(200).map(|c| if c.is_control() { ' ' } else { c }).collect(),
+        }
+    }
+}
+
+/// Puts serde's words for unknown and missing fields into the inventory's own.
+fn explain(message: &str) -> (String, Option<String>) {
+    let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    match quoted.split_first() {
+        Some((key, known)) if message.starts_with("unknown field") => {
+            let nearest = known.iter().max_by(|a, b| strsim::jaro(key, a).total_cmp(&strsim::jaro(key, b)));
+            let hint = nearest.map(|nearest| format!("did you mean `{nearest}`? Known here: {}", known.join(", ")));
+            (format!("unknown key `{key}`"), hint)
+        }
+        Some((key, _)) if message.starts_with("missing field") => {
+            let hint = (*key == "version").then(|| format!("put `version = {VERSION}` at the top"));
+            (format!("the key `{key}` is missing"), hint)
+        }
+        _ => {
+            let (message, hint) = match message.split_once("; hint: ") {
+                Some((message, hint)) => (message, Some(hint.to_owned())),
+                None => (message, None),
+            };
+            (message.trim_end().to_owned(), hint)
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct VersionOnly {
+    version: Option<i64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawInventory {
+    version: i64,
+    #[serde(default)]
+    r#match: RawMatch,
+    #[serde(default)]
+    entry: Vec<Entry>,
+}
+
+impl RawInventory {
+    fn into_inventory(self, text: &str) -> Result<Inventory, SyntaxError> {
+        match unknown_version(Some(self.version), text) {
+            Some(error) => Err(error),
+            None => Ok(Inventory {
+                match_rules: MatchRules { ignore_query: self.r#match.ignore_query },
+                entries: self.entry,
+            }),
+        }
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawMatch {
+    #[serde(default)]
+    ignore_query: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawEntry {
+    method: Option<String>,
+    url: NormalizedUrl,
+    request_body: Option<NixHash>,
+    #[serde(default)]
+    request_headers: BTreeMap<String, String>,
+    #[serde(default)]
+    systems: Vec<String>,
+    #[serde(default)]
+    redirects: Vec<RawHop>,
+    status: Option<u16>,
+    #[serde(default)]
+    headers: Headers,
+    body: Option<Body>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawHop {
+    status: u16,
+    location: String,
+    #[serde(default)]
+    headers: Headers,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RawBody {
+    hash: Option<NixHash>,
+    size: Option<u64>,
+    name: Option<StorePathName>,
+    fetch: Option<String>,
+    file: Option<String>,
+    text: Option<String>,
+    store_path: Option<String>,
+    nar_hash: Option<NixHash>,
+}
+
+impl<'de> Deserialize<'de> for Entry {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        RawEntry::deserialize(deserializer)?.check().map_err(de::Error::custom)
+    }
+}
+
+impl RawEntry {
+    fn check(self) -> Result<Entry, String> {
+        let method = self.method.as_deref().unwrap_or("GET");
+        let method = Method::from_bytes(method.as_bytes()).map_err(|_| format!("`{method}` is not a method"))?;
+        let status = self.status.unwrap_or(200);
+        if !(200..=599).contains(&status) {
+            return Err(format!("{status} is not the status of a final response: it has to be 200 to 599"));
+        }
+        let mut request_headers = BTreeMap::new();
+        for (name, value) in self.request_headers {
+            Headers::default().append(&name, &value).map_err(|error| error.to_string())?;
+            request_headers.insert(name.to_ascii_lowercase(), value);
+        }
+        Ok(Entry {
+            method,
+            url: self.url,
+            request_body: self.request_body,
+            request_headers,
+            systems: self.systems,
+            redirects: self.redirects.into_iter().map(RawHop::check).collect::<Result<_, _>>()?,
+            status,
+            headers: self.headers,
+            body: self.body,
+        })
+    }
+}
+
+impl RawHop {
+    fn check(self) -> Result<Hop, String> {
+        if !(300..=399).contains(&self.status) {
+            return Err(format!("{} is not the status of a redirect: it has to be 300 to 399", self.status));
+        }
+        Headers::default().append("location", &self.location).map_err(|error| error.to_string())?;
+        Ok(Hop { status: self.status, location: self.location, headers: self.headers })
+    }
+}
+
+impl<'de> Deserialize<'de> for Body {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        RawBody::deserialize(deserializer)?.check().map_err(de::Error::custom)
+    }
+}
+
+impl RawBody {
+    fn check(self) -> Result<Body, String> {
+        let is_store_path = self.store_path.is_some();
+        let named = [
+            self.fetch.map(|url| Source::Fetch(Some(url))),
+            self.file.map(Source::File),
+            self.text.map(Source::Text),
+            self.store_path.map(|path| Source::StorePath { path, nar_hash: self.nar_hash }),
+        ];
+        let mut sources = named.into_iter().flatten();
+        let source = sources.next().unwrap_or(Source::Fetch(None));
+        if sources.next().is_some() {
+            return Err("a body has one source: keep one of `fetch`, `file`, `text`, `store-path`".to_owned());
+        }
+        if !is_store_path && self.nar_hash.is_some() {
+            return Err("`nar-hash` goes with `store-path` only".to_owned());
+        }
+        if !is_store_path && (self.hash.is_none() || self.size.is_none()) {
+            let missing = if self.hash.is_none() { "hash" } else { "size" };
+            return Err(format!("the body has no `{missing}`; hint: only a `store-path` body can do without one"));
+        }
+        match &source {
+            Source::Fetch(_) if self.name.is_none() => {
+                return Err("the body has no `name`, so it has no store path; hint: \
+                            add `name = \"…\"`, by custom the last path segment of the URL"
+                    .to_owned());
+            }
+            Source::Fetch(Some(url)) => drop(url.parse::<NormalizedUrl>().map_err(|error| error.to_string())?),
+            _ => {}
+        }
+        Ok(Body { hash: self.hash, size: self.size, name: self.name, source })
+    }
+}
+
+/// A table of header fields; the value is an array where a field repeats.
+impl<'de> Deserialize<'de> for Headers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(HeadersVisitor)
+    }
+}
+
+struct HeadersVisitor;
+
+impl<'de> Visitor<'de> for HeadersVisitor {
+    type Value = Headers;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a table of headers")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Headers, A::Error> {
+        let mut headers = Headers::default();
+        while let Some(name) = map.next_key::<Cow<'de, str>>()? {
+            let values = match map.next_value::<OneOrMany>()? {
+                OneOrMany::One(value) => vec![value],
+                OneOrMany::Many(values) => values,
+            };
+            for value in values {
+                headers.append(&name, &value).map_err(|error: HeaderError| de::Error::custom(error))?;
+            }
+        }
+        Ok(headers)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a header's value has to be a string, or an array of strings where it repeats")]
+enum OneOrMany {
+    One(String),
+    Many(Vec<String>),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HASH: &str = "sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=";
+
+    fn error(text: &str) -> SyntaxError {
+        parse(text).unwrap_err()
+    }
+
+    #[test]
+    fn every_source_is_read() {
+        let body = |source: &str| {
+            let text = format!(
+                "version = 1\n[[entry]]\nurl = \"http://h/a\"\n\
+                 body = {{ hash = \"{HASH}\", size = 0, name = \"a\"{source} }}\n"
+            );
+            parse(&text).unwrap().entries[0].body.clone().unwrap().source
+        };
+        assert_eq!(body(""), Source::Fetch(None));
+        assert_eq!(body(", fetch = \"http://m/a\""), Source::Fetch(Some("http://m/a".to_owned())));
+        assert_eq!(body(", file = \"inventory.bodies/a\""), Source::File("inventory.bodies/a".to_owned()));
+        assert_eq!(body(", text = \"x\""), Source::Text("x".to_owned()));
+        let path = Source::StorePath { path: "/nix/store/x".to_owned(), nar_hash: None };
+        assert_eq!(body(", store-path = \"/nix/store/x\""), path);
+    }
+
+    #[test]
+    fn an_unknown_key_names_its_line_and_the_nearest_key() {
+        let error = error("version = 1\n\n[[entry]]\nurl = \"http://h/\"\nheadrs = {}\n");
+        assert_eq!((error.line, error.column), (5, 1));
+        assert_eq!(error.message, "unknown key `headrs`");
+        assert!(error.hint.unwrap().starts_with("did you mean `headers`?"));
+    }
+
+    #[test]
+    fn json_errors_name_line_and_nearest_key_too() {
+        let error = error("{ \"version\": 1,\n  \"entri\": [] }");
+        assert_eq!((error.line, error.message.as_str()), (2, "unknown key `entri`"));
+        assert!(error.hint.unwrap().contains("`entry`"));
+    }
+
+    #[test]
+    fn another_version_is_the_message_even_when_its_keys_are_unknown() {
+        let error = error("version = 2\nnews = true\n");
+        assert_eq!(error.message, "this is an inventory of version 2");
+        assert_eq!(error.line, 1);
+        assert_eq!(self::error("[[entry]]\nurl = \"http://h/\"\n").message, "the key `version` is missing");
+    }
+
+    #[test]
+    fn wrong_values_name_their_line() {
+        for (key, message) in [
+            ("url = \"ftp://h/\"", "not an http or https URL"),
+            ("url = 3", "invalid type"),
+            ("url = \"http://h/\"\nstatus = 99", "status of a final response"),
+            ("url = \"http://h/\"\nrequest-body = \"sha256-x\"", "32 bytes"),
+            ("url = \"http://h/\"\nmethod = \"G T\"", "not a method"),
+            ("url = \"http://h/\"\n[entry.headers]\na = \"b\\nc\"", "does not allow"),
+            ("url = \"http://h/\"\n[entry.headers]\na = 1", "array of strings"),
+            ("url = \"http://h/\"\nbody = { size = 1 }", "no `hash`"),
+            ("url = \"http://h/\"\nbody = { text = \"\", file = \"\" }", "one source"),
+            ("url = \"http://h/\"\nredirects = [{ status = 200, location = \"/\" }]", "status of a redirect"),
+        ] {
+            let error = error(&format!("version = 1\n[[entry]]\n{key}\n"));
+            assert!(error.message.contains(message), "{key}: {error}");
+            assert!((2..=5).contains(&error.line), "{key}: {error}");
+        }
+    }
+}

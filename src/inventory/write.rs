@@ -1,0 +1,267 @@
+//! Canonical writing: the same inventory is always the same bytes, in TOML 1.0 as Nix reads it.
+//!
+//! Entries are sorted by URL, method, request headers and request body; a sequence keeps its order. Defaults are left
+//! out. Inline tables stay on one line, headers come last in an entry.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    io::{self, Write as _},
+    path::Path,
+};
+
+use http::Method;
+use toml_writer::TomlStringBuilder;
+
+use super::{
+    entry::{Body, Entry, Headers, Hop, Inventory, Source},
+    read::VERSION,
+};
+
+/// The canonical text of `inventory`.
+pub fn to_toml(inventory: &Inventory) -> String {
+    let mut text = format!("version = {VERSION}\n");
+    if !inventory.match_rules.ignore_query.is_empty() {
+        text.push_str(&format!("\n[match]\nignore-query = {}\n", array(&inventory.match_rules.ignore_query)));
+    }
+    let mut entries: Vec<&Entry> = inventory.entries.iter().collect();
+    entries.sort_by(|a, b| sort_key(a).cmp(&sort_key(b)));
+    for entry in entries {
+        text.push_str("\n[[entry]]\n");
+        write_entry(&mut text, entry);
+    }
+    text
+}
+
+/// Writes `inventory` to `path` so that the file there is a whole one at any moment. An equal file is left alone.
+///
+/// # Errors
+/// Where the folder cannot be written to; the old file is then unchanged.
+pub fn write(inventory: &Inventory, path: &Path) -> io::Result<()> {
+    // A symbolic link keeps pointing to the file.
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let text = to_toml(inventory);
+    if fs::read(&path).is_ok_and(|old| old == text.as_bytes()) {
+        return Ok(());
+    }
+    write_atomically(&path, text.as_bytes())
+}
+
+/// Replaces `path` by a file with `content`: a temporary file beside it, synced, then renamed.
+///
+/// # Errors
+/// Where the folder cannot be written to; the old file is then unchanged.
+pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".buildproxy-");
+    let permissions = match fs::metadata(path) {
+        Ok(metadata) => metadata.permissions(),
+        Err(_) => std::os::unix::fs::PermissionsExt::from_mode(0o666), // less the umask
+    };
+    let mut file = builder.permissions(permissions).tempfile_in(folder)?;
+    file.write_all(content)?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|error| error.error)?;
+    fs::File::open(folder)?.sync_all()
+}
+
+type SortKey<'a> = (&'a str, &'a str, Vec<(&'a String, &'a String)>, Option<String>);
+
+fn sort_key(entry: &Entry) -> SortKey<'_> {
+    (
+        entry.url.as_str(),
+        entry.method.as_str(),
+        entry.request_headers.iter().collect(),
+        entry.request_body.map(|hash| hash.to_string()),
+    )
+}
+
+fn write_entry(text: &mut String, entry: &Entry) {
+    let mut line = |key: &str, value: String| {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{key} = {value}");
+    };
+    if entry.method != Method::GET {
+        line("method", string(entry.method.as_str()));
+    }
+    line("url", string(entry.url.as_str()));
+    if let Some(hash) = entry.request_body {
+        line("request-body", string(&hash.to_string()));
+    }
+    if !entry.request_headers.is_empty() {
+        line("request-headers", inline_table(entry.request_headers.iter().map(|(name, value)| (name, string(value)))));
+    }
+    if !entry.systems.is_empty() {
+        line("systems", array(&entry.systems));
+    }
+    if !entry.redirects.is_empty() {
+        line("redirects", redirects(&entry.redirects));
+    }
+    if entry.status != 200 {
+        line("status", entry.status.to_string());
+    }
+    if let Some(body) = &entry.body {
+        line("body", inline_table(body_fields(body)));
+    }
+    if !entry.headers.is_empty() {
+        text.push_str("[entry.headers]\n");
+        for (name, values) in entry.headers.iter() {
+            let _ = writeln!(text, "{} = {}", key(name), header_value(values));
+        }
+    }
+}
+
+fn body_fields(body: &Body) -> Vec<(&'static str, String)> {
+    let mut fields = Vec::new();
+    fields.extend(body.hash.map(|hash| ("hash", string(&hash.to_string()))));
+    fields.extend(body.size.map(|size| ("size", size.to_string())));
+    fields.extend(body.name.as_ref().map(|name| ("name", string(name.as_str()))));
+    match &body.source {
+        Source::Fetch(url) => fields.extend(url.as_ref().map(|url| ("fetch", string(url)))),
+        Source::File(file) => fields.push(("file", string(file))),
+        Source::Text(content) => fields.push(("text", string(content))),
+        Source::StorePath { path, nar_hash } => {
+            fields.push(("store-path", string(path)));
+            fields.extend(nar_hash.map(|hash| ("nar-hash", string(&hash.to_string()))));
+        }
+    }
+    fields
+}
+
+fn redirects(hops: &[Hop]) -> String {
+    let hop = |hop: &Hop| {
+        let mut fields = vec![("status", hop.status.to_string()), ("location", string(&hop.location))];
+        if !hop.headers.is_empty() {
+            fields.push(("headers", headers_inline(&hop.headers)));
+        }
+        inline_table(fields)
+    };
+    match hops {
+        [one] => format!("[{}]", hop(one)),
+        several => format!("[\n{}]", several.iter().map(|one| format!("  {},\n", hop(one))).collect::<String>()),
+    }
+}
+
+fn headers_inline(headers: &Headers) -> String {
+    inline_table(headers.iter().map(|(name, values)| (name, header_value(values))))
+}
+
+fn header_value(values: &[String]) -> String {
+    match values {
+        [one] => string(one),
+        several => array(several),
+    }
+}
+
+fn inline_table<K: AsRef<str>>(fields: impl IntoIterator<Item = (K, String)>) -> String {
+    let fields: Vec<String> =
+        fields.into_iter().map(|(name, value)| format!("{} = {value}", key(name.as_ref()))).collect();
+    format!("{{ {} }}", fields.join(", "))
+}
+
+fn array(values: &[String]) -> String {
+    format!("[{}]", values.iter().map(|value| string(value)).collect::<Vec<_>>().join(", "))
+}
+
+fn key(name: &str) -> String {
+    let bare = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    if bare { name.to_owned() } else { string(name) }
+}
+
+/// A basic string on one line, as every version of TOML has it.
+fn string(value: &str) -> String {
+    use toml_writer::TomlWrite;
+    let mut text = String::with_capacity(value.len() + 2);
+    // Writing to a String cannot fail.
+    let _ = text.value(TomlStringBuilder::new(value).as_basic());
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        inventory::{entry::MatchRules, read},
+        store::{hash::NixHash, path::StorePathName},
+    };
+
+    fn body(source: Source) -> Option<Body> {
+        let name = matches!(source, Source::Fetch(_)).then(|| StorePathName::new("a.tar").unwrap());
+        Some(Body { hash: Some(NixHash::sha256(b"x")), size: Some(1), name, source })
+    }
+
+    fn sample() -> Inventory {
+        let mut chain = Entry::get("http://h/b".parse().unwrap());
+        let hop = |location: &str| Hop { status: 302, location: location.to_owned(), headers: Headers::default() };
+        chain.redirects = vec![hop("/c?sig=\"x\""), hop("/d")];
+        chain.redirects[0].headers.append("etag", "\"q\"").unwrap();
+        chain.body = body(Source::Fetch(None));
+        let mut post = Entry::get("http://h/a".parse().unwrap());
+        post.method = Method::POST;
+        post.status = 404;
+        post.request_body = Some(NixHash::sha256(b"q"));
+        post.request_headers.insert("accept".to_owned(), "a/b".to_owned());
+        post.systems = vec!["x86_64-linux".to_owned()];
+        post.body = body(Source::Text("not \"found\"\n\tat all ä".to_owned()));
+        post.headers.append("x.odd", "1").unwrap();
+        post.headers.append("link", "a").unwrap();
+        post.headers.append("link", "b").unwrap();
+        Inventory { match_rules: MatchRules { ignore_query: vec!["X-*".to_owned()] }, entries: vec![chain, post] }
+    }
+
+    #[test]
+    fn what_is_written_reads_back_and_writes_the_same() {
+        let text = to_toml(&sample());
+        let read = read::parse(&text).unwrap();
+        assert_eq!(to_toml(&read), text);
+        let mut expected = sample();
+        expected.entries.reverse();
+        assert_eq!(read, expected);
+    }
+
+    #[test]
+    fn the_text_is_the_documented_one() {
+        let hash = NixHash::sha256(b"x");
+        let request = NixHash::sha256(b"q");
+        let expected = format!(
+            r#"version = 1
+
+[match]
+ignore-query = ["X-*"]
+
+[[entry]]
+method = "POST"
+url = "http://h/a"
+request-body = "{request}"
+request-headers = {{ accept = "a/b" }}
+systems = ["x86_64-linux"]
+status = 404
+body = {{ hash = "{hash}", size = 1, text = "not \"found\"\n\tat all ä" }}
+[entry.headers]
+link = ["a", "b"]
+"x.odd" = "1"
+
+[[entry]]
+url = "http://h/b"
+redirects = [
+  {{ status = 302, location = "/c?sig=\"x\"", headers = {{ etag = "\"q\"" }} }},
+  {{ status = 302, location = "/d" }},
+]
+body = {{ hash = "{hash}", size = 1, name = "a.tar" }}
+"#
+        );
+        assert_eq!(to_toml(&sample()).replace("\\t", "\t"), expected.replace("\\t", "\t"));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_survives_writing_and_reading(content: String, location in "[ -~]{1,30}") {
+            let mut inventory = sample();
+            inventory.entries[1].body = body(Source::Text(content.replace('\0', "")));
+            inventory.entries[0].redirects[0].location = location;
+            let text = to_toml(&inventory);
+            proptest::prop_assert_eq!(to_toml(&read::parse(&text).unwrap()), text);
+        }
+    }
+}
