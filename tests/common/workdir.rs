@@ -62,16 +62,25 @@ impl Workdir {
 
     /// `buildproxy SUBCOMMAND --store …`, to be completed.
     pub fn buildproxy(&self, subcommand: &str) -> Command {
+        self.buildproxy_with(subcommand, &self.store())
+    }
+
+    fn buildproxy_with(&self, subcommand: &str, store: &Path) -> Command {
         let mut command = self.command(env!("CARGO_BIN_EXE_buildproxy"));
-        command.arg(subcommand).arg("--store").arg(self.store());
+        command.arg(subcommand).arg("--store").arg(store);
         command
     }
 
     /// `buildproxy capture --proxy-loopback`, to be completed, with `ca` as the only root that origins may have.
     pub fn capturing(&self, ca: &str) -> Command {
+        self.capturing_into(ca, &self.store())
+    }
+
+    /// The same, into another store.
+    pub fn capturing_into(&self, ca: &str, store: &Path) -> Command {
         let file = self.root.path().join("origin-ca.pem");
         fs::write(&file, ca).unwrap();
-        let mut command = self.buildproxy("capture");
+        let mut command = self.buildproxy_with("capture", store);
         command.arg("--proxy-loopback").env("SSL_CERT_FILE", file);
         command
     }

@@ -94,11 +94,11 @@ pub fn answer(request: &Request, visit: usize, out: &mut impl Write) -> io::Resu
             whole(out, request, 200, &[], b"for cookie bearers\n")
         }
         "/needs-cookie" => whole(out, request, 403, &[], b"no cookie, no cake\n"),
-        "/basic" | "/token" if !has_basic(request) => {
+        "/basic" | "/token/members" if !has_basic(request) => {
             whole(out, request, 401, &[("www-authenticate", "Basic realm=\"tests\"")], b"who are you?\n")
         }
         "/basic" => whole(out, request, 200, &[], b"for members\n"),
-        "/token" => {
+        "/token/members" | "/token/anyone" => {
             let body = format!("{{\"access_token\": \"{TOKEN}\", \"token_type\": \"bearer\", \"expires_in\": 300}}\n");
             whole(out, request, 200, &[("content-type", "application/json")], body.as_bytes())
         }
