@@ -1,6 +1,11 @@
 //! Records what a build downloads, pins it by hash, and answers the same requests again inside the Nix sandbox.
 
 pub mod capture;
+pub mod cli;
+pub mod fetch;
 pub mod inventory;
+pub mod proxy;
+pub mod replay;
 pub mod store;
 pub mod url;
+pub mod verify;

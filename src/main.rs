@@ -1,1 +1,7 @@
-fn main() {}
+//! The `buildproxy` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    buildproxy::cli::main()
+}

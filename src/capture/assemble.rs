@@ -9,7 +9,7 @@ use super::{
     policy::is_refetchable,
 };
 use crate::{
-    inventory::{Body, Entry, Hop, Key, Source},
+    inventory::{Body, Entry, Hop, Key, Keys, MatchRules, Source},
     store::{hash::NixHash, path::StorePathName},
     url::NormalizedUrl,
 };
@@ -68,8 +68,8 @@ struct Chain {
     links: Vec<Exchange>,
 }
 
-/// Makes entries of all exchanges of a capture.
-pub fn assemble(mut exchanges: Vec<Exchange>) -> Assembled {
+/// Makes entries of all exchanges of a capture, whose inventory has `rules`.
+pub fn assemble(mut exchanges: Vec<Exchange>, rules: &MatchRules) -> Assembled {
     exchanges.sort_by_key(|exchange| exchange.arrival);
     let mut assembled = Assembled::default();
     let mut drafts = Vec::new();
@@ -79,7 +79,7 @@ pub fn assemble(mut exchanges: Vec<Exchange>) -> Assembled {
             Err(omission) => assembled.left_out.push(omission),
         }
     }
-    let drafts = drop_unneeded(drafts, &assembled.left_out);
+    let drafts = drop_unneeded(drafts, &assembled.left_out, &Keys::new(rules));
     assembled.left_out.dedup();
     for draft in drafts {
         assembled.bodies.extend(draft.body);
@@ -226,20 +226,20 @@ fn as_text(body: &RecordedBody) -> Option<String> {
         return None;
     };
     let text = std::str::from_utf8(bytes).ok().filter(|_| body.size <= MAX_TEXT)?;
-    let is_plain = text.chars().all(|c| !c.is_control() || matches!(c, '\n' | '\t'));
+    let is_plain = text.chars().all(|c| !c.is_control() || matches!(c, '\n' | '\r' | '\t'));
     is_plain.then(|| text.to_owned())
 }
 
 /// Leaves out what replay would only stumble over: retries before a success, equal answers in a row, a `HEAD` where
 /// there is the `GET`, a redirect that is the first hop of a chain, and challenges to what is left out.
-fn drop_unneeded(drafts: Vec<Draft>, left_out: &[Omission]) -> Vec<Draft> {
+fn drop_unneeded(drafts: Vec<Draft>, left_out: &[Omission], keys: &Keys) -> Vec<Draft> {
     let with_get: HashSet<_> =
         drafts.iter().filter(|d| d.entry.method == Method::GET).map(|d| d.entry.url.clone()).collect();
     let first_hops: HashSet<_> = drafts
         .iter()
         .filter_map(|d| {
             let hop = d.entry.redirects.first()?;
-            Some((d.entry.key(), hop.status, hop.location.clone()))
+            Some((keys.of(&d.entry), hop.status, hop.location.clone()))
         })
         .collect();
     let private: HashSet<_> = left_out
@@ -252,11 +252,11 @@ fn drop_unneeded(drafts: Vec<Draft>, left_out: &[Omission]) -> Vec<Draft> {
     for (order, draft) in drafts.into_iter().enumerate() {
         let entry = &draft.entry;
         let location = entry.headers.get("location").unwrap_or_default().to_owned();
-        let is_first_hop = entry.redirects.is_empty() && first_hops.contains(&(entry.key(), entry.status, location));
+        let is_first_hop = entry.redirects.is_empty() && first_hops.contains(&(keys.of(entry), entry.status, location));
         let is_covered_head = entry.method == Method::HEAD && with_get.contains(&entry.url);
         let is_challenge = entry.status == 401 && private.contains(&(entry.method.clone(), entry.url.clone()));
         if !is_first_hop && !is_covered_head && !is_challenge {
-            sequences.entry(entry.key()).or_default().push((order, draft));
+            sequences.entry(keys.of(entry)).or_default().push((order, draft));
         }
     }
     let mut kept: Vec<(usize, Draft)> = sequences.into_values().flat_map(shorten).collect();
@@ -300,7 +300,7 @@ mod tests {
         }
 
         fn entries(self) -> Vec<Entry> {
-            assemble(self.0).entries
+            assemble(self.0, &MatchRules::default()).entries
         }
     }
 
@@ -408,7 +408,7 @@ mod tests {
             .get("http://h/a", private())
             .get("http://h/b", redirect(302, "/a"))
             .get("http://h/a", private());
-        let assembled = assemble(build.0);
+        let assembled = assemble(build.0, &MatchRules::default());
         assert_eq!(summary(&assembled.entries), [""; 0]);
         let left_out: Vec<_> = assembled.left_out.iter().map(|omission| omission.url.path()).collect();
         assert_eq!(left_out, ["/a", "/b"]);
@@ -420,8 +420,8 @@ mod tests {
             let entries = Build::default().get("http://h/a", answer(404, content)).entries();
             entries[0].body.as_ref().unwrap().source.clone()
         };
-        assert_eq!(source("line\n\tä"), Source::Text("line\n\tä".to_owned()));
-        for content in ["\u{1b}[0m", "a\r\n", &"x".repeat(4097)] {
+        assert_eq!(source("line\r\n\tä"), Source::Text("line\r\n\tä".to_owned()));
+        for content in ["\u{1b}[0m", "a\0", &"x".repeat(4097)] {
             assert!(matches!(source(content), Source::File(name) if name.ends_with("-a")), "{content:?}");
         }
     }

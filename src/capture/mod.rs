@@ -1,5 +1,18 @@
 //! Capturing: asking the origins for a client and recording what they answer.
 
-pub mod assemble;
-pub mod exchange;
-pub mod policy;
+mod assemble;
+mod exchange;
+mod journal;
+mod origin;
+mod policy;
+mod recorder;
+mod request_body;
+mod service;
+mod session;
+mod token;
+
+pub use assemble::Omission;
+pub use exchange::LeftOut;
+pub use origin::{Origin, OriginError, OriginSetupError, TrustRoots};
+pub use policy::{AllowPrivate, LEFT_OUT_HEADERS};
+pub use session::{Capture, CaptureError, CaptureOptions, Summary};

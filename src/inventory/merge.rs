@@ -4,33 +4,14 @@
 //! same as before, the old headers and redirects stay too, so that dates and signatures that change with every
 //! request make no difference to the file.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
-use http::Method;
-
-use super::entry::{Entry, Inventory};
-use crate::{store::hash::NixHash, url::NormalizedUrl};
-
-/// What two requests have in common that get the same sequence of answers.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Key {
-    method: Method,
-    url: NormalizedUrl,
-    request_body: Option<NixHash>,
-    request_headers: BTreeMap<String, String>,
-}
+use super::{
+    entry::{Entry, Inventory},
+    key::{Key, Keys},
+};
 
 impl Entry {
-    /// The entry's request key, before any `[match]` rule.
-    pub fn key(&self) -> Key {
-        Key {
-            method: self.method.clone(),
-            url: self.url.clone(),
-            request_body: self.request_body,
-            request_headers: self.request_headers.clone(),
-        }
-    }
-
     /// Whether `other` has the same status and the same bytes.
     pub fn has_same_answer(&self, other: &Entry) -> bool {
         let bytes = |entry: &Entry| entry.body.as_ref().map(|body| (body.hash, body.size));
@@ -69,10 +50,11 @@ pub enum ChangeKind {
 ///
 /// With `prune`, keys that were not asked go. The result is in canonical order.
 pub fn merge_capture(old: &Inventory, captured: Vec<Entry>, system: &str, prune: bool) -> (Inventory, Vec<Change>) {
+    let keys = Keys::new(&old.match_rules);
     let mut asked: Vec<(Key, Vec<Entry>)> = Vec::new();
     let mut position: HashMap<Key, usize> = HashMap::new();
     for entry in captured {
-        let index = *position.entry(entry.key()).or_insert_with_key(|key| {
+        let index = *position.entry(keys.of(&entry)).or_insert_with_key(|key| {
             asked.push((key.clone(), Vec::new()));
             asked.len() - 1
         });
@@ -82,7 +64,7 @@ pub fn merge_capture(old: &Inventory, captured: Vec<Entry>, system: &str, prune:
     let (mut entries, mut changes) = (Vec::new(), Vec::new());
     let mut before: HashMap<Key, Vec<&Entry>> = HashMap::new();
     for entry in &old.entries {
-        let key = entry.key();
+        let key = keys.of(entry);
         if entry.is_for(system) && position.contains_key(&key) {
             before.entry(key).or_default().push(entry);
         } else if prune && entry.is_for(system) {
@@ -148,7 +130,10 @@ fn describe(entry: &Entry) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inventory::{Body, Hop, Source, to_toml};
+    use crate::{
+        inventory::{Body, Hop, Source, to_toml},
+        store::hash::NixHash,
+    };
 
     const SYSTEM: &str = "x86_64-linux";
 
@@ -217,6 +202,14 @@ mod tests {
         alone.headers.append("location", "/b").unwrap();
         let (merged, changes) = merge_capture(&old(&[chain.clone()]), vec![alone], SYSTEM, false);
         assert_eq!((merged.entries, changes), (vec![chain], vec![]));
+    }
+
+    #[test]
+    fn a_parameter_that_is_ignored_makes_no_new_key() {
+        let mut old = old(&[entry("http://h/a?sig=1", "1")]);
+        old.match_rules.ignore_query = vec!["sig".to_owned()];
+        let (merged, changes) = merge_capture(&old, vec![entry("http://h/a?sig=2", "1")], SYSTEM, false);
+        assert_eq!((merged, changes), (old, vec![]));
     }
 
     #[test]

@@ -1,12 +1,18 @@
 //! The inventory: the file format, canonical writing, merging, the request index.
 
 mod entry;
+mod key;
+mod locate;
 mod merge;
 mod read;
+mod request_digest;
 mod strict;
 mod write;
 
 pub use entry::{Body, Entry, HeaderError, Headers, Hop, Inventory, MatchRules, Source};
-pub use merge::{Change, ChangeKind, Key, merge_capture};
+pub use key::{Key, Keys};
+pub use locate::{BodyFiles, LocateError, Located, check_size};
+pub use merge::{Change, ChangeKind, merge_capture};
 pub use read::{ReadError, SyntaxError, is_json, parse, read};
+pub use request_digest::RequestDigest;
 pub use write::{to_toml, write, write_atomically};

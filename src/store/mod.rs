@@ -1,7 +1,17 @@
-//! Where bodies live: store paths, hashes, NAR; the Nix store and the embedded store.
+//! Where bodies live: store paths, hashes, NAR; the Nix store and the embedded store; mapped files.
 //!
 //! The vocabulary is nix-compat's, so that it can take this module's place once it is published.
 
+pub mod embedded;
 pub mod hash;
+pub mod mapped;
+pub mod nar;
 pub mod nixbase32;
 pub mod path;
+pub mod spool;
+pub mod stream;
+
+mod stores;
+
+pub use stores::{FindError, Stores};
+pub(crate) use stores::{is_absent, list};

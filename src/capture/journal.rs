@@ -1,0 +1,257 @@
+//! The journal: every finished exchange is on disk before its client sees the end of the answer.
+//!
+//! A capture keeps `.buildproxy/journal-….jsonl` beside the inventory: a line that says which inventory and which spool
+//! folder it belongs to, then a line for each exchange. The file is locked as long as its capture lives, so the next
+//! start knows a dead one from a live one, and takes over what the dead one had recorded.
+
+use std::{
+    fs::{self, File, TryLockError},
+    io::{self, BufRead, BufReader, Write},
+    path::{Path, PathBuf},
+    sync::Mutex,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::exchange::Exchange;
+use crate::store::embedded::EmbeddedStore;
+
+/// The folder beside an inventory for what git must not see.
+const FOLDER: &str = ".buildproxy";
+
+/// Why the journal cannot be kept.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {action} {}: {source}", path.display())]
+pub struct JournalError {
+    action: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> JournalError {
+    move |source| JournalError { action, path: path.to_owned(), source }
+}
+
+/// The first line of a journal.
+#[derive(Serialize, Deserialize)]
+struct Heading {
+    /// The inventory's file name; several inventories can share a folder.
+    inventory: String,
+    /// Where the capture's spool files are.
+    spool: PathBuf,
+}
+
+/// The journal of a capture, its own or one that it took over. Dropping it leaves the file for the next start.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    spool: PathBuf,
+    // Holds the lock, too.
+    file: Mutex<File>,
+}
+
+/// Held while journals are made and taken over, and while the inventory is read, merged and written.
+#[derive(Debug)]
+pub struct FolderLock(#[allow(dead_code, reason = "dropping it unlocks")] File);
+
+/// The folder `.buildproxy` beside an inventory.
+#[derive(Debug, Clone)]
+pub struct JournalFolder {
+    folder: PathBuf,
+    inventory: String,
+}
+
+impl JournalFolder {
+    /// Makes the folder beside `inventory`, with an ignore file of its own.
+    ///
+    /// # Errors
+    /// Where it cannot be made or written to.
+    pub fn create(inventory: &Path) -> Result<Self, JournalError> {
+        let parent = inventory.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = parent.join(FOLDER);
+        match fs::create_dir(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            result => result.map_err(failed("make the folder", &folder))?,
+        }
+        let ignore = folder.join(".gitignore");
+        if !ignore.exists() {
+            fs::write(&ignore, "*\n").map_err(failed("write", &ignore))?;
+        }
+        let inventory = inventory.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(Self { folder, inventory })
+    }
+
+    /// Waits for other captures that are just starting or ending here.
+    ///
+    /// # Errors
+    /// Where the lock file cannot be opened or locked.
+    pub fn lock(&self) -> Result<FolderLock, JournalError> {
+        let path = self.folder.join("lock");
+        let file = File::options().create(true).append(true).open(&path).map_err(failed("open", &path))?;
+        file.lock().map_err(failed("lock", &path))?;
+        Ok(FolderLock(file))
+    }
+
+    /// Starts a journal whose spool files will be in `store`.
+    ///
+    /// # Errors
+    /// Where it cannot be written.
+    pub fn start(&self, store: &EmbeddedStore, _lock: &FolderLock) -> Result<Journal, JournalError> {
+        let named = tempfile::Builder::new()
+            .prefix("journal-")
+            .suffix(".jsonl")
+            .tempfile_in(&self.folder)
+            .map_err(failed("make a journal in", &self.folder))?;
+        let (mut file, path) = named.keep().map_err(|error| failed("keep a journal in", &self.folder)(error.error))?;
+        file.lock().map_err(failed("lock", &path))?;
+        let session = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let spool = std::path::absolute(store.spool_dir(&session)).map_err(failed("resolve", store.dir()))?;
+        fs::create_dir_all(&spool).map_err(failed("make the folder", &spool))?;
+        let heading = Heading { inventory: self.inventory.clone(), spool };
+        write_line(&mut file, &heading).map_err(failed("write", &path))?;
+        Ok(Journal { path, spool: heading.spool, file: Mutex::new(file) })
+    }
+
+    /// Takes over the journals of captures into this inventory that died.
+    ///
+    /// # Errors
+    /// Where the folder cannot be read.
+    pub fn take_over(&self, _lock: &FolderLock) -> Result<Vec<Journal>, JournalError> {
+        let mut journals = Vec::new();
+        let entries = fs::read_dir(&self.folder).map_err(failed("read the folder", &self.folder))?;
+        for entry in entries {
+            let path = entry.map_err(failed("read the folder", &self.folder))?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name.starts_with("journal-") && name.ends_with(".jsonl") {
+                journals.extend(self.take_over_one(&path)?);
+            }
+        }
+        journals.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(journals)
+    }
+
+    fn take_over_one(&self, path: &Path) -> Result<Option<Journal>, JournalError> {
+        let file = File::options().read(true).append(true).open(path).map_err(failed("open", path))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None), // its capture lives
+            Err(TryLockError::Error(error)) => return Err(failed("lock", path)(error)),
+        }
+        let mut first = String::new();
+        BufReader::new(&file).read_line(&mut first).map_err(failed("read", path))?;
+        match serde_json::from_str::<Heading>(&first) {
+            Ok(heading) if heading.inventory == self.inventory => {
+                Ok(Some(Journal { path: path.to_owned(), spool: heading.spool, file: Mutex::new(file) }))
+            }
+            Ok(_) => Ok(None), // another inventory's
+            Err(_) => {
+                // It died before its first line was whole: nothing was recorded.
+                fs::remove_file(path).map_err(failed("remove", path))?;
+                Ok(None)
+            }
+        }
+    }
+}
+
+impl Journal {
+    /// Where the capture's spool files are.
+    pub fn spool(&self) -> &Path {
+        &self.spool
+    }
+
+    /// Records a finished exchange.
+    ///
+    /// # Errors
+    /// Where the line could not be written whole; it is then not there at all.
+    pub fn append(&self, exchange: &Exchange) -> io::Result<()> {
+        // A poisoned lock only means that another exchange's thread died; the file is still whole lines.
+        let mut file = self.file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let end = file.metadata()?.len();
+        write_line(&mut *file, exchange).inspect_err(|_| {
+            // Half a line would join the next one. Where even this fails, reading skips the damaged line.
+            let _ = file.set_len(end);
+        })
+    }
+
+    /// Every exchange that was recorded.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn exchanges(&self) -> Result<Vec<Exchange>, JournalError> {
+        let file = File::open(&self.path).map_err(failed("read", &self.path))?;
+        let mut exchanges = Vec::new();
+        for line in BufReader::new(file).split(b'\n').skip(1) {
+            let line = line.map_err(failed("read", &self.path))?;
+            // The last line may be half written, where the capture was killed.
+            exchanges.extend(serde_json::from_slice::<Exchange>(&line));
+        }
+        Ok(exchanges)
+    }
+
+    /// Removes journal and spool files, once the inventory holds it all.
+    ///
+    /// # Errors
+    /// Where they cannot be removed.
+    pub fn remove(&self) -> Result<(), JournalError> {
+        match fs::remove_dir_all(&self.spool) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            result => result.map_err(failed("remove", &self.spool))?,
+        }
+        fs::remove_file(&self.path).map_err(failed("remove", &self.path))
+    }
+}
+
+fn write_line(file: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
+    let mut line = serde_json::to_vec(value)?;
+    line.push(b'\n');
+    file.write_all(&line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::exchange::{LeftOut, Outcome};
+
+    fn exchange(arrival: u64) -> Exchange {
+        Exchange {
+            arrival,
+            answered: arrival + 1,
+            method: http::Method::GET,
+            url: "http://h/a".parse().unwrap(),
+            request_body: None,
+            outcome: Outcome::LeftOut(LeftOut::NotWhole(206)),
+        }
+    }
+
+    fn folder() -> (tempfile::TempDir, JournalFolder, EmbeddedStore) {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = JournalFolder::create(&dir.path().join("inventory.toml")).unwrap();
+        let store = EmbeddedStore::new(dir.path().join("store"));
+        (dir, folder, store)
+    }
+
+    #[test]
+    fn a_dead_journal_is_taken_over_without_its_half_written_line() {
+        let (_dir, folder, store) = folder();
+        let lock = folder.lock().unwrap();
+        let journal = folder.start(&store, &lock).unwrap();
+        journal.append(&exchange(0)).unwrap();
+        journal.file.lock().unwrap().write_all(b"{\"arrival\":1,").unwrap();
+        drop(journal);
+        let taken = folder.take_over(&lock).unwrap();
+        assert_eq!(taken.len(), 1);
+        assert_eq!(taken[0].exchanges().unwrap(), [exchange(0)]);
+    }
+
+    #[test]
+    fn a_live_journal_and_another_inventorys_are_left_alone() {
+        let (dir, folder, store) = folder();
+        let other = JournalFolder::create(&dir.path().join("other.toml")).unwrap();
+        let lock = folder.lock().unwrap();
+        let live = folder.start(&store, &lock).unwrap();
+        drop(other.start(&store, &lock).unwrap());
+        assert_eq!(folder.take_over(&lock).unwrap().len(), 0);
+        live.remove().unwrap();
+        assert_eq!(other.take_over(&lock).unwrap().len(), 1);
+    }
+}

@@ -1,0 +1,204 @@
+//! The client that asks the origins: the user's own upstream proxy and roots, no redirects and no decoding of its own.
+
+use std::{collections::HashSet, error::Error, ffi::OsString, path::Path, sync::Arc, time::Duration};
+
+use http::{HeaderMap, HeaderValue, Method, header};
+use rustls_native_certs::CertificateResult;
+use tokio_rustls::rustls::{
+    ClientConfig, RootCertStore,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, pem::PemObject},
+};
+
+/// How long a connection may take to be made, TLS included.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long an origin may stay silent in the middle of an answer.
+const READ_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Redirects that a download of our own follows; as many as curl does for `fetchurl` in nixpkgs.
+const MAX_REDIRECTS: usize = 20;
+
+/// Variables under which users tell one client of a root that others need not know.
+const CLIENT_ROOTS: &[&str] =
+    &["NIX_SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "GIT_SSL_CAINFO", "PIP_CERT", "NODE_EXTRA_CA_CERTS"];
+
+/// The certificates that the user's clients trust without us.
+#[derive(Debug, Clone, Default)]
+pub struct TrustRoots(Vec<CertificateDer<'static>>);
+
+impl TrustRoots {
+    /// The platform's roots (`SSL_CERT_FILE` and `SSL_CERT_DIR` first, then the system's) and those that the user's
+    /// environment names for single clients. What cannot be read is left out with a warning.
+    pub fn load(environment: &dyn Fn(&str) -> Option<OsString>) -> Self {
+        let CertificateResult { certs, errors, .. } = rustls_native_certs::load_native_certs();
+        for error in errors {
+            // stdenv points SSL_CERT_FILE to a file that does not exist.
+            tracing::debug!("a root certificate is left out: {error}");
+        }
+        let files: HashSet<_> = CLIENT_ROOTS.iter().filter_map(|name| environment(name)).collect();
+        let mut roots = certs;
+        for file in files.iter().map(Path::new).filter(|file| file.is_file()) {
+            match CertificateDer::pem_file_iter(file) {
+                Ok(certificates) => roots.extend(certificates.filter_map(Result::ok)),
+                Err(error) => tracing::debug!("{} is left out: {error}", file.display()),
+            }
+        }
+        roots.sort_by(|a, b| a.as_ref().cmp(b.as_ref()));
+        roots.dedup();
+        if roots.is_empty() {
+            tracing::warn!(
+                "there is no trusted root certificate here, so no https origin can be asked; set SSL_CERT_FILE"
+            );
+        }
+        Self(roots)
+    }
+
+    /// All of them as PEM.
+    pub fn to_pem(&self) -> String {
+        self.0.iter().map(|certificate| pem::encode(&pem::Pem::new("CERTIFICATE", certificate.to_vec()))).collect()
+    }
+
+    fn client_config(&self) -> Result<ClientConfig, tokio_rustls::rustls::Error> {
+        let mut store = RootCertStore::empty();
+        store.add_parsable_certificates(self.0.iter().cloned());
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(store)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(config)
+    }
+}
+
+/// The client that asks the origins.
+#[derive(Debug, Clone)]
+pub struct Origin(reqwest::Client);
+
+/// Why the client could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum OriginSetupError {
+    /// TLS.
+    #[error("cannot set up TLS towards the origins: {0}")]
+    Tls(#[from] tokio_rustls::rustls::Error),
+    /// The client itself, for example an upstream proxy that is no URL.
+    #[error("cannot set up the client that asks the origins: {}", causes(.0))]
+    Client(#[from] reqwest::Error),
+}
+
+/// Why an origin could not be asked, or did not answer whole.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", causes(.0))]
+pub struct OriginError(#[source] reqwest::Error);
+
+impl From<reqwest::Error> for OriginError {
+    fn from(error: reqwest::Error) -> Self {
+        // The URL is in the message around this one, and can hold a secret.
+        Self(error.without_url())
+    }
+}
+
+impl OriginError {
+    /// What the user can do, where that is known.
+    pub fn hint(&self) -> Option<&'static str> {
+        let text = self.to_string();
+        match () {
+            () if text.contains("UnknownIssuer") => Some(
+                "the origin's certificate comes from a CA that is not trusted here; point SSL_CERT_FILE to its bundle",
+            ),
+            () if text.contains("invalid peer certificate") => {
+                Some("the origin's certificate is not valid for this host now")
+            }
+            () if text.contains("dns error") || text.contains("failed to lookup") => {
+                Some("the host's name does not resolve here")
+            }
+            () => None,
+        }
+    }
+}
+
+/// An error and what is behind it, each said once.
+fn causes(error: &reqwest::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+impl Origin {
+    /// A client that trusts `roots` and uses the proxies that the environment names.
+    ///
+    /// # Errors
+    /// Where TLS or an upstream proxy cannot be set up.
+    pub fn new(roots: &TrustRoots) -> Result<Self, OriginSetupError> {
+        Self::build(roots, reqwest::redirect::Policy::none())
+    }
+
+    /// The same client, for downloads of our own: it follows redirects.
+    ///
+    /// # Errors
+    /// Where TLS or an upstream proxy cannot be set up.
+    pub fn following_redirects(roots: &TrustRoots) -> Result<Self, OriginSetupError> {
+        Self::build(roots, reqwest::redirect::Policy::limited(MAX_REDIRECTS))
+    }
+
+    fn build(roots: &TrustRoots, redirects: reqwest::redirect::Policy) -> Result<Self, OriginSetupError> {
+        let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(roots.client_config()?)
+            .redirect(redirects)
+            .referer(false)
+            .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(READ_TIMEOUT)
+            .http1_title_case_headers()
+            .http2_adaptive_window(true)
+            .build()?;
+        Ok(Self(client))
+    }
+
+    /// Asks for the whole representation without a content coding, whatever `headers` say, and gives the answer with its
+    /// body still to come.
+    ///
+    /// # Errors
+    /// Where the origin cannot be reached, or does not speak HTTP.
+    pub async fn ask(
+        &self,
+        method: Method,
+        url: &str,
+        headers: HeaderMap,
+        body: Option<reqwest::Body>,
+    ) -> Result<http::Response<reqwest::Body>, OriginError> {
+        let mut request = self.0.request(method, url).headers(whole_and_uncoded(headers));
+        if let Some(body) = body {
+            request = request.body(body);
+        }
+        Ok(request.send().await?.into())
+    }
+}
+
+/// The request fields for the origin: the client's, without what asks for less than the whole representation, or for
+/// another form of it (RFC 9110 §12.5.3, §13.1, §14.2).
+fn whole_and_uncoded(mut headers: HeaderMap) -> HeaderMap {
+    for name in [
+        header::HOST,
+        header::RANGE,
+        header::IF_RANGE,
+        header::IF_MATCH,
+        header::IF_NONE_MATCH,
+        header::IF_MODIFIED_SINCE,
+        header::IF_UNMODIFIED_SINCE,
+        header::EXPECT,
+    ] {
+        headers.remove(name);
+    }
+    // A delta coding (RFC 3229) is less than the whole as well.
+    headers.remove("a-im");
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    headers
+}

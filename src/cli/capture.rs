@@ -1,0 +1,150 @@
+//! `buildproxy capture`.
+
+use std::{collections::BTreeMap, ffi::OsString, time::Duration};
+
+use super::{Common, DONE, FAILED, USAGE, child, listen::Listen, output, runtime};
+use crate::{
+    capture::{self, AllowPrivate, CaptureOptions, LeftOut, Omission, Summary},
+    inventory::{Change, ChangeKind, Entry, Source},
+    replay::current_system,
+};
+
+/// How long a download may go on whose client has gone, once the command has ended.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Run a command (or a shell) behind the capturing proxy, then write the inventory
+#[derive(clap::Args)]
+#[command(after_help = "Example:
+  buildproxy capture -- cmake -B build
+
+The exit code is the command's own. Bodies go to the store; what nobody could download again goes
+beside the inventory. A capture that was killed is taken over by the next one.")]
+pub struct Capture {
+    #[command(flatten)]
+    listen: Listen,
+    /// Record answers to requests that carried credentials, for URLs that match; kept as files, not fetched
+    #[arg(long, value_name = "URL-GLOB")]
+    allow_private: Vec<String>,
+    /// Drop entries that this run did not ask for
+    #[arg(long)]
+    prune: bool,
+    /// The command and its arguments [default: your shell]
+    #[arg(last = true, value_name = "CMD")]
+    command: Vec<OsString>,
+}
+
+impl Capture {
+    pub fn run(self, common: &Common) -> u8 {
+        self.try_run(common).unwrap_or_else(|code| code)
+    }
+
+    fn try_run(self, common: &Common) -> Result<u8, u8> {
+        let options = CaptureOptions {
+            inventory: common.inventory.clone(),
+            store: common.stores().embedded().clone(),
+            listen: self.listen.address()?,
+            allow_private: AllowPrivate::new(&self.allow_private).map_err(|error| {
+                output::error(&format!("--allow-private: {error}"));
+                USAGE
+            })?,
+            proxy_loopback: self.listen.proxy_loopback,
+            prune: self.prune,
+            system: current_system().to_owned(),
+        };
+        let command = if self.command.is_empty() { shell() } else { self.command };
+        let (code, result) = runtime()?.block_on(async {
+            let capture = capture::Capture::start(options).await.map_err(|error| {
+                output::error(&error);
+                if error.is_usage() { USAGE } else { FAILED }
+            })?;
+            tracing::debug!("capturing at http://{}", capture.address());
+            let code = child::run(&command, capture.environment()).await;
+            Ok::<_, u8>((code, capture.finish(PATIENCE).await))
+        })?;
+        let summary = result.map_err(|error| {
+            output::error(&error);
+            output::hint(
+                "what was recorded is kept in .buildproxy beside the inventory; the next capture takes it over",
+            );
+            if code == DONE { FAILED } else { code }
+        })?;
+        if !common.quiet {
+            print_summary(&summary, common);
+        }
+        let not_stored = summary.left_out.iter().any(|omission| matches!(omission.reason, LeftOut::NotStored(_)));
+        Ok(if code == DONE && not_stored { FAILED } else { code })
+    }
+}
+
+/// The user's shell, which says where it is.
+fn shell() -> Vec<OsString> {
+    output::say("buildproxy: what you download in this shell is recorded; `exit` ends the capture");
+    vec![std::env::var_os("SHELL").filter(|shell| !shell.is_empty()).unwrap_or_else(|| "/bin/sh".into())]
+}
+
+fn print_summary(summary: &Summary, common: &Common) {
+    for line in omissions(&summary.left_out) {
+        output::warning(line);
+    }
+    if summary.recovered > 0 {
+        let exchanges = output::count(summary.recovered, "exchange", "exchanges");
+        output::say(format!("{} {exchanges} from a capture that was interrupted", output::bold("recovered")));
+    }
+    let size: u64 = summary.recorded.iter().filter_map(Entry::body_size).sum();
+    let chains = summary.recorded.iter().filter(|entry| !entry.redirects.is_empty()).count();
+    let hosts: BTreeMap<&str, usize> = summary.recorded.iter().fold(BTreeMap::new(), |mut hosts, entry| {
+        *hosts.entry(entry.url.authority()).or_default() += 1;
+        hosts
+    });
+    output::say(format!(
+        "{} {} from {}, {}{}",
+        output::bold("captured"),
+        output::count(summary.recorded.len(), "answer", "answers"),
+        output::count(hosts.len(), "host", "hosts"),
+        output::bytes(size),
+        if chains > 0 { format!(", {} through redirects", chains) } else { String::new() },
+    ));
+    let by_source = |wanted: fn(&Source) -> bool| {
+        summary.recorded.iter().filter_map(|entry| entry.body.as_ref()).filter(|body| wanted(&body.source)).count()
+    };
+    output::say(format!(
+        "         {} that Nix can fetch again, {} kept as files beside the inventory, {} written into it",
+        by_source(|source| matches!(source, Source::Fetch(_))),
+        by_source(|source| matches!(source, Source::File(_))),
+        by_source(|source| matches!(source, Source::Text(_))),
+    ));
+    for line in changes(&summary.changes) {
+        output::say(line);
+    }
+    let entries = output::count(summary.total, "entry", "entries");
+    output::say(format!("{} {} ({entries})", output::bold("wrote"), common.inventory.display()));
+}
+
+/// What differs from the inventory before: new keys are counted, the others named.
+fn changes(changes: &[Change]) -> Vec<String> {
+    let verb = |kind| match kind {
+        ChangeKind::Added => "added",
+        ChangeKind::Replaced => "replaced",
+        ChangeKind::Pruned => "pruned",
+    };
+    let named = changes.iter().filter(|change| change.kind != ChangeKind::Added);
+    named.map(|change| format!("{} {}", output::bold(verb(change.kind)), output::plain(&change.request))).collect()
+}
+
+fn omissions(left_out: &[Omission]) -> Vec<String> {
+    left_out
+        .iter()
+        .map(|Omission { method, url, reason }| {
+            let reason = match reason {
+                LeftOut::NeededCredentials(header) => format!(
+                    "the request carried credentials (`{header}`)\n  hint: record it with --allow-private '{url}'; it is \
+                     then kept as a file, readable for everyone who has the inventory"
+                ),
+                LeftOut::Failed(reason) => reason.clone(),
+                LeftOut::NotWhole(status) => format!("the origin answered {status}, which is not the whole"),
+                LeftOut::NotStored(reason) => format!("it could not be stored: {reason}"),
+            };
+            format!("{method} {url} is not recorded: {}", reason)
+        })
+        .collect()
+}

@@ -1,0 +1,86 @@
+//! Running a command behind the proxy.
+
+use std::{
+    ffi::OsString,
+    io,
+    os::unix::process::ExitStatusExt,
+    process::{Command, ExitStatus},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::{
+    process::Child,
+    signal::unix::{SignalKind, signal},
+};
+
+use super::{FAILED, output};
+use crate::proxy::ClientEnvironment;
+
+/// What a shell gives for a command that does not exist (POSIX, Shell and Utilities §2.8.2).
+const NOT_FOUND: u8 = 127;
+/// What a shell gives for a file that cannot be executed.
+const NOT_EXECUTABLE: u8 = 126;
+
+/// Runs `command` in `environment` and gives its exit code; 128+N where signal N ended it.
+///
+/// Signals that people send to end a program go to the command, which decides; its end is then ours.
+pub async fn run(command: &[OsString], environment: &ClientEnvironment) -> u8 {
+    match start(command, environment) {
+        Ok(child) => match wait(child).await {
+            Ok(status) => exit_code(status),
+            Err(error) => {
+                output::error(&format!("cannot wait for the command: {error}"));
+                FAILED
+            }
+        },
+        Err(error) => {
+            let name = command.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            output::error(&format!("cannot run `{}`: {error}", output::plain(&name)));
+            match error.kind() {
+                io::ErrorKind::NotFound => NOT_FOUND,
+                _ => NOT_EXECUTABLE,
+            }
+        }
+    }
+}
+
+fn start(command: &[OsString], environment: &ClientEnvironment) -> io::Result<Child> {
+    let (program, arguments) = command.split_first().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut command = Command::new(program);
+    command.args(arguments);
+    environment.apply(&mut command);
+    tokio::process::Command::from(command).spawn()
+}
+
+async fn wait(mut child: Child) -> io::Result<ExitStatus> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    let mut quit = signal(SignalKind::quit())?;
+    loop {
+        let received = tokio::select! {
+            status = child.wait() => return status,
+            _ = interrupt.recv() => Signal::INT,
+            _ = quit.recv() => Signal::QUIT,
+            _ = terminate.recv() => Signal::TERM,
+            _ = hang_up.recv() => Signal::HUP,
+        };
+        // The terminal sends these two to the whole foreground group, the command included.
+        let from_terminal = matches!(received, Signal::INT | Signal::QUIT) && is_foreground();
+        let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+        if let Some(pid) = pid.filter(|_| !from_terminal) {
+            // It may just have ended.
+            let _ = kill_process(pid, received);
+        }
+    }
+}
+
+/// Whether a terminal's keys reach this process.
+fn is_foreground() -> bool {
+    rustix::termios::tcgetpgrp(io::stdin()).is_ok_and(|group| group == rustix::process::getpgrp())
+}
+
+fn exit_code(status: ExitStatus) -> u8 {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal));
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(FAILED)
+}

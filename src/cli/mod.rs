@@ -1,0 +1,151 @@
+//! The command line: one file a subcommand, with its arguments and its printing.
+//!
+//! stdout is data, stderr is everything else.
+
+mod background;
+mod capture;
+mod child;
+mod fetch;
+mod listen;
+mod output;
+mod paths;
+mod replay;
+mod verify;
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{Args, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::{
+    inventory::{self, BodyFiles, Inventory},
+    store::Stores,
+};
+
+/// The command did what it should.
+const DONE: u8 = 0;
+/// A check found something.
+const FOUND: u8 = 1;
+/// Bad usage or an unreadable inventory; nothing was started.
+const USAGE: u8 = 2;
+/// buildproxy itself failed.
+const FAILED: u8 = 3;
+/// Requests were missed, or a body was missing or damaged.
+const INCOMPLETE: u8 = 4;
+
+/// Records what a build downloads, and answers the same requests again inside the Nix sandbox.
+#[derive(Parser)]
+#[command(version, propagate_version = true, max_term_width = 100)]
+#[command(after_help = "Examples:
+  buildproxy capture -- cmake -B build     record what the build downloads into inventory.toml
+  buildproxy verify                        check that every body is in the store and has its hash
+  buildproxy replay -- cmake -B build      the same build, offline, from the same bytes")]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Args)]
+struct Common {
+    /// The inventory
+    #[arg(short, long, value_name = "FILE", default_value = "inventory.toml", global = true)]
+    inventory: PathBuf,
+    /// The one store to read and write, instead of the Nix store and the embedded one
+    #[arg(long, value_name = "DIR", env = "BUILDPROXY_STORE", global = true)]
+    store: Option<PathBuf>,
+    /// Leave the Nix store out: read and write the embedded store only
+    #[arg(long, global = true)]
+    no_nix_store: bool,
+    /// Say more; twice for everything
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    verbose: u8,
+    /// Say nothing but errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Capture(capture::Capture),
+    Replay(replay::Replay),
+    Stop(background::Stop),
+    Verify(verify::Verify),
+    Fetch(fetch::Fetch),
+    Paths(paths::Paths),
+}
+
+impl Common {
+    /// Reads the inventory; says what is wrong with it and gives the exit code otherwise.
+    fn read_inventory(&self) -> Result<Inventory, u8> {
+        inventory::read(&self.inventory).map_err(|error| {
+            output::error(&error);
+            if !self.inventory.exists() {
+                output::hint("name another with `-i FILE`, or record one with `buildproxy capture -- COMMAND`");
+            }
+            USAGE
+        })
+    }
+
+    fn stores(&self) -> Stores {
+        Stores::open(self.store.clone(), !self.no_nix_store)
+    }
+
+    fn body_files(&self) -> BodyFiles {
+        let folder = self.inventory.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        BodyFiles { inventory_dir: folder.to_owned(), stores: self.stores() }
+    }
+}
+
+/// Runs the command that the arguments name and gives its exit code.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // A closed stderr is no reason to change the exit code.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { USAGE } else { DONE });
+        }
+    };
+    start_logging(&cli.common);
+    let Cli { common, command } = cli;
+    let code = match command {
+        Command::Capture(command) => command.run(&common),
+        Command::Replay(command) => command.run(&common),
+        Command::Stop(command) => command.run(common.quiet),
+        Command::Verify(command) => command.run(&common),
+        Command::Fetch(command) => command.run(&common),
+        Command::Paths(command) => command.run(&common),
+    };
+    ExitCode::from(code)
+}
+
+fn start_logging(common: &Common) {
+    let level = match (common.quiet, common.verbose) {
+        (true, _) => "error",
+        (_, 0) => "warn",
+        (_, 1) => "buildproxy=debug,warn",
+        _ => "debug",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(output::stderr_has_colour())
+        .without_time()
+        .with_target(false)
+        .init();
+}
+
+/// A runtime for the commands that serve.
+fn runtime() -> Result<tokio::runtime::Runtime, u8> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
+        output::error(&format!("cannot start: {error}"));
+        FAILED
+    })
+}

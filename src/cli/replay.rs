@@ -1,0 +1,217 @@
+//! `buildproxy replay`.
+
+use std::{
+    ffi::OsString,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+};
+
+use super::{Common, DONE, FAILED, INCOMPLETE, background, child, listen::Listen, output, runtime};
+use crate::{
+    inventory,
+    proxy::{CertificateAuthority, ClientEnvironment, Listener},
+    replay::{ReplayOptions, Replayer, Report, current_system},
+};
+
+/// How long running answers may go on when the server has to end; it is gone within two seconds of a SIGTERM.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Run a command behind the replaying proxy, or serve until SIGINT or SIGTERM
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  buildproxy replay -- cmake -B build
+  buildproxy replay --env-file env.sh &      then: source env.sh
+  eval \"$(buildproxy replay --background --parent-pid $$)\"; …; buildproxy stop
+
+The exit code is the command's own; 4 where the command succeeded although requests were missed, or a
+body was missing or damaged.")]
+pub struct Replay {
+    #[command(flatten)]
+    listen: Listen,
+    /// The status of the answer to a request that no entry answers
+    #[arg(long, value_name = "N", default_value_t = 404, value_parser = clap::value_parser!(u16).range(400..=599))]
+    miss_status: u16,
+    /// Do not let misses make the run fail
+    #[arg(long)]
+    allow_misses: bool,
+    /// Hash every body before its first use
+    #[arg(long)]
+    check_bodies: bool,
+    /// Write the environment as `export` lines to this file once the server is ready
+    #[arg(long, value_name = "FILE")]
+    env_file: Option<PathBuf>,
+    /// Return once the server is ready, print the environment for `eval`, and leave the server running
+    #[arg(long, conflicts_with = "command")]
+    background: bool,
+    /// End the server when this process ends
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
+    parent_pid: Option<i32>,
+    /// Print the report as JSON on stdout
+    #[arg(long)]
+    json: bool,
+    /// Where a server in the background keeps its state
+    #[arg(long, hide = true, value_name = "DIR")]
+    background_state: Option<PathBuf>,
+    /// The command and its arguments
+    #[arg(last = true, value_name = "CMD")]
+    command: Vec<OsString>,
+}
+
+/// A replaying proxy that is ready.
+struct Server {
+    replayer: Arc<Replayer>,
+    environment: ClientEnvironment,
+    stop: oneshot::Sender<()>,
+    running: tokio::task::JoinHandle<()>,
+    // Holds the clients' files.
+    _client_files: tempfile::TempDir,
+}
+
+impl Replay {
+    pub fn run(self, common: &Common) -> u8 {
+        self.try_run(common).unwrap_or_else(|code| code)
+    }
+
+    fn try_run(self, common: &Common) -> Result<u8, u8> {
+        let address = self.listen.address()?;
+        let inventory = common.read_inventory()?;
+        if self.background {
+            return background::start();
+        }
+        let options = ReplayOptions {
+            miss_status: self.miss_status,
+            check_bodies: self.check_bodies,
+            system: current_system().to_owned(),
+        };
+        let replayer = Replayer::new(inventory, common.body_files(), options).map_err(|error| {
+            output::error(&format!("{}: {error}", common.inventory.display()));
+            super::USAGE
+        })?;
+        let (code, report) = runtime()?.block_on(async {
+            let server = Server::start(replayer, address, self.listen.proxy_loopback).await.map_err(|error| {
+                output::error(&error);
+                FAILED
+            })?;
+            let code = self.serve(&server).await?;
+            Ok::<_, u8>((code, server.end().await))
+        })?;
+        let code = match code {
+            DONE if report.failed(self.allow_misses) => INCOMPLETE,
+            code => code,
+        };
+        self.report(&report, code, common);
+        Ok(code)
+    }
+
+    /// Runs the command, or waits for the end; gives the exit code.
+    async fn serve(&self, server: &Server) -> Result<u8, u8> {
+        let failed = |what: &str, error: io::Error| {
+            output::error(&format!("{what}: {error}"));
+            FAILED
+        };
+        if !self.command.is_empty() {
+            return Ok(child::run(&self.command, &server.environment).await);
+        }
+        let mut end = End::new(self.parent_pid).map_err(|error| failed("cannot wait for a signal", error))?;
+        let lines = server.environment.shell_lines();
+        if let Some(state) = &self.background_state {
+            background::ready(state, &lines).map_err(|error| failed("cannot go to the background", error))?;
+        } else if let Some(file) = &self.env_file {
+            let written = inventory::write_atomically(file, lines.as_bytes());
+            written.map_err(|error| failed(&format!("cannot write {}", file.display()), error))?;
+        } else {
+            output::data(&lines);
+        }
+        end.wait().await;
+        Ok(DONE)
+    }
+
+    fn report(&self, report: &Report, code: u8, common: &Common) {
+        if let Some(state) = &self.background_state {
+            background::ended(state, &report.to_string(), report, code);
+        } else if self.json {
+            output::json(report);
+        }
+        let is_worth_saying = report.failed(false) || common.verbose > 0;
+        if is_worth_saying && !common.quiet {
+            output::say(report);
+        }
+    }
+}
+
+/// Why the server cannot start.
+#[derive(Debug, thiserror::Error)]
+enum StartError {
+    #[error("cannot listen on {0}: {1}\n\nhint: leave `--listen` out and the kernel picks a free port")]
+    Listen(std::net::SocketAddr, io::Error),
+    #[error(transparent)]
+    Ca(#[from] crate::proxy::CaError),
+    #[error("cannot write the clients' files below {}: {1}", .0.display())]
+    Files(PathBuf, io::Error),
+}
+
+impl Server {
+    async fn start(replayer: Replayer, address: std::net::SocketAddr, proxy_loopback: bool) -> Result<Self, StartError> {
+        let listener = Listener::bind(address).await.map_err(|error| StartError::Listen(address, error))?;
+        let ca = Arc::new(CertificateAuthority::new()?);
+        let files_error = |path: &Path| {
+            let path = path.to_owned();
+            move |error| StartError::Files(path, error)
+        };
+        let client_files =
+            tempfile::Builder::new().prefix("buildproxy-").tempdir().map_err(files_error(&std::env::temp_dir()))?;
+        let environment = ClientEnvironment::create(
+            client_files.path(),
+            listener.local_addr(),
+            ca.certificate_pem(),
+            None,
+            proxy_loopback,
+            &|name| std::env::var_os(name),
+        )
+        .map_err(files_error(client_files.path()))?;
+        tracing::debug!("replaying at http://{}", listener.local_addr());
+        let replayer = Arc::new(replayer);
+        let (stop, stopped) = oneshot::channel::<()>();
+        let shutdown = async move { drop(stopped.await) };
+        let running = tokio::spawn(listener.serve(ca, Arc::clone(&replayer).router(), shutdown, GRACE));
+        Ok(Self { replayer, environment, stop, running, _client_files: client_files })
+    }
+
+    /// Ends the server and says what it did.
+    async fn end(self) -> Report {
+        // Nobody holds the other end only where the server has ended.
+        let _ = self.stop.send(());
+        let _ = self.running.await;
+        self.replayer.report()
+    }
+}
+
+/// What ends a server without a command.
+struct End {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+    parent: Option<i32>,
+}
+
+impl End {
+    /// Takes over the signals from here on.
+    fn new(parent: Option<i32>) -> io::Result<Self> {
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())?, parent })
+    }
+
+    async fn wait(&mut self) {
+        let parent = self.parent;
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            () = background::end_of_process(parent), if parent.is_some() => {}
+        }
+    }
+}

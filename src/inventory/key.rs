@@ -1,0 +1,108 @@
+//! What makes two requests the same: the key that entries are grouped, merged and checked by.
+
+use std::collections::BTreeMap;
+
+use globset::{Glob, GlobSet, GlobSetBuilder};
+use http::Method;
+
+use super::entry::{Entry, Inventory, MatchRules};
+use crate::{store::hash::NixHash, url::NormalizedUrl};
+
+/// Makes keys under an inventory's rules.
+pub struct Keys {
+    ignored: GlobSet,
+}
+
+/// A request, without what the rules ignore.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Key {
+    method: Method,
+    url: NormalizedUrl,
+    request_body: Option<NixHash>,
+    request_headers: BTreeMap<String, String>,
+}
+
+impl Keys {
+    /// The rules of `rules`; patterns that are no globs are left out, being findings of their own.
+    pub fn new(rules: &MatchRules) -> Self {
+        let mut ignored = GlobSetBuilder::new();
+        for glob in rules.ignore_query.iter().filter_map(|text| Glob::new(text).ok()) {
+            ignored.add(glob);
+        }
+        Self { ignored: ignored.build().unwrap_or_default() }
+    }
+
+    /// The key of the request that `entry` answers. A header that is recorded as empty equals an absent one.
+    pub fn of(&self, entry: &Entry) -> Key {
+        let headers = entry.request_headers.iter().filter(|(_, value)| !value.is_empty());
+        Key {
+            method: entry.method.clone(),
+            url: self.url(&entry.url),
+            request_body: entry.request_body,
+            request_headers: headers.map(|(name, value)| (name.clone(), value.clone())).collect(),
+        }
+    }
+
+    /// The key of every entry, in their order.
+    pub fn of_all(&self, inventory: &Inventory) -> Vec<Key> {
+        inventory.entries.iter().map(|entry| self.of(entry)).collect()
+    }
+
+    /// The key of the request that a client makes when `key` is answered with the redirect `status` to `url`
+    /// (RFC 9110 §15.4): 303 asks with GET, and so do 301 and 302 after POST; the body goes with the method.
+    pub fn redirected(&self, key: &Key, status: u16, url: &NormalizedUrl) -> Key {
+        let becomes_get = match status {
+            303 => key.method != Method::HEAD,
+            301 | 302 => key.method == Method::POST,
+            _ => false,
+        };
+        Key {
+            method: if becomes_get { Method::GET } else { key.method.clone() },
+            url: self.url(url),
+            request_body: key.request_body.filter(|_| !becomes_get),
+            request_headers: key.request_headers.clone(),
+        }
+    }
+
+    fn url(&self, url: &NormalizedUrl) -> NormalizedUrl {
+        url.without_query_parameters(|name| self.ignored.is_match(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(method: Method, url: &str) -> Entry {
+        Entry { method, ..Entry::get(url.parse().unwrap()) }
+    }
+
+    fn keys() -> Keys {
+        Keys::new(&MatchRules { ignore_query: vec!["X-Amz-*".to_owned(), "[".to_owned()] })
+    }
+
+    #[test]
+    fn ignored_parameters_and_empty_headers_make_no_difference() {
+        let keys = keys();
+        let plain = entry(Method::GET, "http://h/a?b=1");
+        let mut other = entry(Method::GET, "http://h/a?b=1&X-Amz-Date=3");
+        other.request_headers.insert("accept".to_owned(), String::new());
+        assert_eq!(keys.of(&plain), keys.of(&other));
+        other.request_headers.insert("accept".to_owned(), "a/b".to_owned());
+        assert_ne!(keys.of(&plain), keys.of(&other));
+        assert_ne!(keys.of(&plain), keys.of(&entry(Method::POST, "http://h/a?b=1")));
+    }
+
+    #[test]
+    fn a_redirect_changes_the_method_as_rfc_9110_says() {
+        let keys = keys();
+        let mut post = entry(Method::POST, "http://h/a");
+        post.request_body = Some(NixHash::sha256(b"x"));
+        let target: NormalizedUrl = "http://h/b".parse().unwrap();
+        let after = |status| keys.redirected(&keys.of(&post), status, &target);
+        let get = keys.of(&entry(Method::GET, "http://h/b"));
+        assert_eq!([after(301), after(302), after(303)], [get.clone(), get.clone(), get]);
+        assert_eq!(after(307), after(308));
+        assert_eq!((after(307).method, after(307).request_body), (Method::POST, post.request_body));
+    }
+}

@@ -1,0 +1,155 @@
+//! Host and port, as `Host`, `:authority` and CONNECT name them.
+
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    str::FromStr,
+};
+
+use http::uri;
+
+/// A host with an optional port: `uri-host [ ":" port ]` (RFC 9110 §7.2), no userinfo.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostPort {
+    host: String,
+    port: Option<u16>,
+}
+
+/// A text that is no host with an optional port.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not HOST or HOST:PORT, with an IPv6 address in brackets and a port below 65536")]
+pub struct AuthorityError(pub String);
+
+impl HostPort {
+    /// The host as it was sent, an IPv6 address in brackets.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port, where one was sent.
+    pub fn port(&self) -> Option<u16> {
+        self.port
+    }
+
+    /// The same host with `port`, or with none.
+    #[must_use]
+    pub fn with_port(&self, port: Option<u16>) -> Self {
+        Self { host: self.host.clone(), port }
+    }
+
+    /// Whether both name one host: case and a trailing dot make no difference.
+    pub fn same_host(&self, other: &Self) -> bool {
+        self.bare_host().eq_ignore_ascii_case(other.bare_host())
+    }
+
+    /// Whether this host is the machine end of `address`: that address, or a name or address of the machine itself.
+    pub fn is_local_end(&self, address: IpAddr) -> bool {
+        let host = self.bare_host();
+        let unbracketed = host.trim_start_matches('[').trim_end_matches(']');
+        match unbracketed.parse::<IpAddr>().map(|host| host.to_canonical()) {
+            Ok(host) => host == address.to_canonical() || host.is_loopback() || host.is_unspecified(),
+            // RFC 6761 §6.3: these names are loopback without asking anyone.
+            Err(_) => host.eq_ignore_ascii_case("localhost") || host.to_ascii_lowercase().ends_with(".localhost"),
+        }
+    }
+
+    fn bare_host(&self) -> &str {
+        self.host.strip_suffix('.').unwrap_or(&self.host)
+    }
+}
+
+impl From<SocketAddr> for HostPort {
+    fn from(address: SocketAddr) -> Self {
+        let host = match address.ip() {
+            IpAddr::V4(ip) => ip.to_string(),
+            IpAddr::V6(ip) => format!("[{ip}]"),
+        };
+        Self { host, port: Some(address.port()) }
+    }
+}
+
+impl FromStr for HostPort {
+    type Err = AuthorityError;
+
+    fn from_str(text: &str) -> Result<Self, AuthorityError> {
+        let refused = || AuthorityError(text.to_owned());
+        // The http crate knows which characters can stand in an authority; it allows more than a host and a port.
+        uri::Authority::try_from(text).map_err(|_| refused())?;
+        let host_length = match text.strip_prefix('[') {
+            Some(rest) => rest.find(']').ok_or_else(refused)? + 2,
+            None => text.find(':').unwrap_or(text.len()),
+        };
+        let (host, rest) = text.split_at(host_length);
+        if host.is_empty() || host.contains('@') {
+            return Err(refused());
+        }
+        let port = match rest.strip_prefix(':') {
+            None if rest.is_empty() => None,
+            // `HOST:` is HOST (RFC 3986 §3.2.3).
+            Some("") => None,
+            Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+                Some(digits.parse().map_err(|_| refused())?)
+            }
+            _ => return Err(refused()),
+        };
+        Ok(Self { host: host.to_owned(), port })
+    }
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.host)?;
+        self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> HostPort {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn host_and_port_are_told_apart() {
+        for (text, host, port) in [
+            ("files.example.test", "files.example.test", None),
+            ("Files.Example.test.:8080", "Files.Example.test.", Some(8080)),
+            ("127.0.0.1:443", "127.0.0.1", Some(443)),
+            ("[::1]", "[::1]", None),
+            ("[2001:db8::2]:8443", "[2001:db8::2]", Some(8443)),
+            ("h:", "h", None),
+            ("h:00080", "h", Some(80)),
+        ] {
+            assert_eq!((parsed(text).host(), parsed(text).port()), (host, port), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_host_and_port_is_refused() {
+        for text in ["", ":80", "h:65536", "h:+80", "h:a", "::1", "[::1", "[::1]80", "u@h", "u:p@h:1", "h/x", "a b"] {
+            assert_eq!(text.parse::<HostPort>(), Err(AuthorityError(text.to_owned())));
+        }
+    }
+
+    #[test]
+    fn one_host_in_two_spellings_is_one_host() {
+        assert!(parsed("Files.Example.test.:80").same_host(&parsed("files.example.TEST:90")));
+        assert!(!parsed("files.example.test").same_host(&parsed("example.test")));
+    }
+
+    #[test]
+    fn every_name_of_this_end_is_known() {
+        let own = IpAddr::from([192, 0, 2, 7]);
+        for host in ["192.0.2.7", "[::ffff:192.0.2.7]", "127.0.0.1", "127.9.9.9", "[::1]", "0.0.0.0", "[::]"] {
+            assert!(parsed(host).is_local_end(own), "{host}");
+        }
+        for name in ["LocalHost.", "proxy.localhost"] {
+            assert!(parsed(name).is_local_end(own), "{name}");
+        }
+        for other in ["192.0.2.8", "files.example.test", "notlocalhost", "[2001:db8::1]"] {
+            assert!(!parsed(other).is_local_end(own), "{other}");
+        }
+    }
+}

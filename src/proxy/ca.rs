@@ -1,0 +1,226 @@
+//! The certificate authority of one run, and the server certificates that it makes on demand.
+//!
+//! Its key lives in memory alone: it is never written, never logged, and gone with the process.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType, SerialNumber, date_time_ymd,
+};
+use tokio_rustls::rustls::{
+    self, ServerConfig,
+    crypto::{CryptoProvider, aws_lc_rs},
+    pki_types::PrivateKeyDer,
+    server::{ProducesTickets, ServerSessionMemoryCache, StoresServerSessions},
+    sign::{CertifiedKey, SigningKey, SingleCertAndKey},
+};
+
+/// The name in the CA's certificate, by which people recognise it in error messages.
+const CA_NAME: &str = "buildproxy CA";
+/// The name in every server certificate. Clients compare the alternative name alone (RFC 9110 §4.3.4).
+const LEAF_NAME: &str = "buildproxy";
+/// Hosts whose certificates are kept. Past it all are dropped: making one again takes some 50 µs.
+const CACHED_HOSTS: usize = 1024;
+/// TLS 1.2 sessions that are remembered for clients without tickets.
+const CACHED_SESSIONS: usize = 1024;
+/// The protocols that a client can choose from (RFC 7301). `http/1.0` is what `curl --http1.0` insists on.
+const ALPN: [&[u8]; 3] = [b"h2", b"http/1.1", b"http/1.0"];
+/// The longest DNS name, in bytes without the trailing dot (RFC 1035 §2.3.4).
+const LONGEST_DNS_NAME: usize = 253;
+
+/// Why there is no certificate.
+#[derive(Debug, thiserror::Error)]
+pub enum CaError {
+    /// Neither a DNS name nor an IP address.
+    #[error("no certificate can be made for `{0}`: it is neither a host name nor an IP address")]
+    Host(String),
+    /// A certificate could not be made.
+    #[error("cannot make a certificate")]
+    Certificate(#[from] rcgen::Error),
+    /// The TLS library refused what was made.
+    #[error("cannot set up TLS")]
+    Tls(#[from] rustls::Error),
+    /// The system gave no random bytes.
+    #[error("the system's random number generator failed")]
+    Random,
+}
+
+/// A CA made for one run. It has no `Debug`, so that its key cannot slip into a log.
+pub struct CertificateAuthority {
+    certificate_pem: String,
+    issuer: Issuer<'static, KeyPair>,
+    leaf_key_pair: KeyPair,
+    leaf_signing_key: Arc<dyn SigningKey>,
+    provider: Arc<CryptoProvider>,
+    ticketer: Arc<dyn ProducesTickets>,
+    sessions: Arc<dyn StoresServerSessions>,
+    configs: Mutex<HashMap<String, Arc<ServerConfig>>>,
+}
+
+impl CertificateAuthority {
+    /// Makes the CA's key and certificate (ECDSA P-256), and the one key that all server certificates share.
+    ///
+    /// # Errors
+    /// Where the system's random number generator or the TLS library fails.
+    pub fn new() -> Result<Self, CaError> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let key_pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let params = ca_params(random_serial(&provider)?);
+        let certificate_pem = params.self_signed(&key_pair)?.pem();
+        let leaf_key_pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+        let leaf_key = PrivateKeyDer::Pkcs8(leaf_key_pair.serialized_der().to_vec().into());
+        Ok(Self {
+            certificate_pem,
+            issuer: Issuer::new(params, key_pair),
+            leaf_signing_key: provider.key_provider.load_private_key(leaf_key)?,
+            leaf_key_pair,
+            provider,
+            ticketer: aws_lc_rs::Ticketer::new()?,
+            sessions: ServerSessionMemoryCache::new(CACHED_SESSIONS),
+            configs: Mutex::new(HashMap::new()),
+        })
+    }
+
+    /// The CA's own certificate, for clients to trust.
+    pub fn certificate_pem(&self) -> &str {
+        &self.certificate_pem
+    }
+
+    /// What TLS needs to be `host`: a certificate for it, made now or kept from before. `host` is a DNS name or an IP
+    /// address, IPv6 with or without brackets.
+    ///
+    /// # Errors
+    /// Where `host` is neither, or the TLS library fails.
+    pub fn server_config(&self, host: &str) -> Result<Arc<ServerConfig>, CaError> {
+        let name = subject_alternative_name(host)?;
+        let key = cache_key(&name);
+        // A poisoned lock is no danger: the map is valid between any two of its calls.
+        let mut configs = self.configs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(config) = configs.get(&key) {
+            return Ok(Arc::clone(config));
+        }
+        let config = Arc::new(self.make_config(name)?);
+        if configs.len() >= CACHED_HOSTS {
+            configs.clear();
+        }
+        configs.insert(key, Arc::clone(&config));
+        Ok(config)
+    }
+
+    fn make_config(&self, name: SanType) -> Result<ServerConfig, CaError> {
+        let params = leaf_params(name, random_serial(&self.provider)?);
+        let certificate = params.signed_by(&self.leaf_key_pair, &self.issuer)?;
+        let certified = CertifiedKey::new(vec![certificate.into()], Arc::clone(&self.leaf_signing_key));
+        let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+        config.alpn_protocols = ALPN.iter().map(|protocol| protocol.to_vec()).collect();
+        // Shared by all hosts: rustls resumes a session only under the name it was made for.
+        config.ticketer = Arc::clone(&self.ticketer);
+        config.session_storage = Arc::clone(&self.sessions);
+        Ok(config)
+    }
+}
+
+/// The alternative name that a certificate for `host` carries (RFC 5280 §4.2.1.6), in lower case, without brackets
+/// and trailing dot.
+fn subject_alternative_name(host: &str) -> Result<SanType, CaError> {
+    let unbracketed = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+    if let Ok(address) = unbracketed.parse::<IpAddr>() {
+        return Ok(SanType::IpAddress(address));
+    }
+    let refused = || CaError::Host(host.to_owned());
+    let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    let is_label = |label: &str| {
+        // Underscores are no host names' (RFC 1123 §2.1) but real ones have them.
+        !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    };
+    if name.len() > LONGEST_DNS_NAME || !name.split('.').all(is_label) {
+        return Err(refused());
+    }
+    Ok(SanType::DnsName(name.try_into().map_err(|_| refused())?))
+}
+
+fn cache_key(name: &SanType) -> String {
+    match name {
+        SanType::IpAddress(address) => address.to_string(),
+        SanType::DnsName(name) => name.as_str().to_owned(),
+        // Not made by `subject_alternative_name`.
+        other => format!("{other:?}"),
+    }
+}
+
+fn ca_params(serial: SerialNumber) -> CertificateParams {
+    let mut params = common_params(CA_NAME, serial);
+    params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params
+}
+
+fn leaf_params(name: SanType, serial: SerialNumber) -> CertificateParams {
+    let mut params = common_params(LEAF_NAME, serial);
+    params.subject_alt_names = vec![name];
+    // Written out, so that the key identifiers are there too: strict verifiers ask for them (RFC 5280 §4.2.1.2).
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.use_authority_key_identifier_extension = true;
+    params
+}
+
+/// Name, serial number and dates. The dates are wide, so that a build under faketime accepts the certificate.
+fn common_params(common_name: &str, serial: SerialNumber) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    params.serial_number = Some(serial);
+    params.not_before = date_time_ymd(1970, 1, 2);
+    params.not_after = date_time_ymd(2100, 1, 1);
+    params
+}
+
+/// A random positive serial number of 127 bits: unique, as RFC 5280 §4.1.2.2 asks, without keeping count.
+fn random_serial(provider: &CryptoProvider) -> Result<SerialNumber, CaError> {
+    let mut bytes = [0; 16];
+    provider.secure_random.fill(&mut bytes).map_err(|_| CaError::Random)?;
+    bytes[0] = bytes[0] & 0x7f | 0x40;
+    Ok(SerialNumber::from_slice(&bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spellings_of_one_host_share_one_certificate() {
+        let ca = CertificateAuthority::new().unwrap();
+        let config = |host: &str| ca.server_config(host).unwrap();
+        assert!(Arc::ptr_eq(&config("Files.Example.test."), &config("files.example.test")));
+        assert!(Arc::ptr_eq(&config("[::1]"), &config("0:0:0:0:0:0:0:1")));
+        assert!(!Arc::ptr_eq(&config("127.0.0.1"), &config("localhost")));
+    }
+
+    #[test]
+    fn hosts_that_no_certificate_can_name_are_refused() {
+        let ca = CertificateAuthority::new().unwrap();
+        for host in ["", ".", "a..b", "a b", "*.example.test", "[::1", "exämple.test", &"a".repeat(254)] {
+            assert!(matches!(ca.server_config(host), Err(CaError::Host(_))), "{host}");
+        }
+        ca.server_config("under_score.example.test").unwrap();
+    }
+
+    #[test]
+    fn the_cache_of_certificates_is_bounded() {
+        let ca = CertificateAuthority::new().unwrap();
+        for host in 0..=CACHED_HOSTS {
+            ca.server_config(&format!("h{host}.example.test")).unwrap();
+        }
+        assert_eq!(ca.configs.lock().unwrap().len(), 1);
+    }
+}

@@ -1,0 +1,143 @@
+//! One client's connection, from its first byte on: detect, decrypt, serve; and once more inside each tunnel.
+
+use std::{convert::Infallible, error::Error, io, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::timeout,
+};
+use tower::Service;
+
+use super::{
+    ca::CertificateAuthority,
+    connect::{Transport, Tunnel},
+    detect::{self, Protocol},
+    exchange::{self, HttpServer},
+    lifetime::{IDLE_TIMEOUT, Shutdown},
+    target::Arrival,
+    tls::{self, HandshakeCallback, HandshakeFailure},
+};
+
+/// How long a client can be silent after CONNECT. On a new connection it can be as long as between two requests:
+/// some clients open connections that they do not need yet.
+const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What all connections of a listener share.
+pub struct Settings {
+    /// Makes the certificates.
+    pub ca: Arc<CertificateAuthority>,
+    /// Speaks HTTP.
+    pub http: HttpServer,
+    /// Is told of failed handshakes.
+    pub on_handshake_failure: Option<HandshakeCallback>,
+}
+
+/// One client's connection and what serves it.
+pub struct Connection<S> {
+    /// What the connections share.
+    pub settings: Arc<Settings>,
+    /// Answers the requests.
+    pub service: S,
+    /// Says when to end.
+    pub shutdown: Shutdown,
+}
+
+impl<S, B> Connection<S>
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    /// Serves `stream`, and the tunnels that are opened on it one inside the other, until the client has enough.
+    ///
+    /// # Errors
+    /// Where the connection breaks outside of an HTTP exchange.
+    pub async fn serve(mut self, stream: TcpStream) -> io::Result<()> {
+        // A response of several small writes must not wait for the client's acknowledgement.
+        stream.set_nodelay(true)?;
+        let mut arrival = Arrival::at(stream.local_addr()?);
+        let mut transport = Transport::Tcp(stream);
+        while let Some(tunnel) = self.serve_transport(transport, &mut arrival).await? {
+            tracing::debug!(target = %tunnel.target, "tunnel");
+            arrival.tunnels.push(tunnel.target.clone());
+            arrival.decrypted = false;
+            transport = tunnel.open().await.map_err(io::Error::other)?;
+        }
+        Ok(())
+    }
+
+    /// Looks at the first byte and serves what it announces. `None` is the end; a tunnel is to be served next.
+    async fn serve_transport(&mut self, transport: Transport, arrival: &mut Arrival) -> io::Result<Option<Tunnel>> {
+        match transport {
+            Transport::Tcp(stream) => match self.in_time(detect::peek(&stream), arrival).await? {
+                Some(protocol) => Ok(self.serve_protocol(protocol, stream, arrival).await),
+                None => Ok(None),
+            },
+            Transport::Nested(mut stream) => match self.in_time(detect::read_ahead(&mut stream), arrival).await? {
+                Some(protocol) => Ok(self.serve_protocol(protocol, stream, arrival).await),
+                None => Ok(None),
+            },
+        }
+    }
+
+    /// Takes TLS off, where there is some, and serves the HTTP inside.
+    async fn serve_protocol<IO>(&mut self, protocol: Protocol, stream: IO, arrival: &mut Arrival) -> Option<Tunnel>
+    where
+        IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        if protocol == Protocol::Plain {
+            return self.serve_http(stream, arrival).await;
+        }
+        let outcome = tokio::select! {
+            () = self.shutdown.requested() => return None,
+            outcome = tls::decrypt(stream, arrival, &self.settings.ca) => outcome,
+        };
+        match outcome {
+            Ok(stream) => {
+                arrival.decrypted = true;
+                self.serve_http(stream, arrival).await
+            }
+            Err(failure) => {
+                self.tell(failure);
+                None
+            }
+        }
+    }
+
+    /// Serves the HTTP on a stream, until its end or the next tunnel.
+    async fn serve_http<IO>(&mut self, stream: IO, arrival: &Arrival) -> Option<Tunnel>
+    where
+        IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        exchange::serve(&self.settings.http, stream, arrival, self.service.clone(), &mut self.shutdown).await
+    }
+
+    /// Logs a failed handshake and passes it on.
+    fn tell(&self, failure: HandshakeFailure) {
+        tracing::warn!("{failure}");
+        if let Some(callback) = &self.settings.on_handshake_failure {
+            callback(failure);
+        }
+    }
+
+    /// Waits for a first byte: not for ever, and not past the end of the server.
+    async fn in_time(
+        &mut self,
+        detection: impl Future<Output = io::Result<Option<Protocol>>>,
+        arrival: &Arrival,
+    ) -> io::Result<Option<Protocol>> {
+        let patience = if arrival.tunnels.is_empty() { IDLE_TIMEOUT } else { FIRST_BYTE_TIMEOUT };
+        tokio::select! {
+            () = self.shutdown.requested() => Ok(None),
+            outcome = timeout(patience, detection) => outcome.unwrap_or_else(|_| {
+                tracing::debug!(?patience, "closed a connection without a first byte");
+                Ok(None)
+            }),
+        }
+    }
+}

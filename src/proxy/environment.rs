@@ -1,0 +1,273 @@
+//! The environment that sends every client through the proxy and lets it trust the CA.
+//!
+//! Each client reads variables of its own; `VARIABLES` is the whole list, with who reads what.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use super::java;
+
+/// What a variable is set to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Value {
+    /// The proxy's URL, with scheme: some clients refuse it without.
+    ProxyUrl,
+    /// The hosts that are asked directly.
+    NoProxy,
+    /// The file of trusted certificates, in PEM.
+    CaFile,
+    /// The configuration file made for wget.
+    Wgetrc,
+    /// Options for every Java machine.
+    JavaToolOptions,
+    /// Always the same.
+    Fixed(&'static str),
+    /// Nothing: the variable would lead around the proxy, or to other certificates.
+    Unset,
+}
+
+/// Every variable, with its value and the clients that read it.
+const VARIABLES: &[(&str, Value, &str)] = &[
+    ("http_proxy", Value::ProxyUrl, "curl, wget, git, cmake, Nix and aria2 read this one in lower case only"),
+    ("HTTP_PROXY", Value::ProxyUrl, "Go, Node and some others look here first"),
+    ("https_proxy", Value::ProxyUrl, "every client that knows proxy variables; wget and aria2 in lower case only"),
+    ("HTTPS_PROXY", Value::ProxyUrl, "the same, in the other case"),
+    ("all_proxy", Value::ProxyUrl, "curl, git, cmake, requests, httpx, uv, pip, deno, bun, cargo, Nix, aria2"),
+    ("ALL_PROXY", Value::ProxyUrl, "the same, in the other case"),
+    ("no_proxy", Value::NoProxy, "the same clients; wget in lower case only"),
+    ("NO_PROXY", Value::NoProxy, "the same, in the other case"),
+    ("NODE_USE_ENV_PROXY", Value::Fixed("1"), "Node from 24 on: without it the proxy variables do nothing"),
+    ("CARGO_HTTP_PROXY", Value::Unset, "cargo: comes before the others"),
+    ("PIP_PROXY", Value::Unset, "pip: comes before the others"),
+    ("npm_config_proxy", Value::Unset, "npm, pnpm, yarn 1: come before the others"),
+    ("npm_config_https_proxy", Value::Unset, "npm, pnpm, yarn 1"),
+    ("npm_config_noproxy", Value::Unset, "npm, pnpm"),
+    ("SSL_CERT_FILE", Value::CaFile, "OpenSSL: curl, cmake, Python, httpx, uv, aiohttp, bun, Ruby, Perl; Go; cargo"),
+    ("SSL_CERT_DIR", Value::Unset, "the same: certificates beside those of SSL_CERT_FILE"),
+    ("CURL_CA_BUNDLE", Value::CaFile, "curl's command, requests, pip"),
+    ("GIT_SSL_CAINFO", Value::CaFile, "git, and nothing else works for it"),
+    ("REQUESTS_CA_BUNDLE", Value::CaFile, "requests, pip: comes before PIP_CERT"),
+    ("PIP_CERT", Value::CaFile, "pip"),
+    ("NODE_EXTRA_CA_CERTS", Value::CaFile, "Node, bun; npm and pnpm where they have no cafile"),
+    ("npm_config_cafile", Value::CaFile, "npm, pnpm, yarn 1"),
+    ("yarn_cafile", Value::CaFile, "yarn 1"),
+    ("DENO_CERT", Value::CaFile, "deno"),
+    ("CARGO_HTTP_CAINFO", Value::CaFile, "cargo"),
+    ("NIX_SSL_CERT_FILE", Value::CaFile, "Nix, and what nixpkgs patches: git, curl, Go"),
+    ("AWS_CA_BUNDLE", Value::CaFile, "the AWS command and its libraries"),
+    ("WGETRC", Value::Wgetrc, "wget, which reads no variable for certificates"),
+    ("JAVA_TOOL_OPTIONS", Value::JavaToolOptions, "Java, Maven, Gradle, which read no other variable"),
+    ("npm_config_update_notifier", Value::Fixed("false"), "npm: asks for its own newest version otherwise"),
+    ("PIP_DISABLE_PIP_VERSION_CHECK", Value::Fixed("1"), "pip: the same"),
+    ("BUILDPROXY_PROXY_URL", Value::ProxyUrl, "scripts, for clients that have to be told on their command line"),
+    ("BUILDPROXY_CA_FILE", Value::CaFile, "the same"),
+];
+
+/// The hosts that are not the network: a build's own test servers.
+const LOOPBACK_HOSTS: &str = "localhost,127.0.0.1,::1";
+
+/// The variables by which clients find the CA, ours for scripts apart.
+pub fn ca_variables() -> impl Iterator<Item = &'static str> {
+    let holds_ca = |value| matches!(value, Value::CaFile | Value::Wgetrc | Value::JavaToolOptions);
+    let read = VARIABLES.iter().filter(move |(name, value, _)| holds_ca(*value) && !name.starts_with("BUILDPROXY_"));
+    read.map(|(name, ..)| *name)
+}
+
+/// The variables that a command needs to run behind the proxy, and the files that they name.
+#[derive(Debug, Clone)]
+pub struct ClientEnvironment {
+    variables: Vec<(&'static str, Option<String>)>,
+}
+
+impl ClientEnvironment {
+    /// Writes `ca.pem`, `ca.jks` and `wgetrc` into `dir`, a directory that is private to this run and outlives the
+    /// command.
+    ///
+    /// Clients will trust `ca_pem`, and `user_roots_pem` too where it is given. With `proxy_loopback`, requests to
+    /// loopback go through the proxy as well. `previous` is the environment that is replaced: `JAVA_TOOL_OPTIONS`
+    /// and wget's configuration keep what was in them.
+    ///
+    /// # Errors
+    /// Where a file cannot be written, or `dir` is not UTF-8.
+    pub fn create(
+        dir: &Path,
+        proxy: SocketAddr,
+        ca_pem: &str,
+        user_roots_pem: Option<&str>,
+        proxy_loopback: bool,
+        previous: &dyn Fn(&str) -> Option<OsString>,
+    ) -> io::Result<Self> {
+        let (ca_file, key_store, wgetrc) = (dir.join("ca.pem"), dir.join("ca.jks"), dir.join("wgetrc"));
+        let trusted = [ca_pem, user_roots_pem.unwrap_or_default()].join("\n");
+        fs::write(&ca_file, &trusted)?;
+        fs::write(&key_store, java::trust_store(&trusted))?;
+        let proxy_url = format!("http://{proxy}");
+        fs::write(&wgetrc, wgetrc_text(previous, &text(&ca_file)?, &proxy_url))?;
+
+        let java_before = previous("JAVA_TOOL_OPTIONS").and_then(|options| options.into_string().ok());
+        let java_options = java::tool_options(java_before.as_deref(), proxy, &key_store, proxy_loopback);
+        let (ca_file, wgetrc) = (text(&ca_file)?, text(&wgetrc)?);
+        let value_of = |value| match value {
+            Value::ProxyUrl => Some(proxy_url.clone()),
+            Value::NoProxy if proxy_loopback => None,
+            Value::NoProxy => Some(LOOPBACK_HOSTS.to_owned()),
+            Value::CaFile => Some(ca_file.clone()),
+            Value::Wgetrc => Some(wgetrc.clone()),
+            Value::JavaToolOptions => Some(java_options.clone()),
+            Value::Fixed(text) => Some(text.to_owned()),
+            Value::Unset => None,
+        };
+        Ok(Self { variables: VARIABLES.iter().map(|(name, value, _)| (*name, value_of(*value))).collect() })
+    }
+
+    /// Every variable with its value; `None` is to be unset.
+    pub fn variables(&self) -> impl Iterator<Item = (&str, Option<&OsStr>)> {
+        self.variables.iter().map(|(name, value)| (*name, value.as_deref().map(OsStr::new)))
+    }
+
+    /// Gives `command` this environment on top of its own.
+    pub fn apply(&self, command: &mut Command) {
+        for (name, value) in self.variables() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+    }
+
+    /// The same as lines for a POSIX shell, safe under `set -eu`.
+    pub fn shell_lines(&self) -> String {
+        let line = |(name, value): &(&str, Option<String>)| match value {
+            Some(value) => format!("export {name}='{}'\n", value.replace('\'', r"'\''")),
+            None => format!("unset {name}\n"),
+        };
+        self.variables.iter().map(line).collect()
+    }
+}
+
+/// A path as text, which shells and configuration files want.
+fn text(path: &Path) -> io::Result<String> {
+    let refused = || io::Error::new(io::ErrorKind::InvalidInput, format!("`{}` is not UTF-8", path.display()));
+    path.to_str().map(str::to_owned).ok_or_else(refused)
+}
+
+/// The user's own configuration of wget, then ours: of two equal settings wget takes the last.
+fn wgetrc_text(previous: &dyn Fn(&str) -> Option<OsString>, ca_file: &str, proxy_url: &str) -> Vec<u8> {
+    let at_home = || Some(PathBuf::from(previous("HOME")?).join(".wgetrc"));
+    let own = previous("WGETRC").filter(|path| !path.is_empty()).map(PathBuf::from).or_else(at_home);
+    let mut text = own.map(|path| read_own_wgetrc(&path)).unwrap_or_default();
+    let ours = [
+        format!("ca_certificate = {ca_file}"),
+        "use_proxy = on".to_owned(),
+        format!("http_proxy = {proxy_url}"),
+        format!("https_proxy = {proxy_url}"),
+    ];
+    text.extend(format!("\n# buildproxy\n{}\n", ours.join("\n")).bytes());
+    text
+}
+
+/// A configuration that cannot be read is left out: wget itself goes on without it, too.
+fn read_own_wgetrc(path: &Path) -> Vec<u8> {
+    fs::read(path).unwrap_or_else(|error| {
+        if error.kind() != io::ErrorKind::NotFound {
+            tracing::warn!(%error, path = %path.display(), "cannot read wget's configuration");
+        }
+        Vec::new()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{HashMap, HashSet};
+
+    use super::*;
+
+    fn create(dir: &Path, proxy: &str, proxy_loopback: bool, previous: &[(&str, &str)]) -> ClientEnvironment {
+        let previous: HashMap<_, _> = previous.iter().copied().collect();
+        let look_up = |name: &str| previous.get(name).map(OsString::from);
+        ClientEnvironment::create(dir, proxy.parse().unwrap(), "OURS\n", Some("THEIRS\n"), proxy_loopback, &look_up)
+            .unwrap()
+    }
+
+    fn value(environment: &ClientEnvironment, name: &str) -> Option<String> {
+        let (_, value) = environment.variables().find(|(known, _)| *known == name).unwrap();
+        value.map(|value| value.to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn every_variable_is_listed_once() {
+        let names: HashSet<&str> = VARIABLES.iter().map(|(name, ..)| *name).collect();
+        assert_eq!(names.len(), VARIABLES.len());
+        assert!(ca_variables().all(|name| names.contains(name)));
+        assert!(ca_variables().any(|name| name == "SSL_CERT_FILE"));
+    }
+
+    #[test]
+    fn both_cases_hold_the_proxy_and_loopback_stays_direct() {
+        let dir = tempfile::tempdir().unwrap();
+        let environment = create(dir.path(), "[::1]:8080", false, &[]);
+        for name in ["http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"] {
+            assert_eq!(value(&environment, name).as_deref(), Some("http://[::1]:8080"), "{name}");
+        }
+        assert_eq!(value(&environment, "NO_PROXY").as_deref(), Some("localhost,127.0.0.1,::1"));
+        assert_eq!(value(&environment, "SSL_CERT_DIR"), None);
+        let environment = create(dir.path(), "127.0.0.1:8080", true, &[]);
+        assert_eq!((value(&environment, "no_proxy"), value(&environment, "NO_PROXY")), (None, None));
+    }
+
+    #[test]
+    fn the_ca_file_holds_the_roots_that_were_given() {
+        let dir = tempfile::tempdir().unwrap();
+        let environment = create(dir.path(), "127.0.0.1:8080", false, &[]);
+        let file = value(&environment, "SSL_CERT_FILE").unwrap();
+        assert_eq!(fs::read_to_string(file).unwrap(), "OURS\n\nTHEIRS\n");
+    }
+
+    #[test]
+    fn the_users_own_wgetrc_comes_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = tempfile::tempdir().unwrap();
+        fs::write(home.path().join(".wgetrc"), "tries = 7").unwrap();
+        fs::write(home.path().join("other"), "tries = 9").unwrap();
+        let (home_dir, other) = (home.path().to_str().unwrap(), home.path().join("other"));
+        for (previous, first) in [
+            (vec![("HOME", home_dir)], "tries = 7\n"),
+            (vec![("HOME", home_dir), ("WGETRC", other.to_str().unwrap())], "tries = 9\n"),
+            (vec![("HOME", "/nowhere")], "\n"),
+            (vec![], "\n"),
+        ] {
+            let environment = create(dir.path(), "127.0.0.1:8080", false, &previous);
+            let text = fs::read_to_string(value(&environment, "WGETRC").unwrap()).unwrap();
+            let ca_line = format!("\nca_certificate = {}\n", value(&environment, "SSL_CERT_FILE").unwrap());
+            assert!(text.starts_with(first) && text.contains(&ca_line), "{previous:?}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_strict_shell_reads_the_lines_back() {
+        let dir = tempfile::Builder::new().prefix("it's $HOME `a` \"b\"\n").tempdir().unwrap();
+        let environment = create(dir.path(), "127.0.0.1:8080", false, &[("JAVA_TOOL_OPTIONS", "-Da='b c'")]);
+        let script =
+            "set -eu; eval \"$LINES_TO_READ\"; printf '%s' \"$SSL_CERT_FILE|$JAVA_TOOL_OPTIONS|${PIP_PROXY-unset}\"";
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script]).env("LINES_TO_READ", environment.shell_lines()).env("PIP_PROXY", "http://other");
+        let read = String::from_utf8(shell.output().unwrap().stdout).unwrap();
+        let expected = [value(&environment, "SSL_CERT_FILE"), value(&environment, "JAVA_TOOL_OPTIONS")];
+        assert_eq!(read, format!("{}|unset", expected.map(Option::unwrap).join("|")));
+    }
+
+    #[test]
+    fn a_command_gets_the_variables() {
+        let dir = tempfile::tempdir().unwrap();
+        let environment = create(dir.path(), "127.0.0.1:8080", false, &[]);
+        let mut command = Command::new("sh");
+        command.args(["-c", "printf %s \"$http_proxy ${SSL_CERT_DIR-unset}\""]).env("SSL_CERT_DIR", "/certs");
+        environment.apply(&mut command);
+        assert_eq!(command.output().unwrap().stdout, b"http://127.0.0.1:8080 unset");
+    }
+}

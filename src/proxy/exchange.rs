@@ -1,0 +1,194 @@
+//! HTTP on one stream: a request is checked, made absolute, freed of its hop-by-hop fields, and given to the service.
+
+use std::{convert::Infallible, error::Error, pin::pin, sync::Arc};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http_body_util::{Either, Full};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tower::{Service, ServiceExt};
+
+use super::{
+    connect::{self, Tunnel, TunnelSlot},
+    hop_by_hop,
+    lifetime::{Activity, Exchange, IDLE_TIMEOUT, Shutdown},
+    target::{self, Arrival},
+};
+
+/// HTTP/2 flow control for what clients send, in bytes: a stream's and a connection's window.
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 8 << 20;
+/// How much of a response an HTTP/2 stream takes before the client must have taken some, in bytes.
+const STREAM_SEND_BUFFER: usize = 1 << 20;
+/// The longest head of an HTTP/2 request, in bytes: signed URLs and tokens are long.
+const LONGEST_HEAD: u32 = 128 << 10;
+
+/// The settings of every HTTP connection.
+pub type HttpServer = auto::Builder<TokioExecutor>;
+
+/// HTTP/1 and HTTP/2, told apart by the connection's first bytes.
+pub fn server() -> HttpServer {
+    let mut server = auto::Builder::new(TokioExecutor::new());
+    server
+        .http1()
+        .timer(TokioTimer::new())
+        // hyper counts the time between requests as part of the next head; the first one is `Activity`'s.
+        .header_read_timeout(IDLE_TIMEOUT)
+        .half_close(true)
+        // The same request gets the same bytes every time.
+        .auto_date_header(false);
+    server
+        .http2()
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buf_size(STREAM_SEND_BUFFER)
+        .max_header_list_size(LONGEST_HEAD)
+        .auto_date_header(false);
+    server
+}
+
+/// Serves `stream` until the client leaves, it is idle for too long, or `shutdown` is requested and the running
+/// exchanges have ended. Gives back the tunnel that the last request asked for.
+pub async fn serve<IO, S, B>(
+    server: &HttpServer,
+    stream: IO,
+    arrival: &Arrival,
+    service: S,
+    shutdown: &mut Shutdown,
+) -> Option<Tunnel>
+where
+    IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let (activity, tunnel) = (Activity::new(), TunnelSlot::default());
+    let per_request = (activity.clone(), tunnel.clone(), Arc::new(arrival.clone()));
+    let exchanges = service_fn(move |request| {
+        let (activity, tunnel, arrival) = per_request.clone();
+        exchange(request, activity.begin(), arrival, tunnel, service.clone())
+    });
+    let mut connection = pin!(server.serve_connection_with_upgrades(TokioIo::new(stream), exchanges));
+    let mut ending = false;
+    let outcome = loop {
+        tokio::select! {
+            outcome = connection.as_mut() => break outcome,
+            () = shutdown.requested(), if !ending => {}
+            () = activity.idle(), if !ending => {
+                if !activity.used() {
+                    tracing::debug!("closed a connection without a request");
+                    return None;
+                }
+            }
+        }
+        ending = true;
+        connection.as_mut().graceful_shutdown();
+    };
+    if let Err(error) = outcome {
+        tracing::debug!(error, "connection broken");
+    }
+    tunnel.take()
+}
+
+/// One request and its answer: by the proxy itself, or by `service`. It runs, for [`Activity`], until then.
+async fn exchange<S, B>(
+    mut request: Request<Incoming>,
+    _running: Exchange,
+    arrival: Arc<Arrival>,
+    tunnel: TunnelSlot,
+    service: S,
+) -> Result<Response<Either<B, Full<Bytes>>>, Infallible>
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+{
+    if let Some(answer) = answer_here(&mut request, &arrival, &tunnel) {
+        return Ok(answer.map(Either::Right));
+    }
+    Ok(service.oneshot(request).await?.map(Either::Left))
+}
+
+/// The answer to what no service has to see; `None` leaves `request` as the service gets it.
+fn answer_here<B>(request: &mut Request<B>, arrival: &Arrival, tunnel: &TunnelSlot) -> Option<Response<Full<Bytes>>> {
+    if request.method() == Method::CONNECT {
+        return Some(match connect::grant(request, arrival, tunnel) {
+            Ok(()) => Response::default(),
+            Err(error) => refusal(error.status(), &error),
+        });
+    }
+    match target::effective_uri(request, arrival) {
+        Ok(uri) => *request.uri_mut() = uri,
+        Err(error) => return Some(refusal(error.status(), &error)),
+    }
+    if let Some(protocol) = wanted_upgrade(request) {
+        let text = format!("buildproxy records and replays plain HTTP exchanges: it cannot upgrade to `{protocol}`");
+        return Some(refusal(StatusCode::NOT_IMPLEMENTED, &text));
+    }
+    hop_by_hop::strip(request.headers_mut());
+    None
+}
+
+/// The protocol that an HTTP/1.1 client cannot do without (RFC 9110 §7.8).
+///
+/// An offer of `h2c` is passed over: the server may, and the answer in HTTP/1.1 is what `curl --http2` and Java's
+/// client then take for any `http` URL.
+fn wanted_upgrade<B>(request: &Request<B>) -> Option<String> {
+    let asks = tokens(request.headers(), &header::CONNECTION).any(|option| option.eq_ignore_ascii_case("upgrade"));
+    if request.version() != Version::HTTP_11 || !asks {
+        return None;
+    }
+    tokens(request.headers(), &header::UPGRADE)
+        .find(|protocol| !protocol.eq_ignore_ascii_case("h2c"))
+        .map(str::to_owned)
+}
+
+/// The elements of a comma-separated field (RFC 9110 §5.6.1).
+fn tokens<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> impl Iterator<Item = &'a str> {
+    let lists = headers.get_all(name).into_iter().filter_map(|list| list.to_str().ok());
+    lists.flat_map(|list| list.split(',')).map(str::trim).filter(|token| !token.is_empty())
+}
+
+/// A plain-text answer that says why.
+fn refusal(status: StatusCode, reason: &dyn std::fmt::Display) -> Response<Full<Bytes>> {
+    tracing::warn!(status = status.as_u16(), "refused a request: {reason}");
+    let mut response = Response::new(Full::from(format!("buildproxy: {reason}\n")));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_upgrades_that_cannot_be_passed_over_are_refused() {
+        let wanted = |version, connection: &str, upgrade: &str| {
+            let request = Request::builder().version(version).header("connection", connection);
+            wanted_upgrade(&request.header("upgrade", upgrade).body(()).unwrap())
+        };
+        assert_eq!(wanted(Version::HTTP_11, "Upgrade", "websocket").as_deref(), Some("websocket"));
+        assert_eq!(wanted(Version::HTTP_11, "keep-alive, upgrade", "h2c, foo/2").as_deref(), Some("foo/2"));
+        assert_eq!(wanted(Version::HTTP_11, "Upgrade, HTTP2-Settings", "h2c"), None);
+        assert_eq!(wanted(Version::HTTP_11, "keep-alive", "websocket"), None);
+        assert_eq!(wanted(Version::HTTP_10, "upgrade", "websocket"), None);
+    }
+
+    #[test]
+    fn the_service_sees_an_absolute_uri_and_no_hop_by_hop_field() {
+        let request = Request::builder().uri("/a?b").header("host", "h.test").header("connection", "x-hop");
+        let request = request.header("x-hop", "1").header("proxy-authorization", "Basic eA==");
+        let mut request = request.header("accept", "*/*").body(()).unwrap();
+        let arrival = Arrival::at("127.0.0.1:34567".parse().unwrap());
+        assert!(answer_here(&mut request, &arrival, &TunnelSlot::default()).is_none());
+        assert_eq!(request.uri(), "http://h.test/a?b");
+        let names: Vec<&str> = request.headers().keys().map(header::HeaderName::as_str).collect();
+        assert_eq!(names, ["host", "accept"]);
+    }
+}

@@ -1,0 +1,29 @@
+//! The proxy: everything between a client's socket and a service that answers HTTP requests.
+//!
+//! A request's way: `server` accepts, `connection` detects and decrypts, inside a tunnel once more, `exchange`
+//! checks the request and gives it to the service. The service sees every request in one form, whichever way it
+//! came: with an absolute URI and without hop-by-hop fields. Nothing here opens a connection to anywhere, and
+//! nothing here knows what an inventory is.
+
+mod authority;
+mod ca;
+mod connect;
+mod connection;
+mod detect;
+pub mod environment;
+mod exchange;
+pub mod hop_by_hop;
+mod java;
+mod lifetime;
+mod prefixed;
+mod server;
+mod target;
+mod tls;
+
+#[cfg(test)]
+mod tests;
+
+pub use ca::{CaError, CertificateAuthority};
+pub use environment::ClientEnvironment;
+pub use server::Listener;
+pub use tls::HandshakeFailure;

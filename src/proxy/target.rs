@@ -1,0 +1,294 @@
+//! The URI that a request is for, whatever form its target has (RFC 9112 §3.2 and §3.3, RFC 9110 §7.1).
+
+use std::net::SocketAddr;
+
+use http::{
+    HeaderMap, Method, Request, StatusCode, Uri, Version, header,
+    uri::{Authority, PathAndQuery, Scheme},
+};
+
+use super::authority::HostPort;
+
+/// How a request came here: what its target does not say itself.
+#[derive(Debug, Clone)]
+pub struct Arrival {
+    /// The address of the proxy's end of the connection.
+    pub own: SocketAddr,
+    /// Whether TLS was taken off.
+    pub decrypted: bool,
+    /// The CONNECT targets passed on the way, the last one innermost.
+    pub tunnels: Vec<HostPort>,
+}
+
+/// Why a request's target is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TargetError {
+    /// More than one `Host` field.
+    #[error("the request has more than one Host header, which RFC 9112 §3.2 forbids")]
+    RepeatedHost,
+    /// A `Host` field or an authority that is no host with an optional port.
+    #[error("the request names the host `{0}`, which is not HOST or HOST:PORT")]
+    InvalidHost(String),
+    /// Neither the target nor `Host` nor CONNECT names a host.
+    #[error("the request names no host: it has no Host header, and it came without CONNECT")]
+    NoHost,
+    /// A form that its method does not have.
+    #[error("`{0}` is not a target that this request's method can have (RFC 9112 §3.2)")]
+    Form(String),
+    /// A scheme other than `http` and `https`.
+    #[error("buildproxy answers http and https, not `{0}`")]
+    Scheme(String),
+    /// The proxy itself.
+    #[error(
+        "this is buildproxy's proxy port, not a web server: set http_proxy={proxy} and https_proxy={proxy} and ask \
+         for the real URL"
+    )]
+    OwnAddress {
+        /// The proxy's own URL.
+        proxy: String,
+    },
+}
+
+impl TargetError {
+    /// The status that the client gets.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Scheme(_) => StatusCode::NOT_IMPLEMENTED,
+            Self::RepeatedHost | Self::InvalidHost(_) | Self::NoHost | Self::Form(_) | Self::OwnAddress { .. } => {
+                StatusCode::BAD_REQUEST
+            }
+        }
+    }
+}
+
+impl Arrival {
+    /// On a connection to `own`, before anything is known of it.
+    pub fn at(own: SocketAddr) -> Self {
+        Self { own, decrypted: false, tunnels: Vec::new() }
+    }
+
+    /// The innermost CONNECT target.
+    pub fn tunnel(&self) -> Option<&HostPort> {
+        self.tunnels.last()
+    }
+
+    /// The scheme of a target that does not say it.
+    fn scheme(&self) -> Scheme {
+        if self.decrypted { Scheme::HTTPS } else { Scheme::HTTP }
+    }
+}
+
+/// The absolute URI of what `request` asks for. Path and query stay byte for byte as they were sent.
+///
+/// 1. More than one `Host`, or an invalid one, is refused in every form (RFC 9112 §3.2).
+/// 2. Absolute-form counts as it stands and `Host` is ignored (RFC 9112 §3.2.2), inside a TLS tunnel too.
+/// 3. Else the scheme is the connection's, and the authority that of `:authority`, `Host`, or CONNECT, in this order.
+/// 4. A host without a port that is the CONNECT host has the CONNECT port, since that is where it was sent.
+/// 5. The proxy's own address is refused, so that no request can come back to it.
+///
+/// `OPTIONS *` is the URI with an empty path, which the `http` crate shows as `/` (RFC 9110 §7.1).
+///
+/// # Errors
+/// Where the target is ambiguous, of a form that the method does not have, or the proxy itself.
+pub fn effective_uri<B>(request: &Request<B>, arrival: &Arrival) -> Result<Uri, TargetError> {
+    let uri = request.uri();
+    let host = host_field(request.headers())?;
+    let (scheme, authority) = match (uri.scheme(), uri.authority()) {
+        (Some(scheme), Some(authority)) if request.version() < Version::HTTP_2 => {
+            refuse_own_address(&without_userinfo(authority)?, scheme, arrival)?;
+            return web_scheme(scheme).map(|()| uri.clone());
+        }
+        (Some(scheme), Some(authority)) => (scheme.clone(), Some(without_userinfo(authority)?)),
+        (None, None) => (arrival.scheme(), host),
+        _ => return Err(TargetError::Form(uri.to_string())),
+    };
+    web_scheme(&scheme)?;
+    let authority = with_tunnel_port(authority, &scheme, arrival).ok_or(TargetError::NoHost)?;
+    refuse_own_address(&authority, &scheme, arrival)?;
+    let path = path_and_query(request)?;
+    let form = |_| TargetError::Form(uri.to_string());
+    Uri::builder().scheme(scheme).authority(authority.to_string()).path_and_query(path).build().map_err(form)
+}
+
+/// The one `Host` field. An empty one says as much as none (RFC 9110 §7.2).
+fn host_field(headers: &HeaderMap) -> Result<Option<HostPort>, TargetError> {
+    let mut fields = headers.get_all(header::HOST).into_iter();
+    let Some(field) = fields.next() else {
+        return Ok(None);
+    };
+    if fields.next().is_some() {
+        return Err(TargetError::RepeatedHost);
+    }
+    if field.is_empty() {
+        return Ok(None);
+    }
+    let invalid = || TargetError::InvalidHost(String::from_utf8_lossy(field.as_bytes()).into_owned());
+    let text = field.to_str().map_err(|_| invalid())?;
+    text.parse().map(Some).map_err(|_| invalid())
+}
+
+/// Host and port of an absolute URI, where userinfo can stand before them.
+fn without_userinfo(authority: &Authority) -> Result<HostPort, TargetError> {
+    let text = authority.as_str();
+    let host_port = text.rsplit_once('@').map_or(text, |(_, host_port)| host_port);
+    host_port.parse().map_err(|_| TargetError::InvalidHost(text.to_owned()))
+}
+
+fn web_scheme(scheme: &Scheme) -> Result<(), TargetError> {
+    if *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS {
+        return Ok(());
+    }
+    Err(TargetError::Scheme(scheme.to_string()))
+}
+
+fn default_port(scheme: &Scheme) -> u16 {
+    if *scheme == Scheme::HTTPS { 443 } else { 80 }
+}
+
+/// `named`, completed with what CONNECT said, or CONNECT's own host where none was named.
+fn with_tunnel_port(named: Option<HostPort>, scheme: &Scheme, arrival: &Arrival) -> Option<HostPort> {
+    let Some(tunnel) = arrival.tunnel() else {
+        return named;
+    };
+    let port = tunnel.port().filter(|port| *port != default_port(scheme));
+    match named {
+        None => Some(tunnel.with_port(port)),
+        Some(named) if named.port().is_none() && named.same_host(tunnel) => Some(named.with_port(port)),
+        Some(named) => Some(named),
+    }
+}
+
+fn refuse_own_address(authority: &HostPort, scheme: &Scheme, arrival: &Arrival) -> Result<(), TargetError> {
+    let port = authority.port().unwrap_or_else(|| default_port(scheme));
+    if port != arrival.own.port() || !authority.is_local_end(arrival.own.ip()) {
+        return Ok(());
+    }
+    Err(TargetError::OwnAddress { proxy: format!("http://{}", arrival.own) })
+}
+
+/// Path and query; nothing for `OPTIONS *`.
+fn path_and_query<B>(request: &Request<B>) -> Result<PathAndQuery, TargetError> {
+    match request.uri().path_and_query() {
+        Some(path) if path.as_str().starts_with('/') => Ok(path.clone()),
+        Some(path) if path == "*" && request.method() == Method::OPTIONS => Ok(PathAndQuery::from_static("/")),
+        _ => Err(TargetError::Form(request.uri().to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OWN: &str = "127.0.0.1:34567";
+
+    /// `way` is `plain` or `tls`, with the CONNECT target behind a space where there was one.
+    fn arrival(way: &str) -> Arrival {
+        let mut words = way.split(' ');
+        let mut arrival = Arrival::at(OWN.parse().unwrap());
+        arrival.decrypted = words.next() == Some("tls");
+        arrival.tunnels = words.map(|target| target.parse().unwrap()).collect();
+        arrival
+    }
+
+    fn request(version: Version, line: &str, hosts: &[&str]) -> Request<()> {
+        let (method, target) = line.split_once(' ').unwrap();
+        let mut request = Request::builder().method(method).uri(target).version(version);
+        for host in hosts {
+            request = request.header(header::HOST, *host);
+        }
+        request.body(()).unwrap()
+    }
+
+    fn target(way: &str, line: &str, hosts: &[&str]) -> Result<String, TargetError> {
+        effective_uri(&request(Version::HTTP_11, line, hosts), &arrival(way)).map(|uri| uri.to_string())
+    }
+
+    #[test]
+    fn absolute_form_counts_as_it_stands() {
+        for (way, line, host, expected) in [
+            ("plain", "GET http://h.test/a?b", "other.test", "http://h.test/a?b"),
+            ("plain", "GET http://h.test", "h.test", "http://h.test/"),
+            ("plain", "GET https://h.test:8443/a", "h.test", "https://h.test:8443/a"),
+            ("tls h.test:8443", "GET http://h.test/a", "h.test:8443", "http://h.test/a"),
+            ("tls h.test:443", "GET https://o.test/a", "h.test", "https://o.test/a"),
+            ("plain", "GET HTTP://H.test/%7e//..//?x=%zz&", "h.test", "http://H.test/%7e//..//?x=%zz&"),
+            ("plain", "GET http://u:p@h.test/", "h.test", "http://u:p@h.test/"),
+        ] {
+            assert_eq!(target(way, line, &[host]).as_deref(), Ok(expected), "{way}: {line}");
+        }
+    }
+
+    #[test]
+    fn origin_form_is_completed_from_host_and_connect() {
+        for (way, line, hosts, expected) in [
+            ("plain", "GET /a?b", &["h.test"][..], "http://h.test/a?b"),
+            ("plain", "GET /a", &["h.test:8080"], "http://h.test:8080/a"),
+            ("tls", "GET /a", &["h.test:34567"], "https://h.test:34567/a"),
+            ("tls h.test:443", "GET /a", &["h.test"], "https://h.test/a"),
+            ("tls h.test:8443", "GET /a", &["H.test."], "https://H.test.:8443/a"),
+            ("tls h.test:8443", "GET /a", &["h.test:9"], "https://h.test:9/a"),
+            ("tls h.test:8443", "GET /a", &["o.test"], "https://o.test/a"),
+            ("tls h.test:8443", "GET /a", &[], "https://h.test:8443/a"),
+            ("tls h.test:8443", "GET /a", &[""], "https://h.test:8443/a"),
+            ("plain h.test:80", "GET /a", &["h.test"], "http://h.test/a"),
+            ("plain h.test:443", "GET /a", &["h.test"], "http://h.test:443/a"),
+            ("tls [::1]:8443", "GET /", &["[::1]"], "https://[::1]:8443/"),
+            ("tls o.test:80 h.test:8443", "GET /", &[], "https://h.test:8443/"),
+            ("plain", "GET //h/../%2F?&%zz", &["h.test"], "http://h.test//h/../%2F?&%zz"),
+            ("plain", "OPTIONS *", &["h.test"], "http://h.test/"),
+        ] {
+            assert_eq!(target(way, line, hosts).as_deref(), Ok(expected), "{way}: {line} {hosts:?}");
+        }
+    }
+
+    #[test]
+    fn http2_takes_its_pseudo_fields_and_the_connect_port() {
+        for (way, line, expected) in [
+            ("tls h.test:443", "GET https://h.test/a?b", "https://h.test/a?b"),
+            ("tls h.test:8443", "GET https://h.test/a", "https://h.test:8443/a"),
+            ("tls h.test:8443", "GET https://o.test/a", "https://o.test/a"),
+            ("tls", "GET http://h.test/a", "http://h.test/a"),
+        ] {
+            let uri = effective_uri(&request(Version::HTTP_2, line, &[]), &arrival(way));
+            assert_eq!(uri.unwrap().to_string(), expected, "{way}: {line}");
+        }
+    }
+
+    #[test]
+    fn ambiguous_targets_are_refused() {
+        use TargetError::{Form, InvalidHost, NoHost, RepeatedHost, Scheme};
+        for (way, line, hosts, error) in [
+            ("plain", "GET /", &[][..], NoHost),
+            ("tls", "GET /", &[""], NoHost),
+            ("plain", "GET /", &["h.test", "h.test"], RepeatedHost),
+            ("plain", "GET http://h.test/", &["h.test", "o.test"], RepeatedHost),
+            ("plain", "GET http://h.test/", &["h test"], InvalidHost("h test".into())),
+            ("plain", "GET /", &["u@h.test"], InvalidHost("u@h.test".into())),
+            ("plain", "GET /", &["h.test:99999"], InvalidHost("h.test:99999".into())),
+            ("plain", "GET http://h.test:99999/", &[], InvalidHost("h.test:99999".into())),
+            ("plain", "GET *", &["h.test"], Form("*".into())),
+            ("plain", "GET h.test:80", &["h.test"], Form("h.test:80".into())),
+            ("plain", "GET ftp://h.test/", &["h.test"], Scheme("ftp".into())),
+        ] {
+            assert_eq!(target(way, line, hosts), Err(error), "{way}: {line} {hosts:?}");
+        }
+    }
+
+    #[test]
+    fn the_proxy_itself_is_never_a_target() {
+        for (way, line, host) in [
+            ("plain", "GET /", OWN),
+            ("plain", "GET /", "localhost:34567"),
+            ("plain", "GET http://127.0.0.1:34567/", "h.test"),
+            ("plain", "GET http://u:p@LOCALHOST.:34567/", "h.test"),
+            ("tls 127.0.0.1:34567", "GET /", "127.0.0.1"),
+            ("tls", "GET /", OWN),
+        ] {
+            let error = target(way, line, &[host]).unwrap_err();
+            assert_eq!(error.status(), StatusCode::BAD_REQUEST);
+            assert!(error.to_string().contains("http_proxy=http://127.0.0.1:34567 "), "{way}: {line} {error}");
+        }
+        assert!(target("plain", "GET http://127.0.0.1:8080/", &[]).is_ok());
+        assert!(target("plain", "GET http://h.test:34567/", &[]).is_ok());
+    }
+}

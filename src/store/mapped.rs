@@ -1,0 +1,155 @@
+//! Store files, mapped into memory one window at a time: the one file with `unsafe` code.
+//!
+//! A window is a [`Bytes`] that owns its mapping and unmaps it when it is dropped, so however large a file is, no more
+//! than the windows in flight count as the process's memory. Nothing is read here: a transport that hands the window
+//! to `sendfile(2)` never touches its pages at all.
+//!
+//! **Store files only.** Touching a mapped page beyond the end of its file is a `SIGBUS`, which ends the process. Files
+//! in a store are read-only and never shortened; all others are read with [`FileBody::read`](super::stream::FileBody::read).
+#![allow(unsafe_code)]
+
+use std::{
+    fs::{File, OpenOptions},
+    io,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use memmap2::{Advice, MmapOptions};
+use rustix::fs::OFlags;
+
+/// The largest window that is worth mapping, in bytes: large enough that mapping costs little beside sending, small
+/// enough that a thousand connections fit into memory.
+pub const WINDOW: usize = 1 << 20;
+
+/// An open file of a store. Clones share the descriptor.
+#[derive(Debug, Clone)]
+pub struct StoreFile {
+    file: Arc<File>,
+    path: Arc<PathBuf>,
+    length: u64,
+}
+
+impl StoreFile {
+    /// Opens the regular file `path`.
+    ///
+    /// # Errors
+    /// Where it cannot be opened, or is a folder, device or pipe.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let cannot =
+            |error: io::Error| io::Error::new(error.kind(), format!("cannot open {}: {error}", path.display()));
+        // Without O_NONBLOCK, opening a pipe would wait for its other end.
+        let flags = OFlags::NONBLOCK.bits().cast_signed();
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(cannot)?;
+        let metadata = file.metadata().map_err(cannot)?;
+        if !metadata.is_file() {
+            return Err(cannot(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
+        }
+        Ok(Self { file: Arc::new(file), path: Arc::new(path.to_owned()), length: metadata.len() })
+    }
+
+    /// The size in bytes when the file was opened.
+    #[allow(clippy::len_without_is_empty)] // A size, not a collection.
+    pub fn len(&self) -> u64 {
+        self.length
+    }
+
+    /// The file itself, for `sendfile(2)`.
+    pub fn file(&self) -> &Arc<File> {
+        &self.file
+    }
+
+    /// Where the file was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Maps `length` bytes from `offset` on; any offset, aligned to a page or not.
+    ///
+    /// # Errors
+    /// Where the file is shorter than that by now, or the system refuses the mapping.
+    pub fn window(&self, offset: u64, length: usize) -> io::Result<Bytes> {
+        let cannot = |kind, what: &dyn std::fmt::Display| {
+            io::Error::new(kind, format!("cannot map {}: {what}", self.path.display()))
+        };
+        let end = offset.saturating_add(length as u64);
+        let size = self.file.metadata().map_err(|error| cannot(error.kind(), &error))?.len();
+        if size < end {
+            let what = format!("it is short: {size} of {end} bytes");
+            return Err(cannot(io::ErrorKind::UnexpectedEof, &what));
+        }
+        if length == 0 {
+            return Ok(Bytes::new());
+        }
+        let mut options = MmapOptions::new();
+        options.offset(offset).len(length);
+        // SAFETY: the mapping is read-only and lies within the file, as was just checked. Its bytes must not change
+        // and the file must not shrink while it lives: a file of a store is mode 0444 and complete before it gets its
+        // name, and is replaced by rename, never written to, so both hold for everyone who does not break the store on
+        // purpose. What remains is root (or the store's owner, after chmod) truncating the file in place between the
+        // check and the last read: that ends the process with SIGBUS, and cannot be excluded with a mapping.
+        let map = unsafe { options.map(&*self.file) }.map_err(|error| cannot(error.kind(), &error))?;
+        // Only a hint for pages that are not in memory yet; a kernel that ignores it is as good.
+        let _ = map.advise(Advice::Sequential);
+        Ok(Bytes::from_owner(map))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, bytes).unwrap();
+        (folder, path)
+    }
+
+    #[test]
+    fn a_window_starts_anywhere_and_ends_at_the_last_byte() {
+        let bytes: Vec<u8> = (0..20_000u32).map(|n| n.to_le_bytes()[1]).collect();
+        let (_folder, path) = file(&bytes);
+        let file = StoreFile::open(&path).unwrap();
+        assert_eq!(file.len(), 20_000);
+        for (offset, length) in [(0, 20_000), (0, 1), (4096, 4096), (4097, 5000), (19_999, 1), (1, 19_999), (20_000, 0)]
+        {
+            let window = file.window(offset as u64, length).unwrap();
+            assert_eq!(window, bytes[offset..offset + length], "{offset} {length}");
+        }
+    }
+
+    #[test]
+    fn a_window_outlives_the_handle_and_the_name() {
+        let (folder, path) = file(b"hello");
+        let window = StoreFile::open(&path).unwrap().window(1, 3).unwrap();
+        drop(folder);
+        assert_eq!(window, &b"ell"[..]);
+    }
+
+    #[test]
+    fn a_window_beyond_the_end_is_an_error_and_no_fault() {
+        let (_folder, path) = file(b"hello");
+        let file = StoreFile::open(&path).unwrap();
+        let message = file.window(3, 3).unwrap_err().to_string();
+        assert!(message.contains("short: 5 of 6 bytes") && message.contains(path.to_str().unwrap()), "{message}");
+        assert!(file.window(u64::MAX, 1).is_err());
+        OpenOptions::new().write(true).open(&path).unwrap().set_len(2).unwrap();
+        assert_eq!(file.window(0, 5).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn folders_pipes_and_absent_files_are_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        let message = |path: &Path| StoreFile::open(path).unwrap_err().to_string();
+        assert!(message(&pipe).starts_with(&format!("cannot open {}: ", pipe.display())));
+        assert!(message(folder.path()).ends_with("not a regular file"));
+        #[cfg(target_os = "linux")]
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
+        #[cfg(target_os = "linux")]
+        assert!(message(&pipe).ends_with("not a regular file"));
+    }
+}
