@@ -1,0 +1,197 @@
+//! Real clients, without a flag for a proxy or a certificate: captured, then replayed where there is no network.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use common::{Nginx, TestCa, Workdir, git::GitServer, in_empty_network, pattern, run};
+use sha2::{Digest, Sha256};
+
+/// A few files of different sizes behind nginx, and a redirect to one of them.
+fn files() -> Nginx {
+    let nginx = Nginx::start("location = /latest { return 302 /large.bin; }");
+    fs::write(nginx.www().join("small.txt"), "a small file\n").unwrap();
+    fs::write(nginx.www().join("large.bin"), pattern(3_000_000)).unwrap();
+    nginx
+}
+
+/// Runs `script` in the folder `captured` behind a capture and in `replayed` behind a replay without network, after the
+/// origin has gone; both must leave the same files behind.
+#[track_caller]
+fn same_with_and_without_the_origin<O>(origin: O, ca: impl Fn(&O) -> &TestCa, script: &str) {
+    let work = Workdir::new();
+    let within = |folder: &str| format!("mkdir {folder}; cd {folder}; {script}");
+    run(work.capturing(&ca(&origin).pem).args(["--", "sh", "-euc", &within("captured")])).expect_code(0);
+    drop(origin);
+    let mut replaying = work.replaying();
+    replaying.args(["--", "sh", "-euc", &within("replayed")]);
+    run(&mut in_empty_network(&replaying)).expect_code(0);
+    let (captured, replayed) = (tree(&work.path("captured")), tree(&work.path("replayed")));
+    assert!(!captured.is_empty(), "the script leaves files to compare");
+    assert_eq!(captured, replayed);
+    run(work.buildproxy("verify").arg("--quiet")).expect_code(0);
+}
+
+/// Every file below `folder` with its bytes; short for those that are large.
+fn tree(folder: &Path) -> BTreeMap<String, String> {
+    let mut files = BTreeMap::new();
+    for item in fs::read_dir(folder).unwrap().map(|item| item.unwrap().path()) {
+        if item.is_dir() {
+            files.extend(tree(&item));
+        } else {
+            let bytes = fs::read(&item).unwrap();
+            let content = match String::from_utf8(bytes) {
+                Ok(text) if text.len() < 500 => text,
+                text => {
+                    format!("{:x?}", Sha256::digest(text.map_or_else(|error| error.into_bytes(), String::into_bytes)))
+                }
+            };
+            let name = item.components().rev().take(3).collect::<Vec<_>>();
+            files.insert(format!("{name:?}").replace("captured", "_").replace("replayed", "_"), content);
+        }
+    }
+    files
+}
+
+#[test]
+fn curl() {
+    let nginx = files();
+    let script = format!(
+        "curl -sSf -O '{}' -O '{}'; curl -sSf -L -o redirected '{}'; curl -sS -o missing -w '%{{http_code}}' '{}' >code; \
+         test \"$(cat code)\" = 404; curl -sSf --http1.1 -r 100-200 -o part '{}'",
+        nginx.tls_url("/large.bin"),
+        nginx.url("/small.txt"),
+        nginx.tls_url("/latest"),
+        nginx.tls_url("/absent"),
+        nginx.tls_url("/large.bin"),
+    );
+    same_with_and_without_the_origin(nginx, |nginx| &nginx.ca, &script);
+}
+
+#[test]
+fn wget() {
+    let nginx = files();
+    let script = format!(
+        "wget -q '{}'; wget -q -O over-http '{}'; wget -q -O redirected '{}'; \
+         head -c 1000 large.bin >continued; wget -q -c -O continued '{}'; cmp continued large.bin",
+        nginx.tls_url("/large.bin"),
+        nginx.url("/small.txt"),
+        nginx.tls_url("/latest"),
+        nginx.tls_url("/large.bin"),
+    );
+    same_with_and_without_the_origin(nginx, |nginx| &nginx.ca, &script);
+}
+
+#[test]
+fn git_over_smart_http() {
+    let server = GitServer::start();
+    let url = server.url();
+    let script = format!(
+        "git clone -q '{url}' clone; git -C clone fsck --strict; git -C clone for-each-ref >refs; \
+         git clone -q --depth 1 --branch v7 '{url}' shallow; git -C shallow rev-parse HEAD >head; \
+         git ls-remote '{url}' >remote; git -c protocol.version=0 clone -q '{url}' old; git -C old rev-parse HEAD >old-head; \
+         rm -rf clone/.git shallow/.git old/.git"
+    );
+    same_with_and_without_the_origin(server, |server| &server.nginx.ca, &script);
+}
+
+#[test]
+fn cmake_file_download_with_verification() {
+    let nginx = files();
+    let digest = |bytes: &[u8]| data_encoding::HEXLOWER.encode(&Sha256::digest(bytes));
+    let cmake = format!(
+        "file(DOWNLOAD \"{}\" large.bin EXPECTED_HASH SHA256={} TLS_VERIFY ON)\n\
+         file(DOWNLOAD \"{}\" small.txt EXPECTED_HASH SHA256={} TLS_VERIFY ON)\n",
+        nginx.tls_url("/latest"),
+        digest(&pattern(3_000_000)),
+        nginx.url("/small.txt"),
+        digest(b"a small file\n"),
+    );
+    let script = format!("cat >download.cmake <<'END'\n{cmake}END\ncmake -P download.cmake");
+    same_with_and_without_the_origin(nginx, |nginx| &nginx.ca, &script);
+}
+
+#[test]
+fn cmake_fetch_content() {
+    let nginx = files();
+    let pack =
+        "mkdir library && echo 'set(library_found yes)' >library/CMakeLists.txt && tar czf library.tar.gz library";
+    run(std::process::Command::new("sh").args(["-euc", pack]).current_dir(nginx.www())).expect_code(0);
+    let archive = fs::read(nginx.www().join("library.tar.gz")).unwrap();
+    let project = format!(
+        "cmake_minimum_required(VERSION 3.19)\nproject(p LANGUAGES NONE)\nset(CMAKE_TLS_VERIFY ON)\ninclude(FetchContent)\n\
+         FetchContent_Declare(library URL \"{}\" URL_HASH SHA256={})\nFetchContent_MakeAvailable(library)\n",
+        nginx.tls_url("/library.tar.gz"),
+        data_encoding::HEXLOWER.encode(&Sha256::digest(&archive)),
+    );
+    let script = format!(
+        "mkdir project; cat >project/CMakeLists.txt <<'END'\n{project}END\n\
+         cmake -S project -B build -Wno-dev >/dev/null; cp build/_deps/library-src/CMakeLists.txt fetched; rm -r build"
+    );
+    same_with_and_without_the_origin(nginx, |nginx| &nginx.ca, &script);
+}
+
+#[test]
+fn python_urllib() {
+    let nginx = files();
+    let script = format!(
+        "cat >get.py <<'END'
+import urllib.error, urllib.request
+for name, url in [('large', '{}'), ('small', '{}'), ('redirected', '{}')]:
+    with urllib.request.urlopen(url) as response, open(name, 'wb') as file:
+        file.write(response.read())
+try:
+    urllib.request.urlopen('{}')
+except urllib.error.HTTPError as error:
+    open('missing', 'wb').write(b'%d ' % error.code + error.read())
+END
+/usr/bin/python3 get.py; test -s missing",
+        nginx.tls_url("/large.bin"),
+        nginx.url("/small.txt"),
+        nginx.tls_url("/latest"),
+        nginx.tls_url("/absent"),
+    );
+    same_with_and_without_the_origin(nginx, |nginx| &nginx.ca, &script);
+}
+
+#[test]
+fn python_requests() {
+    let nginx = files();
+    let script = format!(
+        "cat >get.py <<'END'
+import requests
+session = requests.Session()
+for name, url in [('large', '{}'), ('small', '{}'), ('redirected', '{}'), ('missing', '{}')]:
+    response = session.get(url)
+    with open(name, 'wb') as file:
+        file.write(b'%d ' % response.status_code + response.content)
+    with open(name + '.headers', 'w') as file:
+        print(response.headers.get('etag'), response.headers.get('content-type'), len(response.history), file=file)
+END
+/usr/bin/python3 get.py",
+        nginx.tls_url("/large.bin"),
+        nginx.url("/small.txt"),
+        nginx.tls_url("/latest"),
+        nginx.tls_url("/absent"),
+    );
+    same_with_and_without_the_origin(nginx, |nginx| &nginx.ca, &script);
+}
+
+#[test]
+fn a_client_that_checks_certificates_refuses_an_origin_that_is_not_behind_the_proxy() {
+    // The CA of a capture vouches for what goes through the proxy, and the clients do verify: with another CA they fail.
+    let nginx = files();
+    let work = Workdir::new();
+    let url = nginx.tls_url("/small.txt");
+    let stranger = work.path("stranger.pem");
+    fs::write(&stranger, TestCa::new().pem).unwrap();
+    let script = format!(
+        "! env CURL_CA_BUNDLE={ca} SSL_CERT_FILE={ca} curl -sS '{url}'; ! env SSL_CERT_FILE={ca} /usr/bin/python3 -c \
+         'import sys, urllib.request; urllib.request.urlopen(sys.argv[1])' '{url}' 2>/dev/null; curl -sSf '{url}'",
+        ca = stranger.display()
+    );
+    let outcome = run(work.capturing(&nginx.ca.pem).args(["--", "sh", "-euc", &script])).expect_code(0);
+    assert_eq!(outcome.text(), "a small file\n", "only the last one got it");
+}

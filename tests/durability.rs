@@ -1,0 +1,164 @@
+//! Captures that are killed, captures that meet, and bodies that are larger than the memory they may take.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use std::{
+    convert::Infallible,
+    fs,
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use common::{
+    Awkward, Entries, Workdir,
+    awkward::answers::big_blocks,
+    in_empty_network, pattern,
+    process::{Guard, wait_for},
+    run, sri,
+};
+use rustix::process::Signal;
+use sha2::{Digest, Sha256};
+
+/// 64 MiB, the most that a run may take whatever it carries.
+const MEMORY_KIB: u64 = 64 * 1024;
+
+#[test]
+fn a_capture_killed_at_any_moment_loses_no_finished_exchange_and_records_no_partial_one() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let mut random = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos() | 1;
+    let reading = AtomicBool::new(true);
+    let mut finished = Vec::new();
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| always_whole(&work.path("inventory.toml"), &reading));
+        for round in 0..36 {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let delay = Duration::from_millis(u64::from(random >> 16) % 400);
+            finished.extend(killed_capture(&origin, &work, round, delay));
+        }
+        work.capture_sh(&origin, "true").expect_code(0);
+        reading.store(false, Ordering::SeqCst);
+        reader.join().unwrap();
+    });
+    assert!(finished.len() > 36, "only {} exchanges were finished: nothing was tested", finished.len());
+    let inventory = work.inventory();
+    for (url, size) in &finished {
+        assert_eq!(inventory.one(url).body("hash"), Some(sri(&pattern(*size)).as_str()), "{url}");
+    }
+    for entry in &inventory.0 {
+        let size = usize::try_from(entry.size().unwrap()).unwrap();
+        assert_eq!(entry.body("hash"), Some(sri(&pattern(size)).as_str()), "whole: {}", entry.text("url"));
+    }
+    run(&mut work.buildproxy("verify")).expect_code(0);
+}
+
+/// One capture of many small downloads beside slow ones, killed after `delay`. Gives the URLs and sizes that the client
+/// had in full, without the last, whose recording may still have been under way.
+fn killed_capture(origin: &Awkward, work: &Workdir, round: usize, delay: Duration) -> Vec<(String, usize)> {
+    let _removed = fs::remove_file(work.path("done"));
+    let script = format!(
+        "curl -sS -o /dev/null '{}' & for n in $(seq 100); do size=$((n * 7919)); \
+         curl -sSf -o /dev/null \"{}$n?size=$size\"; echo $n $size >>done; done",
+        origin.url(&format!("/slow?ms=60&round={round}")),
+        origin.tls_url(&format!("/plain/{round}-")),
+    );
+    let mut command = work.capturing(&origin.ca.pem);
+    command.args(["--", "sh", "-euc", &script]).stderr(std::process::Stdio::null());
+    let mut capture = Guard(command.spawn().unwrap());
+    std::thread::sleep(delay);
+    capture.signal(Signal::KILL);
+    assert_eq!(capture.wait(Duration::from_secs(5)), Some(128 + 9));
+    // The client notices that its proxy has gone; nothing of it may reach into the next round.
+    wait_for("the client's end", || {
+        let before = fs::read_to_string(work.path("done")).unwrap_or_default();
+        std::thread::sleep(Duration::from_millis(60));
+        (fs::read_to_string(work.path("done")).unwrap_or_default() == before).then_some(())
+    });
+    let done = fs::read_to_string(work.path("done")).unwrap_or_default();
+    let line = |line: &str| {
+        let (n, size) = line.split_once(' ').unwrap();
+        (origin.tls_url(&format!("/plain/{round}-{n}?size={size}")), size.parse().unwrap())
+    };
+    let mut done: Vec<_> = done.lines().map(line).collect();
+    done.pop();
+    done
+}
+
+/// Reads the inventory over and over: whenever it is there, it is a whole one.
+fn always_whole(path: &Path, reading: &AtomicBool) {
+    let mut read = 0;
+    while reading.load(Ordering::SeqCst) {
+        if path.exists() {
+            Entries::read(path);
+            read += 1;
+        }
+        std::thread::sleep(Duration::from_millis(3));
+    }
+    assert!(read > 100, "read only {read} times");
+}
+
+#[test]
+fn two_captures_at_once_share_a_store() {
+    let (origin, one, other) = (Awkward::start(), Workdir::new(), Workdir::new());
+    let downloads =
+        (1..30).map(|n| format!("'{}'", origin.url(&format!("/plain/{n}?size={}", n * 4001)))).collect::<Vec<_>>();
+    let script = format!("for url in {}; do curl -sSf -o /dev/null $url & done; wait", downloads.join(" "));
+    let shared = one.root().join("shared");
+    std::thread::scope(|scope| {
+        for work in [&one, &other] {
+            scope.spawn(|| {
+                let mut command = work.capturing_into(&origin.ca.pem, &shared);
+                run(command.args(["--", "sh", "-euc", &script])).expect_code(0);
+            });
+        }
+    });
+    assert_eq!(one.read("inventory.toml"), other.read("inventory.toml"));
+    assert_eq!(one.inventory().urls().len(), 29);
+    let mut verify = other.command(env!("CARGO_BIN_EXE_buildproxy"));
+    run(verify.args(["verify", "--store"]).arg(&shared)).expect_code(0);
+}
+
+#[test]
+fn two_captures_at_once_into_one_inventory_lose_nothing() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let (first, second) = (origin.url("/plain/first"), origin.url("/plain/second"));
+    let mut command = work.capturing(&origin.ca.pem);
+    let script = format!("curl -sSf -o /dev/null '{first}'; touch ready; until test -e go; do sleep 0.02; done");
+    let mut running = Guard(command.args(["--", "sh", "-euc", &script]).spawn().unwrap());
+    wait_for("the first capture", || work.path("ready").exists().then_some(()));
+    let beside = work.capture_sh(&origin, &format!("curl -sSf -o /dev/null '{second}'; touch go"));
+    work.write("go", "");
+    assert_eq!(running.wait(Duration::from_secs(20)), Some(0));
+    let inventory = work.inventory();
+    assert_eq!(inventory.one(&first).size(), Some(1000));
+    if beside.code == 0 {
+        assert_eq!(inventory.one(&second).size(), Some(1000));
+    } else {
+        assert!(beside.stderr.contains("inventory.toml") || beside.stderr.contains(".buildproxy"), "{beside}");
+    }
+}
+
+#[test]
+fn a_gigabyte_is_captured_and_replayed_in_64_mebibytes_of_memory() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let mut hasher = Sha256::new();
+    let Ok(()) = big_blocks::<Infallible>(1024, |block| {
+        hasher.update(block);
+        Ok(())
+    });
+    let digest = data_encoding::HEXLOWER.encode(&hasher.finalize());
+    let (plain, secure) = (origin.url("/big?mib=1024"), origin.tls_url("/big?mib=1024"));
+    let script = format!("for url in '{plain}' '{secure}'; do curl -sSf $url | sha256sum; done");
+    let expected = format!("{digest}  -\n{digest}  -\n");
+    let captured = work.capture_sh(&origin, &script).expect_code(0);
+    assert_eq!(captured.text(), expected);
+    assert!((1..MEMORY_KIB).contains(&captured.peak_kib), "capture took {} KiB", captured.peak_kib);
+    drop(origin);
+    let replayed = run(&mut in_empty_network(work.replaying().args(["--", "sh", "-euc", &script]))).expect_code(0);
+    assert_eq!(replayed.text(), expected);
+    assert!((1..MEMORY_KIB).contains(&replayed.peak_kib), "replay took {} KiB", replayed.peak_kib);
+    let verified = run(&mut work.buildproxy("verify")).expect_code(0);
+    assert!((1..MEMORY_KIB).contains(&verified.peak_kib), "verify took {} KiB", verified.peak_kib);
+}

@@ -1,0 +1,102 @@
+//! Capturing again: the same bytes where nothing changed, and nothing lost where something did.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use std::fs;
+
+use common::{Awkward, Workdir, sri};
+
+/// Everything whose recording could differ from run to run.
+fn restless_script(origin: &Awkward) -> String {
+    let urls: Vec<_> =
+        ["/plain/a", "/chunked", "/cached", "/redirect/3", "/missing", "/no-content", "/odd-headers", "/gzip"]
+            .iter()
+            .flat_map(|path| [origin.url(path), origin.tls_url(path)])
+            .chain([origin.url("/restless-headers"), origin.url("/until-close")])
+            .map(|url| format!("'{url}'"))
+            .collect();
+    format!(
+        "for url in {}; do curl -sS -L -o /dev/null $url & done; wait; curl -sSf -d q=1 '{echo}'; \
+         curl -sSf -H 'Accept: application/json' '{vary}'; curl -sSf -H 'Accept: text/html' '{vary}'",
+        urls.join(" "),
+        echo = origin.url("/echo"),
+        vary = origin.url("/vary")
+    )
+}
+
+#[test]
+fn the_same_capture_gives_the_same_bytes_into_a_fresh_file_and_into_the_existing_one() {
+    let (origin, work, again) = (Awkward::start(), Workdir::new(), Workdir::new());
+    let script = restless_script(&origin);
+    work.capture_sh(&origin, &script).expect_code(0);
+    let first = String::from_utf8(work.read("inventory.toml")).unwrap();
+    assert!(work.inventory().urls().len() >= 20, "{first}");
+    work.capture_sh(&origin, &script).expect_code(0);
+    assert_eq!(String::from_utf8(work.read("inventory.toml")).unwrap(), first, "into the existing one");
+    again.capture_sh(&origin, &script).expect_code(0);
+    assert_eq!(String::from_utf8(again.read("inventory.toml")).unwrap(), first, "into a fresh one");
+}
+
+#[test]
+fn entries_are_sorted_by_url() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let script = format!("for name in c a b; do curl -sSf -o /dev/null '{}'$name; done", origin.url("/plain/"));
+    work.capture_sh(&origin, &script).expect_code(0);
+    assert_eq!(work.inventory().urls(), ["a", "b", "c"].map(|name| origin.url(&format!("/plain/{name}"))));
+}
+
+#[test]
+fn what_was_not_asked_again_stays() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let (old, new) = (origin.url("/plain/old"), origin.url("/plain/new"));
+    work.capture_sh(&origin, &format!("curl -sSf -o /dev/null '{old}'")).expect_code(0);
+    work.capture_sh(&origin, &format!("curl -sSf -o /dev/null '{new}'")).expect_code(0);
+    assert_eq!(work.inventory().urls(), [&new, &old]);
+}
+
+#[test]
+fn what_changed_is_replaced_with_a_notice() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let url = origin.url("/counter");
+    work.capture_sh(&origin, &format!("curl -sSf '{url}'; curl -sSf '{url}'")).expect_code(0);
+    assert_eq!(work.inventory().of(&url).len(), 2);
+    work.capture_sh(&origin, &format!("curl -sSf '{url}'")).expect_code(0).expect_stderr(&[&url]);
+    let inventory = work.inventory();
+    assert_eq!(inventory.one(&url).body("hash"), Some(sri(b"count 3\n").as_str()), "the whole sequence is replaced");
+}
+
+#[test]
+fn a_capture_of_nothing_leaves_the_inventory_alone() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    work.capture_sh(&origin, &format!("curl -sSf -o /dev/null '{}'", origin.url("/plain/a"))).expect_code(0);
+    let before = work.read("inventory.toml");
+    work.capture_sh(&origin, "true").expect_code(0);
+    work.capture_sh(&origin, &format!("curl -sS -o /dev/null '{}' || true", origin.url("/truncated"))).expect_code(0);
+    assert_eq!(work.read("inventory.toml"), before);
+}
+
+#[test]
+fn edits_by_hand_survive_the_next_capture() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let script = format!("curl -sSf -o /dev/null '{}'", origin.url("/plain/a?_=1"));
+    work.capture_sh(&origin, &script).expect_code(0);
+    let text = String::from_utf8(work.read("inventory.toml")).unwrap();
+    let edited = text.replace("version = 1\n", "version = 1\n\n[match]\nignore-query = [\"_\"]\n");
+    assert_ne!(text, edited);
+    work.write("inventory.toml", &edited);
+    work.capture_sh(&origin, &script.replace("_=1", "_=2")).expect_code(0);
+    assert!(String::from_utf8(work.read("inventory.toml")).unwrap().contains("ignore-query = [\"_\"]"));
+    assert_eq!(work.inventory().urls().len(), 1, "the ignored parameter makes no new entry");
+}
+
+#[test]
+fn files_of_bodies_that_are_committed_come_with_git_attributes() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let url = origin.url("/gzip-always");
+    work.capture_sh(&origin, &format!("curl -sSf -o /dev/null '{url}'")).expect_code(0);
+    let file = work.inventory().one(&url).body("file").unwrap().to_owned();
+    assert!(file.starts_with("inventory.bodies/"), "{file}");
+    assert_eq!(fs::read_to_string(work.path("inventory.bodies/.gitattributes")).unwrap(), "* -text\n");
+}

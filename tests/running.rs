@@ -1,0 +1,186 @@
+//! How a run begins and ends: the command's environment, exit codes, addresses, and a disk that does not play along.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use std::{fs, net::TcpListener, process::Command, time::Duration};
+
+use common::{
+    Awkward, Workdir, pattern,
+    process::{Guard, wait_for},
+    run,
+    workdir::within,
+};
+use rustix::process::Signal;
+
+#[test]
+fn the_exit_code_is_the_commands_own() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    for code in [0, 1, 2, 3, 4, 77] {
+        work.capture_sh(&origin, &format!("exit {code}")).expect_code(code);
+        run(work.replaying().args(["--", "sh", "-c", &format!("exit {code}")])).expect_code(code);
+    }
+    work.capture_sh(&origin, "kill -TERM $$").expect_code(128 + 15);
+    run(work.replaying().args(["--", "sh", "-c", "kill -KILL $$"])).expect_code(128 + 9);
+}
+
+#[test]
+fn what_a_failing_command_fetched_is_recorded() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let url = origin.url("/plain/a");
+    work.capture_sh(&origin, &format!("curl -sSf -o /dev/null '{url}'; exit 9")).expect_code(9);
+    assert_eq!(work.inventory().urls(), [&url]);
+}
+
+#[test]
+fn without_a_command_capture_opens_the_users_shell() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let url = origin.url("/plain/from-the-shell");
+    let shell = work.path("my-shell");
+    fs::write(&shell, format!("#!/bin/sh\ncurl -sSf -o got '{url}'; exit 5\n")).unwrap();
+    run(Command::new("chmod").arg("+x").arg(&shell)).expect_code(0);
+    run(work.capturing(&origin.ca.pem).env("SHELL", &shell)).expect_code(5);
+    assert_eq!(work.read("got"), pattern(1000));
+    assert_eq!(work.inventory().urls(), [&url]);
+}
+
+#[test]
+fn a_command_that_does_not_exist_is_said_so() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let outcome = work.capture(&origin, ["no-such-program-here"]).expect_stderr(&["no-such-program-here"]);
+    assert_eq!(outcome.code, 3, "{outcome}");
+}
+
+#[test]
+fn bad_usage_is_2() {
+    let work = Workdir::new();
+    run(work.buildproxy("capture").arg("--no-such-option")).expect_code(2).expect_stderr(&["--no-such-option"]);
+    run(&mut work.buildproxy("no-such-command")).expect_code(2).expect_stderr(&["no-such-command"]);
+    run(work.buildproxy("replay").args(["--listen", "nonsense", "--", "true"]))
+        .expect_code(2)
+        .expect_stderr(&["nonsense"]);
+}
+
+#[test]
+fn the_command_gets_proxies_with_scheme_and_both_cases_and_the_ca() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let script = "env; test -r \"$SSL_CERT_FILE\"; ! grep -q PRIVATE \"$SSL_CERT_FILE\"";
+    for outcome in [work.capture_sh(&origin, script), run(work.replaying().args(["--", "sh", "-euc", script]))] {
+        let outcome = outcome.expect_code(0);
+        let value = |name: &str| {
+            let prefix = format!("{name}=");
+            outcome.text().lines().find_map(|line| line.strip_prefix(&prefix)).map(str::to_owned)
+        };
+        let proxy = value("http_proxy").unwrap();
+        assert!(proxy.starts_with("http://127.0.0.1:"), "{proxy}");
+        for name in ["https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
+            assert_eq!(value(name), Some(proxy.clone()), "{name}");
+        }
+        for name in ["CURL_CA_BUNDLE", "GIT_SSL_CAINFO", "REQUESTS_CA_BUNDLE", "NIX_SSL_CERT_FILE", "CARGO_HTTP_CAINFO"]
+        {
+            assert!(
+                value(name).is_some_and(|path| path.ends_with(".pem") || path.ends_with(".crt")),
+                "{name}: {outcome}"
+            );
+        }
+        assert_eq!(value("SSL_CERT_DIR"), None);
+        assert_eq!(value("no_proxy").unwrap_or_default(), "", "--proxy-loopback");
+    }
+}
+
+#[test]
+fn in_capture_the_clients_still_trust_the_users_own_roots_and_in_replay_only_ours() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let script = "cat \"$SSL_CERT_FILE\"";
+    let captured = work.capture_sh(&origin, script).expect_code(0);
+    let line = origin.ca.pem.lines().nth(1).unwrap();
+    assert!(captured.text().contains(line), "{captured}");
+    let mut replaying = work.replaying();
+    replaying.env("SSL_CERT_FILE", work.root().join("origin-ca.pem"));
+    let replayed = run(replaying.args(["--", "sh", "-euc", script])).expect_code(0);
+    assert_eq!(replayed.text().matches("BEGIN CERTIFICATE").count(), 1);
+    assert!(!replayed.text().contains(line));
+}
+
+#[test]
+fn a_taken_address_is_said_so_and_nothing_is_started() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let taken = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    work.capture_sh(&origin, "true").expect_code(0);
+    for mut command in [work.capturing(&origin.ca.pem), work.replaying()] {
+        let outcome = run(command.args(["--listen", &address, "--", "touch", "started"]));
+        outcome.expect_code(3).expect_stderr(&[&address, "in use"]);
+        assert!(!work.path("started").exists());
+    }
+}
+
+#[test]
+fn only_loopback_is_listened_on_unless_allowed() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let refused = run(work.capturing(&origin.ca.pem).args(["--listen", "0.0.0.0:0", "--", "touch", "started"]));
+    refused.expect_code(2).expect_stderr(&["--allow-remote"]);
+    assert!(!work.path("started").exists());
+}
+
+#[test]
+fn an_inventory_that_cannot_be_written_is_said_before_anything_is_started() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    fs::create_dir(work.path("folder.toml")).unwrap();
+    for path in ["missing-folder/inventory.toml", "folder.toml"] {
+        let outcome = run(work.capturing(&origin.ca.pem).args(["-i", path, "--", "touch", "started"]));
+        assert!([2, 3].contains(&outcome.code), "{outcome}");
+        outcome.expect_stderr(&[path]);
+        assert!(!work.path("started").exists(), "{path}");
+    }
+    let mut command = work.capturing(&origin.ca.pem);
+    command.args(["--", "touch", "../started"]);
+    let read_only = "mount --bind . . && mount -o remount,bind,ro . && cd \"$PWD\" && exec \"$@\"";
+    let outcome = run(&mut within(&command, "-rm", read_only)).expect_code(3).expect_stderr(&["read-only"]);
+    assert!(!work.root().join("started").exists(), "{outcome}");
+}
+
+#[test]
+fn a_store_that_cannot_be_written_is_said_before_anything_is_started() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    fs::write(work.store(), "a file in its place").unwrap();
+    let outcome = work.capture(&origin, ["touch", "started"]).expect_code(3);
+    outcome.expect_stderr(&[work.store().to_str().unwrap()]);
+    assert!(!work.path("started").exists());
+}
+
+#[test]
+fn a_full_disk_loses_nothing_that_was_finished_and_records_nothing_partial() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let (fits, too_big) = (origin.url("/plain/fits?size=100000"), origin.url("/big?mib=8"));
+    let mut command = work.capturing(&origin.ca.pem);
+    let script = format!("curl -sSf -o /dev/null '{fits}'; curl -sS -o /dev/null '{too_big}' || true");
+    command.args(["--", "sh", "-euc", &script]);
+    fs::create_dir(work.store()).unwrap();
+    let small = format!(
+        "mount -t tmpfs -o size=2m tmpfs '{store}' && \"$@\" || code=$?; ls -A '{store}' >store.list; exit ${{code:-0}}",
+        store = work.store().display()
+    );
+    run(&mut within(&command, "-rm", &small)).expect_code(3).expect_stderr(&["no space left", &too_big]);
+    assert_eq!(work.inventory().urls(), [&fits]);
+    let listed = String::from_utf8(work.read("store.list")).unwrap();
+    assert_eq!(listed.lines().filter(|name| name.ends_with("-fits")).count(), 1, "{listed}");
+    assert!(!listed.contains("-big"), "{listed}");
+}
+
+#[test]
+fn a_signal_to_capture_ends_the_command_and_keeps_what_was_recorded() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let url = origin.url("/plain/a");
+    let mut command = work.capturing(&origin.ca.pem);
+    let script = format!("curl -sSf -o /dev/null '{url}'; echo $$ >pid; exec sleep 60");
+    let mut capture = Guard(command.args(["--", "sh", "-euc", &script]).spawn().unwrap());
+    let pid = wait_for("the command", || fs::read_to_string(work.path("pid")).ok().filter(|pid| pid.ends_with('\n')));
+    capture.signal(Signal::TERM);
+    let code = capture.wait(Duration::from_secs(10)).expect("it ends");
+    assert_eq!(code, 128 + 15);
+    let process = format!("/proc/{}", pid.trim());
+    wait_for("the end of the command", || (!fs::exists(&process).unwrap()).then_some(()));
+    assert_eq!(work.inventory().urls(), [&url]);
+}

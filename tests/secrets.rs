@@ -1,0 +1,142 @@
+//! Secrets stay out of everything that a capture writes.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use std::{fs, path::Path};
+
+use common::{
+    Awkward, Workdir,
+    awkward::answers::{COOKIE, PASSWORD, TOKEN, USER},
+    run,
+};
+
+/// The files below `folder` that contain one of `needles`.
+fn files_with(folder: &Path, needles: &[&[u8]]) -> Vec<String> {
+    let mut found = Vec::new();
+    for path in fs::read_dir(folder).unwrap().map(|item| item.unwrap().path()) {
+        if path.is_dir() && !path.is_symlink() {
+            found.extend(files_with(&path, needles));
+        } else if let Ok(bytes) = fs::read(&path) {
+            let has = |needle: &&[u8]| bytes.windows(needle.len()).any(|window| window == *needle);
+            if needles.iter().any(has) {
+                found.push(path.display().to_string());
+            }
+        }
+    }
+    found
+}
+
+/// No file below the test's folder has a password, cookie, token or private key.
+#[track_caller]
+fn assert_clean(work: &Workdir) {
+    let basic = data_encoding::BASE64.encode(format!("{USER}:{PASSWORD}").as_bytes());
+    // A PKCS #8 private key on P-256, as PEM and as DER begin.
+    let der_key = b"\x02\x01\x00\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01";
+    let secret = COOKIE.split_once('=').unwrap().1;
+    let needles = [
+        PASSWORD.as_bytes(),
+        basic.as_bytes(),
+        TOKEN.as_bytes(),
+        secret.as_bytes(),
+        b"PRIVATE KEY",
+        der_key.as_slice(),
+    ];
+    assert_eq!(files_with(work.root(), &needles), Vec::<String>::new());
+}
+
+/// A build that logs in in every way there is.
+fn logins(origin: &Awkward) -> String {
+    let basic = origin.tls_url("/basic");
+    let user_info = origin.url("/plain/by-userinfo").replace("http://", &format!("http://{USER}:{PASSWORD}@"));
+    format!(
+        "curl -sSf -u '{USER}:{PASSWORD}' '{basic}'; curl -sSf -o /dev/null '{user_info}'; \
+         curl -sSf -D - '{}' | grep -i set-cookie; curl -sSf -H 'Cookie: {COOKIE}' '{}'; \
+         curl -sSf -H 'Authorization: Bearer {TOKEN}' '{}'; curl -sSf -u '{USER}:{PASSWORD}' '{}'",
+        origin.url("/set-cookie"),
+        origin.url("/needs-cookie"),
+        origin.tls_url("/bearer"),
+        origin.tls_url("/token/members"),
+    )
+}
+
+#[test]
+fn credentials_cookies_and_keys_reach_no_file_while_capturing_or_after() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    // Verbose logs must not tell either; and what is only there for a while is looked for while it is there.
+    let script = format!("{}; grep -rlE 'PRIVATE KEY|{PASSWORD}|{TOKEN}' ../ && exit 99; true", logins(&origin));
+    let mut command = work.capturing(&origin.ca.pem);
+    let outcome = run(command.args(["-v", "--", "sh", "-euc", &script])).expect_code(0);
+    assert!(outcome.text().contains("for members") && outcome.text().contains("for cookie bearers"), "{outcome}");
+    assert_clean(&work);
+    for secret in [PASSWORD, TOKEN, COOKIE] {
+        assert!(!outcome.stderr.contains(secret), "in the log: {outcome}");
+    }
+}
+
+#[test]
+fn answers_that_needed_credentials_are_left_out_with_the_reason() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let outcome = work.capture_sh(&origin, &logins(&origin)).expect_code(0);
+    let urls = ["/basic", "/bearer"].map(|path| origin.tls_url(path));
+    let outcome = outcome.expect_stderr(&[&urls[0], &urls[1], "--allow-private"]);
+    assert!(outcome.stderr.contains(&origin.url("/needs-cookie")), "{outcome}");
+    let inventory = work.inventory();
+    for url in [&urls[0], &urls[1], &origin.url("/needs-cookie")] {
+        assert!(inventory.of(url).iter().all(|entry| entry.status() != 200), "{url}");
+    }
+}
+
+#[test]
+fn what_is_allowed_is_recorded_beside_the_inventory_and_replayed_without_the_secret() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let url = origin.tls_url("/basic");
+    let pattern = origin.tls_url("/*");
+    let mut command = work.capturing(&origin.ca.pem);
+    let script = format!("curl -sSf -u '{USER}:{PASSWORD}' '{url}'");
+    run(command.args(["--allow-private", &pattern, "--", "sh", "-euc", &script])).expect_code(0);
+    let inventory = work.inventory();
+    let entry = inventory.of(&url).into_iter().find(|entry| entry.status() == 200).expect("it is recorded");
+    assert!(["file", "text"].contains(&entry.source()), "fetchurl could not get it");
+    assert_clean(&work);
+    drop(origin);
+    let replayed = work.replay_sh(&format!("curl -sSf '{url}'; curl -sSf -u other:person '{url}'")).expect_code(0);
+    assert_eq!(replayed.text(), "for members\nfor members\n");
+}
+
+#[test]
+fn userinfo_is_no_part_of_a_recorded_url() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let url = origin.url("/plain/by-userinfo");
+    let script = format!("curl -sSf -o /dev/null '{}'", url.replace("http://", &format!("http://{USER}:{PASSWORD}@")));
+    let mut command = work.capturing(&origin.ca.pem);
+    run(command.args(["--allow-private", "http://localhost*", "--", "sh", "-euc", &script])).expect_code(0);
+    assert_eq!(work.inventory().urls(), [&url]);
+    assert_clean(&work);
+}
+
+#[test]
+fn a_token_is_replaced_by_a_dummy_with_which_the_replayed_build_goes_on() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let (token, bearer) = (origin.tls_url("/token/anyone"), origin.tls_url("/bearer"));
+    let script = format!(
+        "token=$(curl -sSf '{token}' | sed 's/.*access_token\": \"\\([^\"]*\\)\".*/\\1/'); test -n \"$token\"; \
+         curl -sSf -H \"Authorization: Bearer $token\" '{bearer}'"
+    );
+    let captured = work.capture_sh(&origin, &script).expect_code(0);
+    assert_eq!(captured.text(), "for token bearers\n");
+    assert_clean(&work);
+    let inventory = work.inventory();
+    assert!(inventory.one(&token).body("text").unwrap().contains("\"expires_in\": 300"));
+    drop(origin);
+    assert_eq!(work.replay_sh(&script).expect_code(0).text(), "for token bearers\n");
+}
+
+#[test]
+fn a_signature_in_a_location_stays_because_replay_needs_it() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let url = origin.url("/redirect/1");
+    work.capture_sh(&origin, &format!("curl -sSf -L -o /dev/null '{url}'")).expect_code(0);
+    assert!(work.inventory().one(&url).hops()[0].1.contains("X-Amz-Signature=abc%2Fdef"));
+}

@@ -1,0 +1,122 @@
+//! Replay as a server: with an environment file, in the background, and its ends.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use std::{fs, time::Duration};
+
+use common::{
+    Awkward, Workdir, pattern,
+    process::{Guard, wait_for},
+    run,
+};
+use rustix::process::Signal;
+
+/// A place with an inventory of one file, and the file's URL.
+fn captured() -> (Workdir, String, Awkward) {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let url = origin.tls_url("/plain/served");
+    work.capture_sh(&origin, &format!("curl -sSf -o /dev/null '{url}'")).expect_code(0);
+    (work, url, origin)
+}
+
+/// A running server that has written its environment file, as it was when it first appeared.
+fn serving(work: &Workdir) -> (Guard, String) {
+    let server = Guard(work.replaying().args(["--env-file", "env.sh"]).spawn().unwrap());
+    let text = wait_for("the environment file", || fs::read_to_string(work.path("env.sh")).ok());
+    (server, text)
+}
+
+#[test]
+fn the_environment_file_appears_whole_when_the_server_is_ready() {
+    let (work, url, _origin) = captured();
+    let (_server, text) = serving(&work);
+    assert!(
+        text.lines().all(|line| line.starts_with("export ") || line.starts_with("unset ") || line.starts_with('#')),
+        "{text}"
+    );
+    let script = format!(". ./env.sh; curl -sSf -o got '{url}'");
+    run(work.command("sh").args(["-euc", &script])).expect_code(0);
+    assert_eq!(work.read("got"), pattern(1000));
+    assert_eq!(text.as_bytes(), work.read("env.sh"), "it was whole when it appeared");
+}
+
+#[test]
+fn sigterm_and_sigint_end_a_server_within_two_seconds() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let (work, url, _origin) = captured();
+        let (mut server, _) = serving(&work);
+        // A connection that is kept open must not hold it.
+        let script = format!(
+            ". ./env.sh; port=${{http_proxy##*:}}; exec 3<>\"/dev/tcp/127.0.0.1/${{port%/}}\"; \
+             curl -sSf -o /dev/null '{url}'; touch connected; exec sleep 30"
+        );
+        let _client = Guard(work.command("bash").args(["-euc", &script]).spawn().unwrap());
+        wait_for("the client", || work.path("connected").exists().then_some(()));
+        server.signal(signal);
+        assert_eq!(server.wait(Duration::from_secs(2)), Some(0), "{signal:?}");
+    }
+}
+
+#[test]
+fn a_server_that_had_misses_ends_with_4() {
+    let (work, url, _origin) = captured();
+    let (mut server, _) = serving(&work);
+    let script = format!(". ./env.sh; curl -sS -o /dev/null '{url}-unknown'");
+    run(work.command("sh").args(["-euc", &script])).expect_code(0);
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait(Duration::from_secs(2)), Some(4));
+}
+
+/// `script`, where `$start` starts a server in the background and `$stop` stops it.
+fn background(work: &Workdir, script: &str) -> common::Outcome {
+    let mut command = work.command("sh");
+    command.env("PROGRAM", env!("CARGO_BIN_EXE_buildproxy")).env("STORE", work.store());
+    let start = "start() { environment=$(\"$PROGRAM\" replay --background --parent-pid $$ --proxy-loopback --store \"$STORE\" \
+                 \"$@\") && eval \"$environment\"; }; stop() { \"$PROGRAM\" stop; }";
+    run(command.args(["-euc", &format!("{start}\n{script}")]))
+}
+
+#[test]
+fn a_background_server_is_ready_when_its_start_returns_and_stop_reports() {
+    let (work, url, _origin) = captured();
+    let outcome = background(&work, &format!("start; curl -sSf -o got '{url}'; stop; ! curl -sS '{url}' -o /dev/null"));
+    let outcome = outcome.expect_code(0);
+    assert_eq!(work.read("got"), pattern(1000));
+    assert!(!outcome.stderr.is_empty(), "the report: {outcome}");
+}
+
+#[test]
+fn stop_has_the_exit_code_of_the_run() {
+    let (work, url, _origin) = captured();
+    let script = format!("start; curl -sS -o /dev/null '{url}-unknown'; stop");
+    background(&work, &script).expect_code(4).expect_stderr(&[&format!("{url}-unknown")]);
+    background(&work, &script.replace("start;", "start --allow-misses;")).expect_code(0);
+}
+
+#[test]
+fn a_background_server_ends_with_its_parent() {
+    let (work, _url, _origin) = captured();
+    let outcome = background(&work, "start; echo \"${http_proxy##*:}\"").expect_code(0);
+    let port: u16 = outcome.text().trim().trim_end_matches('/').parse().unwrap();
+    wait_for("the end of the server", || std::net::TcpStream::connect(("127.0.0.1", port)).is_err().then_some(()));
+}
+
+#[test]
+fn a_background_server_that_cannot_start_says_why_and_fails() {
+    let (work, _url, _origin) = captured();
+    work.write("inventory.toml", "version = 9\n");
+    background(&work, "start").expect_code(2).expect_stderr(&["inventory.toml:1"]);
+}
+
+#[test]
+fn two_servers_at_once_do_not_meet() {
+    let (work, url, _origin) = captured();
+    let script = format!(
+        "start; first=$http_proxy; (start; test \"$http_proxy\" != \"$first\"; curl -sSf -o b '{url}'; stop); \
+         curl -sSf -o a '{url}'; stop"
+    );
+    background(&work, &script).expect_code(0);
+    assert_eq!((work.read("a"), work.read("b")), (pattern(1000), pattern(1000)));
+}

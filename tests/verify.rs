@@ -1,0 +1,178 @@
+//! What `verify`, `fetch` and `paths` say about an inventory and a store.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod common;
+
+use std::{fs, path::PathBuf, process::Command};
+
+use common::{Awkward, Outcome, Workdir, pattern, run, sri};
+
+/// A place with three files captured, and the origin that they came from.
+fn captured() -> (Workdir, Awkward) {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let urls = ["/plain/one", "/plain/two?size=5000", "/plain/three?size=9000"].map(|path| origin.tls_url(path));
+    work.capture_sh(&origin, &format!("curl -sSf --remote-name-all '{}' '{}' '{}'", urls[0], urls[1], urls[2]))
+        .expect_code(0);
+    (work, origin)
+}
+
+fn stored(work: &Workdir, suffix: &str) -> PathBuf {
+    let mut files = fs::read_dir(work.store()).unwrap().map(|file| file.unwrap().path());
+    files.find(|path| path.to_string_lossy().ends_with(suffix)).unwrap()
+}
+
+fn replace(path: &PathBuf, bytes: &[u8]) {
+    fs::remove_file(path).unwrap();
+    fs::write(path, bytes).unwrap();
+}
+
+/// What it printed, wherever it printed it.
+fn said(outcome: &Outcome) -> String {
+    format!("{}{}", outcome.text(), outcome.stderr)
+}
+
+#[test]
+fn a_captured_inventory_is_good() {
+    let (work, _origin) = captured();
+    run(&mut work.buildproxy("verify")).expect_code(0);
+}
+
+#[test]
+fn missing_short_and_altered_bodies_are_all_found_at_once() {
+    let (work, _origin) = captured();
+    fs::remove_file(stored(&work, "-one")).unwrap();
+    replace(&stored(&work, "-two"), &pattern(4999));
+    let mut altered = pattern(9000);
+    altered[8999] ^= 1;
+    replace(&stored(&work, "-three"), &altered);
+    let outcome = run(&mut work.buildproxy("verify")).expect_code(1);
+    for name in ["/plain/one", "/plain/two", "/plain/three"] {
+        assert!(said(&outcome).contains(name), "{name} in {outcome}");
+    }
+    assert!(said(&outcome).contains("4999"), "{outcome}");
+    assert!(said(&outcome).contains(&sri(&altered)), "the hash that it has: {outcome}");
+    let json = run(work.buildproxy("verify").arg("--json")).expect_code(1);
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(json.to_string().matches("/plain/").count().min(3), 3, "{json}");
+}
+
+#[test]
+fn a_committed_file_that_was_changed_is_found() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let url = origin.url("/gzip-always");
+    work.capture_sh(&origin, &format!("curl -sSf -o /dev/null '{url}'")).expect_code(0);
+    run(&mut work.buildproxy("verify")).expect_code(0);
+    let file = work.path(work.inventory().one(&url).body("file").unwrap());
+    replace(&file, b"something else");
+    let outcome = run(&mut work.buildproxy("verify")).expect_code(1);
+    assert!(said(&outcome).contains(&url), "{outcome}");
+}
+
+#[test]
+fn a_text_that_was_edited_no_longer_has_its_hash() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let url = origin.url("/missing");
+    work.capture_sh(&origin, &format!("curl -sS -o /dev/null '{url}'")).expect_code(0);
+    let text = String::from_utf8(work.read("inventory.toml")).unwrap();
+    work.write("inventory.toml", text.replace("no such thing", "no such thang"));
+    let outcome = run(&mut work.buildproxy("verify")).expect_code(1);
+    assert!(said(&outcome).contains(&url), "{outcome}");
+}
+
+#[test]
+fn an_inconsistent_inventory_is_found_out_with_all_that_is_wrong() {
+    let work = Workdir::new();
+    let hash = sri(b"x");
+    let body = format!("body = {{ hash = \"{hash}\", size = 1, text = \"x\" }}");
+    let entry = |url: &str, rest: &str| format!("[[entry]]\nurl = \"https://example.org/{url}\"\n{rest}\n{body}\n\n");
+    let chain = |locations: &[&str]| {
+        let hops = locations.iter().map(|to| format!("{{ status = 302, location = \"{to}\" }}")).collect::<Vec<_>>();
+        format!("redirects = [ {} ]", hops.join(", "))
+    };
+    let systems = |list: &str| format!("systems = [{list}]");
+    let text = [
+        "version = 1\n\n".to_owned(),
+        entry("equal", ""),
+        entry("equal", ""),
+        entry("overlap", &systems("\"x86_64-linux\", \"aarch64-linux\"")),
+        entry("overlap", &systems("\"aarch64-linux\"")),
+        entry("looping", &chain(&["/elsewhere", "/looping"])),
+        entry("first", &chain(&["/shared", "/end-one"])),
+        entry("second", &chain(&["/shared", "/end-two"])),
+    ];
+    work.write("inventory.toml", text.concat());
+    let outcome = run(&mut work.buildproxy("verify")).expect_code(1);
+    for name in ["/equal", "/overlap", "/looping", "/shared"] {
+        assert!(said(&outcome).contains(name), "{name}: {outcome}");
+    }
+}
+
+#[test]
+fn an_empty_store_is_filled_by_fetch_and_then_verified() {
+    let (work, origin) = captured();
+    fs::remove_dir_all(work.store()).unwrap();
+    run(&mut work.buildproxy("verify")).expect_code(1);
+    let mut fetch = work.buildproxy("fetch");
+    fetch.env("SSL_CERT_FILE", work.root().join("origin-ca.pem"));
+    run(&mut fetch).expect_code(0);
+    run(&mut work.buildproxy("verify")).expect_code(0);
+    assert_eq!(fs::read(stored(&work, "-three")).unwrap(), pattern(9000));
+    let before = origin.connections();
+    run(&mut fetch).expect_code(0);
+    assert_eq!(origin.connections(), before, "what is there is not fetched again");
+}
+
+#[test]
+fn fetch_follows_a_chain_from_its_first_url() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let url = origin.tls_url("/redirect/3");
+    work.capture_sh(&origin, &format!("curl -sSf -L -o /dev/null '{url}'")).expect_code(0);
+    fs::remove_dir_all(work.store()).unwrap();
+    run(work.buildproxy("fetch").env("SSL_CERT_FILE", work.root().join("origin-ca.pem"))).expect_code(0);
+    assert_eq!(origin.requests_for("/redirect/3").len(), 2);
+    run(&mut work.buildproxy("verify")).expect_code(0);
+}
+
+#[test]
+fn what_comes_back_with_another_hash_or_not_at_all_is_not_stored() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let (counter, plain) = (origin.url("/counter"), origin.url("/plain/stable"));
+    work.capture_sh(&origin, &format!("curl -sSf -o /dev/null '{counter}' -o /dev/null '{plain}'")).expect_code(0);
+    fs::remove_dir_all(work.store()).unwrap();
+    let changed = run(&mut work.buildproxy("fetch"));
+    assert!([1, 3].contains(&changed.code), "{changed}");
+    assert!(changed.stderr.contains(&counter) && changed.stderr.contains(&sri(b"count 2\n")), "{changed}");
+    let names: Vec<_> = fs::read_dir(work.store()).unwrap().map(|file| file.unwrap().file_name()).collect();
+    let bodies: Vec<_> = names.iter().filter(|name| !name.to_string_lossy().starts_with('.')).collect();
+    assert!(bodies.len() == 1 && bodies[0].to_string_lossy().ends_with("-stable"), "{bodies:?}");
+    let stale = run(work.buildproxy("verify").arg("--refetch")).expect_code(1);
+    assert!(said(&stale).contains(&counter), "{stale}");
+    fs::remove_dir_all(work.store()).unwrap();
+    drop(origin);
+    let gone = run(&mut work.buildproxy("fetch"));
+    assert!([1, 3].contains(&gone.code) && gone.stderr.contains(&plain), "{gone}");
+}
+
+#[test]
+fn paths_are_those_of_nix_itself() {
+    let (work, _origin) = captured();
+    let outcome = run(&mut work.buildproxy("paths")).expect_code(0);
+    let lines: Vec<_> = outcome.text().lines().collect();
+    assert_eq!(lines.len(), 3, "{outcome}");
+    for line in lines {
+        let word = |start: &str| line.split_whitespace().find(|word| word.starts_with(start)).unwrap().to_owned();
+        let (hash, path) = (word("sha256-"), word("/nix/store/"));
+        let digest = data_encoding::BASE64.decode(hash.trim_start_matches("sha256-").as_bytes()).unwrap();
+        let name = path.split_once('-').unwrap().1;
+        let mut nix = Command::new("nix-store");
+        nix.env("NIX_REMOTE", format!("local?root={}", work.root().display())).env("HOME", work.root());
+        nix.args(["--print-fixed-path", "sha256", &data_encoding::HEXLOWER.encode(&digest), name]);
+        assert_eq!(run(&mut nix).expect_code(0).text().trim(), path, "{line}");
+        let file = work.store().join(path.trim_start_matches("/nix/store/"));
+        assert_eq!(sri(&fs::read(&file).unwrap()), hash, "the file under that name in the store");
+    }
+    let json = run(work.buildproxy("paths").arg("--json")).expect_code(0);
+    let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(json.as_array().map(Vec::len), Some(3), "{json}");
+}
