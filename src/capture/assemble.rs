@@ -82,8 +82,9 @@ pub fn assemble(mut exchanges: Vec<Exchange>, rules: &MatchRules) -> Assembled {
     let drafts = drop_unneeded(drafts, &assembled.left_out, &Keys::new(rules));
     assembled.left_out.dedup();
     for draft in drafts {
-        assembled.bodies.extend(draft.body);
-        assembled.entries.push(draft.entry);
+        let (entry, body) = draft.place();
+        assembled.entries.push(entry);
+        assembled.bodies.extend(body);
     }
     assembled
 }
@@ -145,10 +146,12 @@ fn follows(last: &Exchange, next: &Exchange) -> bool {
     }
 }
 
-/// An entry in the making, with what decides about its neighbours.
+/// An entry in the making. Its body is described as one to fetch until it gets its place.
 struct Draft {
     entry: Entry,
-    body: Option<StoredBody>,
+    body: Option<RecordedBody>,
+    /// Whether everybody gets this answer, and every time.
+    refetchable: bool,
 }
 
 impl Draft {
@@ -175,9 +178,38 @@ impl Draft {
         entry.request_headers.extend(last.varied);
         entry.status = last.status;
         entry.headers = last.headers;
+        entry.body = last.body.as_ref().map(|body| Body {
+            hash: Some(body.hash),
+            size: Some(body.size),
+            name: Some(url.store_path_name()),
+            source: Source::Fetch(None),
+        });
         let refetchable = anonymous && is_refetchable(&entry);
-        let body = last.body.and_then(|body| place(&mut entry, body, refetchable));
-        Ok(Self { entry, body })
+        Ok(Self { entry, body: last.body, refetchable })
+    }
+
+    /// Gives the body its place, by the rules for sources, and says what has to be stored for it.
+    fn place(self) -> (Entry, Option<StoredBody>) {
+        let Self { mut entry, body, refetchable } = self;
+        let (Some(recorded), Some(body)) = (body, entry.body.as_mut()) else {
+            return (entry, None);
+        };
+        let name = entry.url.store_path_name();
+        let (name, place) = if refetchable {
+            (name, Place::Store)
+        } else if let Some(text) = as_text(&recorded) {
+            body.name = None;
+            body.source = Source::Text(text);
+            return (entry, None);
+        } else {
+            // One content has one file, whatever else has the same name.
+            let name = StorePathName::sanitized(&format!("{}-{name}", &recorded.hash.to_nix32()[..8]));
+            body.name = None;
+            body.source = Source::File(name.to_string());
+            (name, Place::Beside)
+        };
+        let RecordedBody { hash, size, bytes } = recorded;
+        (entry, Some(StoredBody { hash, size, name, bytes, place }))
     }
 
     /// An answer that a later, successful one makes worthless: a challenge, a limit, a failing server.
@@ -197,27 +229,6 @@ fn answered(outcome: Outcome) -> Result<Answer, LeftOut> {
         Outcome::Answered(answer) => Ok(answer),
         Outcome::LeftOut(reason) => Err(reason),
     }
-}
-
-/// Gives the entry its body, by the rules for sources, and says what has to be stored for it.
-fn place(entry: &mut Entry, body: RecordedBody, refetchable: bool) -> Option<StoredBody> {
-    let name = entry.url.store_path_name();
-    let mut described = Body { hash: Some(body.hash), size: Some(body.size), name: None, source: Source::Fetch(None) };
-    if refetchable {
-        described.name = Some(name.clone());
-        entry.body = Some(described);
-        return Some(StoredBody { hash: body.hash, size: body.size, name, bytes: body.bytes, place: Place::Store });
-    }
-    if let Some(text) = as_text(&body) {
-        described.source = Source::Text(text);
-        entry.body = Some(described);
-        return None;
-    }
-    // One content has one file, whatever else has the same name.
-    let name = StorePathName::sanitized(&format!("{}-{name}", &body.hash.to_nix32()[..8]));
-    described.source = Source::File(name.to_string());
-    entry.body = Some(described);
-    Some(StoredBody { hash: body.hash, size: body.size, name, bytes: body.bytes, place: Place::Beside })
 }
 
 /// The body as the text that TOML and Nix can both hold.
@@ -274,6 +285,10 @@ fn shorten(sequence: Vec<(usize, Draft)>) -> Vec<(usize, Draft)> {
         if !is_retried && !repeats {
             short.push((order, draft));
         }
+    }
+    if short.len() > 1 {
+        // What changes between two requests of one capture is not there for somebody else to fetch.
+        short.iter_mut().for_each(|(_, draft)| draft.refetchable = false);
     }
     short
 }
@@ -387,8 +402,9 @@ mod tests {
             .get("http://h/a", answer(200, "2"))
             .get("http://h/gone", answer(404, "no"))
             .get("http://h/down", answer(503, "busy"));
-        let statuses = summary(&build.entries());
-        assert_eq!(statuses, ["GET /a 200", "GET /a 200", "GET /gone 404", "GET /down 503"]);
+        let entries = build.entries();
+        assert_eq!(summary(&entries), ["GET /a 200", "GET /a 200", "GET /gone 404", "GET /down 503"]);
+        assert_eq!(entries[0].body.as_ref().unwrap().source, Source::Text("1".to_owned()));
     }
 
     #[test]

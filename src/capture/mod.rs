@@ -9,6 +9,7 @@ mod recorder;
 mod request_body;
 mod service;
 mod session;
+mod share;
 mod token;
 
 pub use assemble::Omission;

@@ -18,6 +18,7 @@ use super::{
     journal::Journal,
     policy::{self, AllowPrivate},
     request_body::PendingDigest,
+    share::{self, Share},
     token,
 };
 use crate::{
@@ -256,6 +257,11 @@ impl Asked {
     /// The normalised URL.
     pub fn url(&self) -> &NormalizedUrl {
         &self.url
+    }
+
+    /// What of an answer the client gets.
+    pub fn share(&self, status: StatusCode, answer: &HeaderMap) -> Share {
+        share::of(&self.method, &self.headers, status, answer)
     }
 
     fn exchange(&self, answered: u64, outcome: Outcome) -> Exchange {

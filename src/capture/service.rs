@@ -3,7 +3,7 @@
 use std::{convert::Infallible, error::Error, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body::{Body, Frame};
 use http_body_util::{
     BodyExt, Empty, Full,
@@ -17,6 +17,7 @@ use super::{
     origin::{Origin, OriginError},
     recorder::{AnswerHead, Asked, Recorder, Spooling},
     request_body::digested,
+    share::{Share, content_length},
 };
 use crate::{proxy::hop_by_hop, url::NormalizedUrl};
 
@@ -91,23 +92,31 @@ async fn pass_on(
     let is_delimited = AnswerHead::is_delimited(parts.version, &parts.headers);
     let mut headers = parts.headers;
     hop_by_hop::strip(&mut headers);
+    let share = asked.share(parts.status, &headers);
     let head = AnswerHead { status: parts.status, headers, is_delimited, answered: recorder.arrivals() };
     let client_head = |body: ClientBody| {
+        let (status, headers) = share.head(head.status, &head.headers);
         let mut response = Response::new(body);
-        *response.status_mut() = head.status;
-        *response.headers_mut() = head.headers.clone();
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
         response
     };
 
     if body.is_end_stream() {
         recorder.answered(asked, &head, None).await;
-        drop(answer.send(client_head(Empty::new().map_err(|never| match never {}).boxed_unsync())));
+        drop(answer.send(client_head(empty())));
         return;
     }
-    let (sender, channel) = Channel::new(CLIENT_QUEUE);
-    drop(answer.send(client_head(channel.boxed_unsync())));
+    let client = if let Share::Head(_) = share {
+        drop(answer.send(client_head(empty())));
+        None
+    } else {
+        let (sender, channel) = Channel::new(CLIENT_QUEUE);
+        drop(answer.send(client_head(channel.boxed_unsync())));
+        Some(sender)
+    };
     let spooling = recorder.spool(asked, head.status);
-    let transfer = Transfer { client: Some(sender), spooling, remaining: content_length(&head.headers) };
+    let transfer = Transfer { client, spooling, share, position: 0, size: content_length(&head.headers) };
     match transfer.run(body).await {
         Ok(ending) => {
             recorder.answered(asked, &head, ending.spooling).await;
@@ -126,11 +135,15 @@ async fn pass_on(
 
 /// A body on its way from the origin to the client and the spool.
 struct Transfer {
-    /// `None` once the client has gone.
+    /// `None` once the client has gone, or has all that it gets.
     client: Option<ClientSender>,
     spooling: Option<Spooling>,
-    /// The bytes that are still to come, where the origin said so.
-    remaining: Option<u64>,
+    /// What the client gets.
+    share: Share,
+    /// The bytes that have come.
+    position: u64,
+    /// The bytes that have to come, where the origin said so.
+    size: Option<u64>,
 }
 
 /// What the client must not see before the exchange is recorded.
@@ -145,19 +158,18 @@ type Broken = (OriginError, Option<ClientSender>);
 impl Transfer {
     async fn run(mut self, mut body: reqwest::Body) -> Result<Ending, Broken> {
         let mut last = Vec::new();
-        while let Some(frame) = body.frame().await {
-            let frame = match frame {
-                Ok(frame) => frame,
-                Err(error) => return Err((error.into(), self.client)),
+        while self.client.is_some() || self.spooling.is_some() {
+            let frame = match body.frame().await {
+                Some(Ok(frame)) => frame,
+                Some(Err(error)) => return Err((error.into(), self.client)),
+                None => break,
             };
-            if let Some(data) = frame.data_ref() {
-                self.remaining = self.remaining.map(|remaining| remaining.saturating_sub(data.len() as u64));
-                if let Some(spooling) = &self.spooling {
-                    spooling.write(data.clone()).await;
-                }
-            }
+            let frame = match frame.into_data() {
+                Ok(data) => Frame::data(self.take(data).await),
+                Err(trailers) => trailers,
+            };
             // With a known length the last byte is the end; otherwise the end is a signal of its own.
-            if frame.is_trailers() || self.remaining == Some(0) {
+            if frame.is_trailers() || self.size == Some(self.position) {
                 last.push(frame);
             } else {
                 self.send(frame).await;
@@ -166,8 +178,19 @@ impl Transfer {
         Ok(Ending { client: self.client, spooling: self.spooling, last })
     }
 
+    /// Spools `data` and gives what of it goes to the client.
+    async fn take(&mut self, data: Bytes) -> Bytes {
+        let share = data.slice(self.share.select(self.position, data.len()));
+        self.position += data.len() as u64;
+        if let Some(spooling) = &self.spooling {
+            spooling.write(data).await;
+        }
+        share
+    }
+
     async fn send(&mut self, frame: Frame<Bytes>) {
-        if let Some(client) = &mut self.client
+        let is_nothing = frame.data_ref().is_some_and(Bytes::is_empty);
+        if let Some(client) = self.client.as_mut().filter(|_| !is_nothing)
             && client.send(frame).await.is_err()
         {
             self.client = None;
@@ -187,8 +210,8 @@ async fn release(client: Option<ClientSender>, last: Vec<Frame<Bytes>>) {
     }
 }
 
-fn content_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+fn empty() -> ClientBody {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
 }
 
 fn bad_gateway(asked: &Asked, error: &OriginError) -> Response<ClientBody> {

@@ -60,11 +60,14 @@ pub enum CaptureError {
     /// The inventory that is there is JSON.
     #[error("{} is JSON, and captures are written as TOML\n\nhint: capture into a new file: `-i inventory.toml`", .0.display())]
     IsJson(PathBuf),
+    /// The folder of the inventory is not there.
+    #[error("cannot write the inventory {}: its folder does not exist\n\nhint: make it with `mkdir -p`, or name another file with `-i`", .0.display())]
+    NoFolder(PathBuf),
     /// The store cannot take bodies.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The journal cannot be kept.
-    #[error(transparent)]
+    #[error("cannot keep a journal beside the inventory: {0}")]
     Journal(#[from] JournalError),
     /// The proxy cannot listen.
     #[error("cannot listen on {address}: {source}\n\nhint: leave `--listen` out and the kernel picks a free port")]
@@ -134,6 +137,9 @@ impl Capture {
     /// Where something cannot be read, written or listened on; nothing was changed then.
     pub async fn start(options: CaptureOptions) -> Result<Self, CaptureError> {
         read_inventory(&options.inventory)?;
+        if options.inventory.parent().is_some_and(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
+            return Err(CaptureError::NoFolder(options.inventory));
+        }
         options.store.prepare()?;
         let folder = JournalFolder::create(&options.inventory)?;
         let lock = folder.lock()?;

@@ -141,7 +141,7 @@ impl Replay {
         } else if self.json {
             output::json(report);
         }
-        let is_worth_saying = report.failed(false) || common.verbose > 0;
+        let is_worth_saying = report.failed(false) || !report.unused.is_empty() || common.verbose > 0;
         if is_worth_saying && !common.quiet {
             output::say(report);
         }

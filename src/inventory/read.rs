@@ -212,7 +212,8 @@ struct RawMatch {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct RawEntry {
-    method: Option<String>,
+    #[serde(default, deserialize_with = "method")]
+    method: Method,
     url: NormalizedUrl,
     request_body: Option<NixHash>,
     #[serde(default)]
@@ -221,7 +222,8 @@ struct RawEntry {
     systems: Vec<String>,
     #[serde(default)]
     redirects: Vec<RawHop>,
-    status: Option<u16>,
+    #[serde(default = "ok", deserialize_with = "final_status")]
+    status: u16,
     #[serde(default)]
     headers: Headers,
     body: Option<Body>,
@@ -230,7 +232,9 @@ struct RawEntry {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct RawHop {
+    #[serde(deserialize_with = "redirect_status")]
     status: u16,
+    #[serde(deserialize_with = "location")]
     location: String,
     #[serde(default)]
     headers: Headers,
@@ -249,46 +253,53 @@ struct RawBody {
     nar_hash: Option<NixHash>,
 }
 
+fn ok() -> u16 {
+    200
+}
+
+fn method<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Method, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    Method::from_bytes(name.as_bytes()).map_err(|_| de::Error::custom(format!("`{name}` is not a method")))
+}
+
+fn final_status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
+    let status = u16::deserialize(deserializer)?;
+    let message = || format!("{status} is not the status of a final response: it has to be 200 to 599");
+    (200..=599).contains(&status).then_some(status).ok_or_else(|| de::Error::custom(message()))
+}
+
+fn redirect_status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
+    let status = u16::deserialize(deserializer)?;
+    let message = || format!("{status} is not the status of a redirect: it has to be 300 to 399");
+    (300..=399).contains(&status).then_some(status).ok_or_else(|| de::Error::custom(message()))
+}
+
+fn location<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let location = String::deserialize(deserializer)?;
+    Headers::default().append("location", &location).map_err(de::Error::custom)?;
+    Ok(location)
+}
+
 impl<'de> Deserialize<'de> for Entry {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        RawEntry::deserialize(deserializer)?.check().map_err(de::Error::custom)
-    }
-}
-
-impl RawEntry {
-    fn check(self) -> Result<Entry, String> {
-        let method = self.method.as_deref().unwrap_or("GET");
-        let method = Method::from_bytes(method.as_bytes()).map_err(|_| format!("`{method}` is not a method"))?;
-        let status = self.status.unwrap_or(200);
-        if !(200..=599).contains(&status) {
-            return Err(format!("{status} is not the status of a final response: it has to be 200 to 599"));
-        }
+        let raw = RawEntry::deserialize(deserializer)?;
         let mut request_headers = BTreeMap::new();
-        for (name, value) in self.request_headers {
-            Headers::default().append(&name, &value).map_err(|error| error.to_string())?;
+        for (name, value) in raw.request_headers {
+            Headers::default().append(&name, &value).map_err(de::Error::custom)?;
             request_headers.insert(name.to_ascii_lowercase(), value);
         }
+        let hop = |hop: RawHop| Hop { status: hop.status, location: hop.location, headers: hop.headers };
         Ok(Entry {
-            method,
-            url: self.url,
-            request_body: self.request_body,
+            method: raw.method,
+            url: raw.url,
+            request_body: raw.request_body,
             request_headers,
-            systems: self.systems,
-            redirects: self.redirects.into_iter().map(RawHop::check).collect::<Result<_, _>>()?,
-            status,
-            headers: self.headers,
-            body: self.body,
+            systems: raw.systems,
+            redirects: raw.redirects.into_iter().map(hop).collect(),
+            status: raw.status,
+            headers: raw.headers,
+            body: raw.body,
         })
-    }
-}
-
-impl RawHop {
-    fn check(self) -> Result<Hop, String> {
-        if !(300..=399).contains(&self.status) {
-            return Err(format!("{} is not the status of a redirect: it has to be 300 to 399", self.status));
-        }
-        Headers::default().append("location", &self.location).map_err(|error| error.to_string())?;
-        Ok(Hop { status: self.status, location: self.location, headers: self.headers })
     }
 }
 
