@@ -1,17 +1,18 @@
-//! Downloading what an inventory says that anyone can download, checked against its hashes: for people without Nix.
+//! Downloading what an inventory says that anyone can download, checked against its hashes: into the store, for people
+//! without Nix, or only to see whether the origins still give it.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashSet, future::Future, io, sync::Arc};
 
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, StatusCode};
 use http_body_util::BodyExt;
 use tokio::{sync::Semaphore, task::JoinSet};
 
 use crate::{
     capture::Origin,
-    inventory::{Body, BodyFiles, Inventory, Located, Source},
+    inventory::{Body, BodyFiles, Entry, Inventory, Located, Source},
     store::{
         embedded::{EmbeddedStore, StoreError},
-        hash::NixHash,
+        hash::{Hasher, NixHash},
         path::StorePath,
         spool::{Spool, SpooledContent},
     },
@@ -74,32 +75,32 @@ pub enum FetchError {
         /// Where it was asked.
         url: String,
         /// What the system said.
-        source: std::io::Error,
+        source: io::Error,
     },
 }
 
 /// The `fetch` bodies that none of the stores has, each once.
 pub fn missing(inventory: &Inventory, files: &BodyFiles) -> Vec<Wanted> {
-    let mut wanted: HashMap<StorePath, Wanted> = HashMap::new();
-    let mut order = Vec::new();
-    for entry in &inventory.entries {
-        let Some(body) = &entry.body else { continue };
-        let Some((path, one)) = wanted_body(entry.url.as_str(), body) else { continue };
-        let is_there = matches!(files.locate(body), Ok(Located::Store(_)));
-        if !is_there && wanted.insert(path.clone(), one).is_none() {
-            order.push(path);
-        }
-    }
-    order.iter().filter_map(|path| wanted.remove(path)).collect()
+    let is_missing = |body: &Body| !matches!(files.locate(body), Ok(Located::Store(_)));
+    let mut seen = HashSet::new();
+    let wanted =
+        inventory.entries.iter().filter(|entry| entry.body.as_ref().is_some_and(is_missing)).filter_map(wanted);
+    wanted.filter(|one| seen.insert(one.path.clone())).collect()
 }
 
-fn wanted_body(entry_url: &str, body: &Body) -> Option<(StorePath, Wanted)> {
+/// The `fetch` bodies of all entries, each URL once.
+pub fn all(inventory: &Inventory) -> Vec<Wanted> {
+    let mut seen = HashSet::new();
+    inventory.entries.iter().filter_map(wanted).filter(|one| seen.insert((one.url.clone(), one.hash))).collect()
+}
+
+fn wanted(entry: &Entry) -> Option<Wanted> {
+    let body = entry.body.as_ref()?;
     let Source::Fetch(url) = &body.source else {
         return None;
     };
-    let (path, hash, size) = (body.store_path()?, body.hash?, body.size?);
-    let url = url.clone().unwrap_or_else(|| entry_url.to_owned());
-    Some((path.clone(), Wanted { url, path, size, hash }))
+    let url = url.clone().unwrap_or_else(|| entry.url.to_string());
+    Some(Wanted { url, path: body.store_path()?, size: body.size?, hash: body.hash? })
 }
 
 /// Downloads `wanted` into `store`, a few at a time. `progress` is told how many bytes more have come.
@@ -109,64 +110,116 @@ pub async fn fetch(
     origin: &Origin,
     progress: impl Fn(u64) + Clone + Send + 'static,
 ) -> Vec<Result<Wanted, FetchError>> {
-    let slots = Arc::new(Semaphore::new(PARALLEL));
-    let mut downloads = JoinSet::new();
     let spool = store.spool_dir(&format!("fetch-{}", std::process::id()));
-    for (number, one) in wanted.into_iter().enumerate() {
+    let results = each(wanted, |number, one| {
         let (store, origin, progress) = (store.clone(), origin.clone(), progress.clone());
-        let (slots, file) = (Arc::clone(&slots), spool.join(number.to_string()));
-        downloads.spawn(async move {
-            // The semaphore is never closed.
-            let _slot = slots.acquire().await;
-            download(&one, Spool::new(file), &store, &origin, progress).await.map(|()| one)
-        });
-    }
-    let results = downloads.join_all().await;
+        let file = spool.join(number.to_string());
+        async move { into_store(&one, Spool::new(file), &store, &origin, progress).await.map(|()| one) }
+    });
+    let results = results.await;
     // It is empty now, and harmless where it stays.
     let _ = std::fs::remove_dir(spool);
     results
 }
 
-async fn download(
+/// Downloads `wanted` only to see whether the origins still give it. `progress` is told how many bytes more have come.
+pub async fn check(
+    wanted: Vec<Wanted>,
+    origin: &Origin,
+    progress: impl Fn(u64) + Clone + Send + 'static,
+) -> Vec<Result<Wanted, FetchError>> {
+    let results = each(wanted, |_, one| {
+        let (origin, progress) = (origin.clone(), progress.clone());
+        async move {
+            let (mut hasher, mut size) = (Hasher::new(one.hash.algo()), 0);
+            download(&one, &origin, progress, |data| {
+                hasher.update(data);
+                size += data.len() as u64;
+                Ok(())
+            })
+            .await?;
+            one.compare(hasher.finish(), size).map(|()| one)
+        }
+    });
+    results.await
+}
+
+/// Does the work for each of `wanted`, a few at a time.
+async fn each<F>(wanted: Vec<Wanted>, work: impl Fn(usize, Wanted) -> F) -> Vec<Result<Wanted, FetchError>>
+where
+    F: Future<Output = Result<Wanted, FetchError>> + Send + 'static,
+{
+    let slots = Arc::new(Semaphore::new(PARALLEL));
+    let mut downloads = JoinSet::new();
+    for (number, one) in wanted.into_iter().enumerate() {
+        let (work, slots) = (work(number, one), Arc::clone(&slots));
+        downloads.spawn(async move {
+            // The semaphore is never closed.
+            let _slot = slots.acquire().await;
+            work.await
+        });
+    }
+    downloads.join_all().await
+}
+
+async fn into_store(
     wanted: &Wanted,
     mut spool: Spool,
     store: &EmbeddedStore,
     origin: &Origin,
     progress: impl Fn(u64),
 ) -> Result<(), FetchError> {
-    let url = || wanted.url.clone();
-    let failed = |reason: String| FetchError::Origin { url: url(), reason };
-    let write = |source| FetchError::Write { url: url(), source };
+    download(wanted, origin, progress, |data| tokio::task::block_in_place(|| spool.write(data))).await?;
+    let spooled = spool.finish().map_err(|source| FetchError::Write { url: wanted.url.clone(), source })?;
+    let name = wanted.path.name();
+    if let Err(changed) = wanted.compare(spooled.hash, spooled.size) {
+        if let SpooledContent::File(file) = &spooled.content {
+            // It goes with the spool folder otherwise.
+            let _ = std::fs::remove_file(file);
+        }
+        return Err(changed);
+    }
+    let stored = tokio::task::block_in_place(|| match &spooled.content {
+        SpooledContent::Memory(bytes) => store.insert_bytes(bytes, name),
+        SpooledContent::File(file) => store.adopt(file, &spooled.hash, spooled.size, name),
+    });
+    stored.map(drop).map_err(|source| FetchError::Store { url: wanted.url.clone(), source })
+}
+
+/// Asks as `fetchurl` does, without credentials, and gives the bytes to `sink` as they come.
+async fn download(
+    wanted: &Wanted,
+    origin: &Origin,
+    progress: impl Fn(u64),
+    mut sink: impl FnMut(&[u8]) -> io::Result<()>,
+) -> Result<(), FetchError> {
+    let failed = |reason: String| FetchError::Origin { url: wanted.url.clone(), reason };
     let answer = origin.ask(Method::GET, &wanted.url, HeaderMap::new(), None).await;
     let answer = answer.map_err(|error| failed(error.to_string()))?;
-    if answer.status() != http::StatusCode::OK {
-        return Err(failed(format!("the origin answered {}", answer.status())));
+    match answer.status() {
+        StatusCode::OK => {}
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            return Err(failed(format!("the origin wants credentials: it answered {}", answer.status())));
+        }
+        status => return Err(failed(format!("the origin answered {status}"))),
     }
     let mut body = answer.into_body();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| failed(format!("the answer did not arrive whole: {error}")))?;
         if let Some(data) = frame.data_ref() {
             progress(data.len() as u64);
-            tokio::task::block_in_place(|| spool.write(data)).map_err(write)?;
+            sink(data).map_err(|source| FetchError::Write { url: wanted.url.clone(), source })?;
         }
     }
-    let spooled = spool.finish().map_err(write)?;
-    if (spooled.hash, spooled.size) != (wanted.hash, wanted.size) {
-        if let SpooledContent::File(file) = &spooled.content {
-            // It goes with the spool folder otherwise.
-            let _ = std::fs::remove_file(file);
+    Ok(())
+}
+
+impl Wanted {
+    fn compare(&self, received: NixHash, received_size: u64) -> Result<(), FetchError> {
+        if (received, received_size) == (self.hash, self.size) {
+            return Ok(());
         }
-        return Err(FetchError::Changed {
-            url: url(),
-            expected: wanted.hash,
-            expected_size: wanted.size,
-            received: spooled.hash,
-            received_size: spooled.size,
-        });
+        let (url, expected, expected_size) = (self.url.clone(), self.hash, self.size);
+        Err(FetchError::Changed { url, expected, expected_size, received, received_size })
     }
-    let stored = tokio::task::block_in_place(|| match &spooled.content {
-        SpooledContent::Memory(bytes) => store.insert_bytes(bytes, wanted.path.name()),
-        SpooledContent::File(file) => store.adopt(file, &spooled.hash, spooled.size, wanted.path.name()),
-    });
-    stored.map(drop).map_err(|source| FetchError::Store { url: url(), source })
 }

@@ -26,13 +26,11 @@ impl Fetch {
         let store = files.stores.embedded();
         let missing = fetch::missing(&inventory, &files);
         let (count, total) = (missing.len(), missing.iter().map(|wanted| wanted.size).sum());
-        let failed = |error: &dyn std::fmt::Display| {
-            output::error(error);
+        store.prepare().map_err(|error| {
+            output::error(&error);
             FAILED
-        };
-        store.prepare().map_err(|error| failed(&error))?;
-        let roots = TrustRoots::load(&|name| std::env::var_os(name));
-        let origin = Origin::following_redirects(&roots).map_err(|error| failed(&error))?;
+        })?;
+        let origin = anonymous_origin()?;
         let progress = output::progress(total, "fetching", common.quiet);
         let results = {
             let progress = progress.clone();
@@ -56,4 +54,13 @@ impl Fetch {
         }
         Ok(if errors.is_empty() { DONE } else { FOUND })
     }
+}
+
+/// A client that asks as anybody can.
+pub fn anonymous_origin() -> Result<Origin, u8> {
+    let roots = TrustRoots::load(&|name| std::env::var_os(name));
+    Origin::following_redirects(&roots).map_err(|error| {
+        output::error(&error);
+        FAILED
+    })
 }

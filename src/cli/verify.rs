@@ -1,7 +1,11 @@
 //! `buildproxy verify`.
 
-use super::{Common, DONE, FOUND, output};
-use crate::verify;
+use super::{Common, DONE, FOUND, output, runtime};
+use crate::{
+    fetch::{self, FetchError},
+    inventory::{Entry, Inventory},
+    verify,
+};
 
 /// Check every body against its hash and store path, and the inventory against itself
 #[derive(clap::Args)]
@@ -10,6 +14,9 @@ use crate::verify;
 
 Exit code 0 where all is well, 1 where something was found: all of it is listed, not only the first.")]
 pub struct Verify {
+    /// Ask the origins again, without credentials, whether they still give what the inventory pins
+    #[arg(long)]
+    refetch: bool,
     /// Print the findings as JSON on stdout
     #[arg(long)]
     json: bool,
@@ -17,27 +24,43 @@ pub struct Verify {
 
 impl Verify {
     pub fn run(self, common: &Common) -> u8 {
-        let inventory = match common.read_inventory() {
-            Ok(inventory) => inventory,
-            Err(code) => return code,
-        };
-        let total = inventory.entries.iter().filter_map(crate::inventory::Entry::body_size).sum();
+        self.try_run(common).unwrap_or_else(|code| code)
+    }
+
+    fn try_run(self, common: &Common) -> Result<u8, u8> {
+        let inventory = common.read_inventory()?;
+        let total = inventory.entries.iter().filter_map(Entry::body_size).sum();
         let progress = output::progress(total, "verifying", common.quiet);
         let findings = verify::verify(&inventory, &common.body_files(), &|bytes| progress.inc(bytes));
         progress.finish_and_clear();
+        let changes = if self.refetch { refetch(&inventory, common)? } else { Vec::new() };
         if self.json {
-            output::json(&serde_json::json!({ "entries": inventory.entries.len(), "findings": findings }));
+            let changes: Vec<String> = changes.iter().map(FetchError::to_string).collect();
+            output::json(&serde_json::json!({
+                "entries": inventory.entries.len(), "findings": findings, "refetch": changes,
+            }));
         }
-        for finding in &findings {
-            output::error(finding);
-        }
+        findings.iter().for_each(|finding| output::error(finding));
+        changes.iter().for_each(|change| output::error(change));
+        let found = findings.len() + changes.len();
         if !common.quiet {
             let entries = output::count(inventory.entries.len(), "entry", "entries");
-            output::say(match findings.len() {
+            output::say(match found {
                 0 => format!("{} {entries}, {}: all good", output::bold("verified"), output::bytes(total)),
                 n => format!("{} {entries}: {}", output::bold("verified"), output::count(n, "finding", "findings")),
             });
         }
-        if findings.is_empty() { DONE } else { FOUND }
+        Ok(if found == 0 { DONE } else { FOUND })
     }
+}
+
+/// What the origins do not give any more.
+fn refetch(inventory: &Inventory, common: &Common) -> Result<Vec<FetchError>, u8> {
+    let wanted = fetch::all(inventory);
+    let progress = output::progress(wanted.iter().map(|one| one.size).sum(), "asking again", common.quiet);
+    let origin = super::fetch::anonymous_origin()?;
+    let bar = progress.clone();
+    let results = runtime()?.block_on(fetch::check(wanted, &origin, move |bytes| bar.inc(bytes)));
+    progress.finish_and_clear();
+    Ok(results.into_iter().filter_map(Result::err).collect())
 }
