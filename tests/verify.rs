@@ -146,12 +146,20 @@ fn what_comes_back_with_another_hash_or_not_at_all_is_not_stored() {
     let names: Vec<_> = fs::read_dir(work.store()).unwrap().map(|file| file.unwrap().file_name()).collect();
     let bodies: Vec<_> = names.iter().filter(|name| !name.to_string_lossy().starts_with('.')).collect();
     assert!(bodies.len() == 1 && bodies[0].to_string_lossy().ends_with("-stable"), "{bodies:?}");
-    let stale = run(work.buildproxy("verify").arg("--refetch")).expect_code(1);
-    assert!(said(&stale).contains(&counter), "{stale}");
     fs::remove_dir_all(work.store()).unwrap();
     drop(origin);
     let gone = run(&mut work.buildproxy("fetch"));
     assert!([1, 3].contains(&gone.code) && gone.stderr.contains(&plain), "{gone}");
+}
+
+#[test]
+fn refetch_asks_the_origins_whether_they_still_give_the_same() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let (counter, plain) = (origin.url("/counter"), origin.url("/plain/stable"));
+    work.capture_sh(&origin, &format!("curl -sSf -o /dev/null '{counter}' -o /dev/null '{plain}'")).expect_code(0);
+    run(&mut work.buildproxy("verify")).expect_code(0);
+    let stale = run(work.buildproxy("verify").arg("--refetch")).expect_code(1);
+    assert!(said(&stale).contains(&counter) && !said(&stale).contains(&plain), "{stale}");
 }
 
 #[test]
