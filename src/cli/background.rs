@@ -80,7 +80,7 @@ pub fn ready(state: &Path, lines: &str) -> io::Result<()> {
     std::mem::forget(lock);
     let quoted = state.to_string_lossy().replace('\'', r"'\''");
     let mut stdout = io::stdout();
-    write!(stdout, "{lines}export {STATE_VARIABLE}='{quoted}'\n")?;
+    writeln!(stdout, "{lines}export {STATE_VARIABLE}='{quoted}'")?;
     stdout.flush()?;
     // Whoever waits for the end of our output, as `$(…)` does, can go on.
     let null = File::options().write(true).open("/dev/null")?;

@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     inventory::{Body, Entry, Headers, Hop},
+    proxy::hop_by_hop,
     store::hash::NixHash,
 };
 
@@ -132,9 +133,8 @@ fn status(code: u16) -> StatusCode {
 /// not pinned by hash and size).
 fn recorded_headers(recorded: &Headers, body: Option<&Body>) -> HeaderMap {
     let mut headers = recorded.to_header_map();
-    for framing in [header::CONNECTION, header::TRANSFER_ENCODING, header::TRAILER, header::UPGRADE] {
-        headers.remove(framing);
-    }
+    // An entry written by hand may have some.
+    hop_by_hop::strip(&mut headers);
     if body.is_some_and(|body| body.hash.is_none() || body.size.is_none()) {
         for (name, _) in recorded.iter().filter(|(name, _)| is_about_the_bytes(name)) {
             headers.remove(name);
