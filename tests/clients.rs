@@ -91,9 +91,16 @@ fn git_over_smart_http() {
     let script = format!(
         "git clone -q '{url}' clone; git -C clone fsck --strict; git -C clone for-each-ref >refs; \
          git clone -q --depth 1 --branch v7 '{url}' shallow; git -C shallow rev-parse HEAD >head; \
-         git ls-remote '{url}' >remote; git -c protocol.version=0 clone -q '{url}' old; git -C old rev-parse HEAD >old-head; \
-         rm -rf clone/.git shallow/.git old/.git"
+         git ls-remote '{url}' >remote; rm -rf clone/.git shallow/.git"
     );
+    same_with_and_without_the_origin(server, |server| &server.nginx.ca, &script);
+}
+
+#[test]
+fn git_in_the_first_version_of_its_protocol() {
+    let server = GitServer::start();
+    let script =
+        format!("git -c protocol.version=0 clone -q '{}' clone; git -C clone fsck; rm -rf clone/.git", server.url());
     same_with_and_without_the_origin(server, |server| &server.nginx.ca, &script);
 }
 

@@ -31,18 +31,22 @@ fn a_capture_killed_at_any_moment_loses_no_finished_exchange_and_records_no_part
     let mut random = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos() | 1;
     let reading = AtomicBool::new(true);
     let mut finished = Vec::new();
+    work.capture_sh(&origin, &format!("curl -sSf -o /dev/null '{}'", origin.url("/plain/first?size=10")))
+        .expect_code(0);
     std::thread::scope(|scope| {
         let reader = scope.spawn(|| always_whole(&work.path("inventory.toml"), &reading));
         for round in 0..36 {
             random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            let delay = Duration::from_millis(u64::from(random >> 16) % 400);
-            finished.extend(killed_capture(&origin, &work, round, delay));
+            let delay = Duration::from_millis(u64::from(random >> 16) % 800);
+            // Short ones are about to write the inventory when they are killed, long ones are in the middle.
+            let downloads = if round % 2 == 0 { 100 } else { 4 };
+            finished.extend(killed_capture(&origin, &work, round, downloads, delay));
         }
         work.capture_sh(&origin, "true").expect_code(0);
         reading.store(false, Ordering::SeqCst);
         reader.join().unwrap();
     });
-    assert!(finished.len() > 36, "only {} exchanges were finished: nothing was tested", finished.len());
+    assert!(finished.len() > 20, "only {} exchanges were finished: nothing was tested", finished.len());
     let inventory = work.inventory();
     for (url, size) in &finished {
         assert_eq!(inventory.one(url).body("hash"), Some(sri(&pattern(*size)).as_str()), "{url}");
@@ -56,10 +60,16 @@ fn a_capture_killed_at_any_moment_loses_no_finished_exchange_and_records_no_part
 
 /// One capture of many small downloads beside slow ones, killed after `delay`. Gives the URLs and sizes that the client
 /// had in full, without the last, whose recording may still have been under way.
-fn killed_capture(origin: &Awkward, work: &Workdir, round: usize, delay: Duration) -> Vec<(String, usize)> {
+fn killed_capture(
+    origin: &Awkward,
+    work: &Workdir,
+    round: u32,
+    downloads: u32,
+    delay: Duration,
+) -> Vec<(String, usize)> {
     let _removed = fs::remove_file(work.path("done"));
     let script = format!(
-        "curl -sS -o /dev/null '{}' & for n in $(seq 100); do size=$((n * 7919)); \
+        "curl -sS -o /dev/null '{}' & for n in $(seq {downloads}); do size=$((n * 7919)); \
          curl -sSf -o /dev/null \"{}$n?size=$size\"; echo $n $size >>done; done",
         origin.url(&format!("/slow?ms=60&round={round}")),
         origin.tls_url(&format!("/plain/{round}-")),
@@ -68,8 +78,9 @@ fn killed_capture(origin: &Awkward, work: &Workdir, round: usize, delay: Duratio
     command.args(["--", "sh", "-euc", &script]).stderr(std::process::Stdio::null());
     let mut capture = Guard(command.spawn().unwrap());
     std::thread::sleep(delay);
-    capture.signal(Signal::KILL);
-    assert_eq!(capture.wait(Duration::from_secs(5)), Some(128 + 9));
+    let _already_ended = rustix::process::kill_process(capture.pid(), Signal::KILL);
+    let code = capture.wait(Duration::from_secs(5));
+    assert!([Some(0), Some(128 + 9)].contains(&code), "{code:?}");
     // The client notices that its proxy has gone; nothing of it may reach into the next round.
     wait_for("the client's end", || {
         let before = fs::read_to_string(work.path("done")).unwrap_or_default();

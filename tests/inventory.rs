@@ -38,7 +38,6 @@ fn bad_inventories() -> Vec<(&'static str, String, usize, Vec<&'static str>)> {
             5,
             vec![],
         ),
-        ("path outside", entry(&format!("body = {{ hash = \"{HASH}\", size = 0, file = \"../x\" }}")), 5, vec!["../x"]),
         ("bad header", entry("[entry.headers]\n\"bad name\" = \"x\""), 6, vec!["bad name"]),
         ("a date", entry("status = 2024-01-01"), 5, vec![]),
         ("TOML 1.1", entry(&format!("body = {{\n  hash = \"{HASH}\", size = 0, name = \"a\" }}")), 5, vec![]),
@@ -48,21 +47,25 @@ fn bad_inventories() -> Vec<(&'static str, String, usize, Vec<&'static str>)> {
 #[test]
 fn a_bad_inventory_is_refused_with_file_and_line_and_nothing_is_started() {
     let (origin, work) = (Awkward::start(), Workdir::new());
+    let mut elsewhere = Vec::new();
     for (what, text, line, says) in bad_inventories() {
         work.write("broken.toml", &text);
         let arguments = ["-i", "broken.toml", "--", "touch", "started"];
         for mut command in [work.replaying(), work.capturing(&origin.ca.pem)] {
             let outcome = run(command.args(arguments));
             assert_eq!(outcome.code, 2, "{what}: {outcome}");
-            assert!(outcome.stderr.contains(&format!("broken.toml:{line}")), "{what}, line {line}: {outcome}");
-            outcome.expect_stderr(&says);
             assert!(!work.path("started").exists(), "{what}: the command was started");
+            if !outcome.stderr.contains(&format!("broken.toml:{line}:")) {
+                elsewhere.push(format!("{what}, which is in line {line}: {}", outcome.stderr));
+            }
+            outcome.expect_stderr(&says);
             assert_eq!(work.read("broken.toml"), text.as_bytes(), "{what}: the file was changed");
         }
         for subcommand in ["verify", "fetch", "paths"] {
             run(work.buildproxy(subcommand).args(["-i", "broken.toml"])).expect_code(2).expect_stderr(&["broken.toml"]);
         }
     }
+    assert!(elsewhere.is_empty(), "the line is not the one that is wrong:\n{}", elsewhere.join("\n"));
 }
 
 #[test]

@@ -49,7 +49,7 @@ fn without_a_command_capture_opens_the_users_shell() {
 fn a_command_that_does_not_exist_is_said_so() {
     let (origin, work) = (Awkward::start(), Workdir::new());
     let outcome = work.capture(&origin, ["no-such-program-here"]).expect_stderr(&["no-such-program-here"]);
-    assert_eq!(outcome.code, 3, "{outcome}");
+    assert_eq!(outcome.code, 127, "as shells have it: {outcome}");
 }
 
 #[test]
@@ -128,10 +128,10 @@ fn only_loopback_is_listened_on_unless_allowed() {
 fn an_inventory_that_cannot_be_written_is_said_before_anything_is_started() {
     let (origin, work) = (Awkward::start(), Workdir::new());
     fs::create_dir(work.path("folder.toml")).unwrap();
-    for path in ["missing-folder/inventory.toml", "folder.toml"] {
+    for (path, named) in [("missing-folder/inventory.toml", "missing-folder"), ("folder.toml", "folder.toml")] {
         let outcome = run(work.capturing(&origin.ca.pem).args(["-i", path, "--", "touch", "started"]));
         assert!([2, 3].contains(&outcome.code), "{outcome}");
-        outcome.expect_stderr(&[path]);
+        outcome.expect_stderr(&[named]);
         assert!(!work.path("started").exists(), "{path}");
     }
     let mut command = work.capturing(&origin.ca.pem);

@@ -146,12 +146,20 @@ fn what_comes_back_with_another_hash_or_not_at_all_is_not_stored() {
     let names: Vec<_> = fs::read_dir(work.store()).unwrap().map(|file| file.unwrap().file_name()).collect();
     let bodies: Vec<_> = names.iter().filter(|name| !name.to_string_lossy().starts_with('.')).collect();
     assert!(bodies.len() == 1 && bodies[0].to_string_lossy().ends_with("-stable"), "{bodies:?}");
-    let stale = run(work.buildproxy("verify").arg("--refetch")).expect_code(1);
-    assert!(said(&stale).contains(&counter), "{stale}");
     fs::remove_dir_all(work.store()).unwrap();
     drop(origin);
     let gone = run(&mut work.buildproxy("fetch"));
     assert!([1, 3].contains(&gone.code) && gone.stderr.contains(&plain), "{gone}");
+}
+
+#[test]
+fn refetch_asks_the_origins_whether_they_still_give_the_same() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let (counter, plain) = (origin.url("/counter"), origin.url("/plain/stable"));
+    work.capture_sh(&origin, &format!("curl -sSf -o /dev/null '{counter}' -o /dev/null '{plain}'")).expect_code(0);
+    run(&mut work.buildproxy("verify")).expect_code(0);
+    let stale = run(work.buildproxy("verify").arg("--refetch")).expect_code(1);
+    assert!(said(&stale).contains(&counter) && !said(&stale).contains(&plain), "{stale}");
 }
 
 #[test]
@@ -175,4 +183,26 @@ fn paths_are_those_of_nix_itself() {
     let json = run(work.buildproxy("paths").arg("--json")).expect_code(0);
     let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
     assert_eq!(json.as_array().map(Vec::len), Some(3), "{json}");
+}
+
+#[test]
+fn a_file_outside_of_the_inventorys_folder_is_neither_served_nor_good() {
+    let work = Workdir::new();
+    fs::write(work.root().join("outside"), "not yours\n").unwrap();
+    std::os::unix::fs::symlink("../outside", work.path("link")).unwrap();
+    for path in ["../outside", "link"] {
+        let hash = sri(b"not yours\n");
+        work.write(
+            "inventory.toml",
+            format!(
+                "version = 1\n\n[[entry]]\nurl = \"http://example.org/x\"\n\
+                 body = {{ hash = \"{hash}\", size = 10, name = \"x\", file = \"{path}\" }}\n"
+            ),
+        );
+        let verified = run(&mut work.buildproxy("verify"));
+        assert!([1, 2].contains(&verified.code) && said(&verified).contains(path), "{verified}");
+        let replayed = run(work.replaying().args(["--", "curl", "-sS", "http://example.org/x"]));
+        assert!([2, 4].contains(&replayed.code), "{replayed}");
+        assert!(!replayed.text().contains("not yours"), "{replayed}");
+    }
 }
