@@ -1,13 +1,12 @@
 //! Reading an inventory, TOML or JSON, with errors that say what, where and what to do.
 
 use std::{
-    borrow::Cow,
     collections::BTreeMap,
     fmt, fs, io,
     path::{Path, PathBuf},
 };
 
-use http::Method;
+use http::{HeaderValue, Method};
 use serde::{
     Deserialize, Deserializer,
     de::{self, MapAccess, Visitor},
@@ -361,24 +360,49 @@ impl<'de> Visitor<'de> for HeadersVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Headers, A::Error> {
         let mut headers = Headers::default();
-        while let Some(name) = map.next_key::<Cow<'de, str>>()? {
-            let values = match map.next_value::<OneOrMany>()? {
-                OneOrMany::One(value) => vec![value],
-                OneOrMany::Many(values) => values,
-            };
+        while let Some(FieldName(name)) = map.next_key()? {
+            let FieldValues(values) = map.next_value()?;
             for value in values {
-                headers.append(&name, &value).map_err(|error: HeaderError| de::Error::custom(error))?;
+                headers.append(&name, &value).map_err(de::Error::custom)?;
             }
         }
         Ok(headers)
     }
 }
 
+/// A header's name, checked where it stands so that an error names its line.
 #[derive(Deserialize)]
-#[serde(untagged, expecting = "a header's value has to be a string, or an array of strings where it repeats")]
-enum OneOrMany {
-    One(String),
-    Many(Vec<String>),
+#[serde(try_from = "String")]
+struct FieldName(String);
+
+impl TryFrom<String> for FieldName {
+    type Error = HeaderError;
+
+    fn try_from(name: String) -> Result<Self, HeaderError> {
+        Headers::default().append(&name, "").map(|()| Self(name))
+    }
+}
+
+/// A header's value: a string, or an array of strings where the field repeats; checked where it stands.
+struct FieldValues(Vec<String>);
+
+impl<'de> Deserialize<'de> for FieldValues {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "a header's value has to be a string, or an array of strings where it repeats")]
+        enum OneOrMany {
+            One(String),
+            Many(Vec<String>),
+        }
+        let values = match OneOrMany::deserialize(deserializer)? {
+            OneOrMany::One(value) => vec![value],
+            OneOrMany::Many(values) => values,
+        };
+        match values.iter().all(|value| HeaderValue::from_bytes(value.as_bytes()).is_ok()) {
+            true => Ok(Self(values)),
+            false => Err(de::Error::custom("the value of this header has a character that HTTP does not allow")),
+        }
+    }
 }
 
 #[cfg(test)]
