@@ -1,7 +1,7 @@
 //! Downloading what an inventory says that anyone can download, checked against its hashes: into the store, for people
 //! without Nix, or only to see whether the origins still give it.
 
-use std::{collections::HashSet, future::Future, io, sync::Arc};
+use std::{collections::HashSet, fmt, future::Future, io, sync::Arc};
 
 use http::{HeaderMap, Method, StatusCode};
 use http_body_util::BodyExt;
@@ -33,6 +33,21 @@ pub struct Wanted {
     hash: NixHash,
 }
 
+/// What tells one body from another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pin {
+    /// The hash.
+    pub hash: NixHash,
+    /// The size in bytes.
+    pub size: u64,
+}
+
+impl fmt::Display for Pin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, {} bytes", self.hash, self.size)
+    }
+}
+
 /// Why a body could not be downloaded.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
@@ -46,20 +61,16 @@ pub enum FetchError {
     },
     /// The origin gave something else.
     #[error(
-        "{url}: the bytes are not those that the inventory pins\n  expected {expected}, {expected_size} bytes\n  \
-         received {received}, {received_size} bytes\n  hint: the origin changed them; look at what changed, then capture again"
+        "{url}: the bytes are not those that the inventory pins\n  expected {expected}\n  received {received}\n  \
+         hint: the origin changed them; look at what changed, then capture again"
     )]
     Changed {
         /// Where it was asked.
         url: String,
-        /// The hash in the inventory.
-        expected: NixHash,
-        /// The size in the inventory, in bytes.
-        expected_size: u64,
-        /// The hash of what came.
-        received: NixHash,
-        /// The size of what came, in bytes.
-        received_size: u64,
+        /// What the inventory pins.
+        expected: Box<Pin>,
+        /// What came.
+        received: Box<Pin>,
     },
     /// The store did not take it.
     #[error("{url}: {source}")]
@@ -138,7 +149,7 @@ pub async fn check(
                 Ok(())
             })
             .await?;
-            one.compare(hasher.finish(), size).map(|()| one)
+            one.compare(Pin { hash: hasher.finish(), size }).map(|()| one)
         }
     });
     results.await
@@ -172,7 +183,7 @@ async fn into_store(
     download(wanted, origin, progress, |data| tokio::task::block_in_place(|| spool.write(data))).await?;
     let spooled = spool.finish().map_err(|source| FetchError::Write { url: wanted.url.clone(), source })?;
     let name = wanted.path.name();
-    if let Err(changed) = wanted.compare(spooled.hash, spooled.size) {
+    if let Err(changed) = wanted.compare(Pin { hash: spooled.hash, size: spooled.size }) {
         if let SpooledContent::File(file) = &spooled.content {
             // It goes with the spool folder otherwise.
             let _ = std::fs::remove_file(file);
@@ -215,11 +226,12 @@ async fn download(
 }
 
 impl Wanted {
-    fn compare(&self, received: NixHash, received_size: u64) -> Result<(), FetchError> {
-        if (received, received_size) == (self.hash, self.size) {
+    fn compare(&self, received: Pin) -> Result<(), FetchError> {
+        let expected = Pin { hash: self.hash, size: self.size };
+        if received == expected {
             return Ok(());
         }
-        let (url, expected, expected_size) = (self.url.clone(), self.hash, self.size);
-        Err(FetchError::Changed { url, expected, expected_size, received, received_size })
+        let (expected, received) = (Box::new(expected), Box::new(received));
+        Err(FetchError::Changed { url: self.url.clone(), expected, received })
     }
 }
