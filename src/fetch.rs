@@ -115,22 +115,24 @@ fn wanted(entry: &Entry) -> Option<Wanted> {
 }
 
 /// Downloads `wanted` into `store`, a few at a time. `progress` is told how many bytes more have come.
+///
+/// # Errors
+/// Where the store has no room for unfinished bodies. What is wrong with one body is its own result.
 pub async fn fetch(
     wanted: Vec<Wanted>,
     store: &EmbeddedStore,
     origin: &Origin,
     progress: impl Fn(u64) + Clone + Send + 'static,
-) -> Vec<Result<Wanted, FetchError>> {
-    let spool = store.spool_dir(&format!("fetch-{}", std::process::id()));
+) -> io::Result<Vec<Result<Wanted, FetchError>>> {
+    let parent = store.spool_dir("fetch");
+    std::fs::create_dir_all(&parent)?;
+    let spool = tempfile::tempdir_in(parent)?;
     let results = each(wanted, |number, one| {
         let (store, origin, progress) = (store.clone(), origin.clone(), progress.clone());
-        let file = spool.join(number.to_string());
+        let file = spool.path().join(number.to_string());
         async move { into_store(&one, Spool::new(file), &store, &origin, progress).await.map(|()| one) }
     });
-    let results = results.await;
-    // It is empty now, and harmless where it stays.
-    let _ = std::fs::remove_dir(spool);
-    results
+    Ok(results.await)
 }
 
 /// Downloads `wanted` only to see whether the origins still give it. `progress` is told how many bytes more have come.
@@ -183,13 +185,7 @@ async fn into_store(
     download(wanted, origin, progress, |data| tokio::task::block_in_place(|| spool.write(data))).await?;
     let spooled = spool.finish().map_err(|source| FetchError::Write { url: wanted.url.clone(), source })?;
     let name = wanted.path.name();
-    if let Err(changed) = wanted.compare(Pin { hash: spooled.hash, size: spooled.size }) {
-        if let SpooledContent::File(file) = &spooled.content {
-            // It goes with the spool folder otherwise.
-            let _ = std::fs::remove_file(file);
-        }
-        return Err(changed);
-    }
+    wanted.compare(Pin { hash: spooled.hash, size: spooled.size })?;
     let stored = tokio::task::block_in_place(|| match &spooled.content {
         SpooledContent::Memory(bytes) => store.insert_bytes(bytes, name),
         SpooledContent::File(file) => store.adopt(file, &spooled.hash, spooled.size, name),

@@ -106,9 +106,10 @@ impl JournalFolder {
         file.lock().map_err(failed("lock", &path))?;
         let session = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let spool = std::path::absolute(store.spool_dir(&session)).map_err(failed("resolve", store.dir()))?;
-        fs::create_dir_all(&spool).map_err(failed("make the folder", &spool))?;
         let heading = Heading { inventory: self.inventory.clone(), spool };
         write_line(&mut file, &heading).map_err(failed("write", &path))?;
+        // Only now, so that whoever takes the journal over knows of the folder.
+        fs::create_dir_all(&heading.spool).map_err(failed("make the folder", &heading.spool))?;
         Ok(Journal { path, spool: heading.spool, file: Mutex::new(file) })
     }
 

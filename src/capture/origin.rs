@@ -200,5 +200,38 @@ fn whole_and_uncoded(mut headers: HeaderMap) -> HeaderMap {
     // A delta coding (RFC 3229) is less than the whole as well.
     headers.remove("a-im");
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    join_cookies(&mut headers);
     headers
+}
+
+/// Clients split `Cookie` over HTTP/2; over HTTP/1.1 it has to be one field (RFC 9113 §8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let crumbs: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    // Field values joined by a separator are a field value.
+    if let (true, Ok(joined)) = (crumbs.len() > 1, HeaderValue::from_bytes(&crumbs.join(&b"; "[..]))) {
+        headers.insert(header::COOKIE, joined);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origins_are_asked_for_the_whole_without_a_coding() {
+        let mut asked = HeaderMap::new();
+        for (name, value) in
+            [("range", "bytes=1-2"), ("if-none-match", "x"), ("accept-encoding", "gzip"), ("accept", "a/b")]
+        {
+            asked.insert(name, value.parse().unwrap());
+        }
+        asked.append("cookie", "a=1".parse().unwrap());
+        asked.append("cookie", "b=2".parse().unwrap());
+        let mut fields: Vec<_> = whole_and_uncoded(asked)
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+            .collect();
+        fields.sort();
+        assert_eq!(fields, ["accept-encoding: identity", "accept: a/b", "cookie: a=1; b=2"]);
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, ffi::OsString, time::Duration};
 
-use super::{Common, DONE, FAILED, USAGE, child, listen::Listen, output, runtime};
+use super::{Common, DONE, FAILED, USAGE, block_on, child, listen::Listen, output};
 use crate::{
     capture::{self, AllowPrivate, CaptureOptions, LeftOut, Omission, Summary},
     inventory::{Change, ChangeKind, Entry, Source},
@@ -52,7 +52,7 @@ impl Capture {
             system: current_system().to_owned(),
         };
         let command = if self.command.is_empty() { shell() } else { self.command };
-        let (code, result) = runtime()?.block_on(async {
+        let (code, result) = block_on(async {
             let capture = capture::Capture::start(options).await.map_err(|error| {
                 output::error(&error);
                 if error.is_usage() { USAGE } else { FAILED }

@@ -1,6 +1,6 @@
 //! `buildproxy fetch`.
 
-use super::{Common, DONE, FAILED, FOUND, output, runtime};
+use super::{Common, DONE, FAILED, FOUND, block_on, output};
 use crate::{
     capture::{Origin, TrustRoots},
     fetch,
@@ -34,7 +34,13 @@ impl Fetch {
         let progress = output::progress(total, "fetching", common.quiet);
         let results = {
             let progress = progress.clone();
-            runtime()?.block_on(fetch::fetch(missing, store, &origin, move |bytes| progress.inc(bytes)))
+            block_on(async {
+                let results = fetch::fetch(missing, store, &origin, move |bytes| progress.inc(bytes)).await;
+                results.map_err(|error| {
+                    output::error(&format!("cannot write to the store {}: {error}", store.dir().display()));
+                    FAILED
+                })
+            })?
         };
         progress.finish_and_clear();
         let errors: Vec<_> = results.iter().filter_map(|result| result.as_ref().err()).collect();

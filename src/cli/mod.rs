@@ -142,10 +142,14 @@ fn start_logging(common: &Common) {
         .init();
 }
 
-/// A runtime for the commands that serve.
-fn runtime() -> Result<tokio::runtime::Runtime, u8> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
+/// Runs `work` on a new runtime. What still runs in the background when it is done is left behind.
+fn block_on<T>(work: impl Future<Output = Result<T, u8>>) -> Result<T, u8> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
         output::error(&format!("cannot start: {error}"));
         FAILED
-    })
+    })?;
+    let result = runtime.block_on(work);
+    // Dropping it would wait for blocking work, such as the hashing of a large body.
+    runtime.shutdown_background();
+    result
 }

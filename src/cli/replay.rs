@@ -14,7 +14,7 @@ use tokio::{
     sync::oneshot,
 };
 
-use super::{Common, DONE, FAILED, INCOMPLETE, background, child, listen::Listen, output, runtime};
+use super::{Common, DONE, FAILED, INCOMPLETE, background, block_on, child, listen::Listen, output};
 use crate::{
     inventory,
     proxy::{CertificateAuthority, ClientEnvironment, Listener},
@@ -96,7 +96,7 @@ impl Replay {
             output::error(&format!("{}: {error}", common.inventory.display()));
             super::USAGE
         })?;
-        let (code, report) = runtime()?.block_on(async {
+        let (code, report) = block_on(async {
             let server = Server::start(replayer, address, self.listen.proxy_loopback).await.map_err(|error| {
                 output::error(&error);
                 FAILED

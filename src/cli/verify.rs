@@ -1,6 +1,6 @@
 //! `buildproxy verify`.
 
-use super::{Common, DONE, FOUND, output, runtime};
+use super::{Common, DONE, FOUND, block_on, output};
 use crate::{
     fetch::{self, FetchError},
     inventory::{Entry, Inventory},
@@ -60,7 +60,7 @@ fn refetch(inventory: &Inventory, common: &Common) -> Result<Vec<FetchError>, u8
     let progress = output::progress(wanted.iter().map(|one| one.size).sum(), "asking again", common.quiet);
     let origin = super::fetch::anonymous_origin()?;
     let bar = progress.clone();
-    let results = runtime()?.block_on(fetch::check(wanted, &origin, move |bytes| bar.inc(bytes)));
+    let results = block_on(async { Ok(fetch::check(wanted, &origin, move |bytes| bar.inc(bytes)).await) })?;
     progress.finish_and_clear();
     Ok(results.into_iter().filter_map(Result::err).collect())
 }
