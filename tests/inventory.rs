@@ -101,3 +101,22 @@ fn json_is_accepted_where_toml_is() {
     let outcome = run(work.buildproxy("verify").args(["-i", "inventory.json"])).expect_code(2);
     outcome.expect_stderr(&["inventory.json:", "`syze`", "`size`"]);
 }
+
+#[test]
+fn nix_reads_a_captured_inventory_as_we_do() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let urls: Vec<_> = ["/odd-headers", "/missing", "/redirect/3", "/vary", "/repeated-headers", "/plain/a%20b?c=${d}"]
+        .iter()
+        .map(|path| format!("'{}'", origin.tls_url(path)))
+        .collect();
+    let script = format!("for url in {}; do curl -sSL -o /dev/null -D - \"$url\"; done", urls.join(" "));
+    work.capture_sh(&origin, &script).expect_code(0);
+    let text = String::from_utf8(work.read("inventory.toml")).unwrap();
+    let ours: toml::Table = text.parse().unwrap();
+    let mut nix = work.command("nix-instantiate");
+    let expression = format!("builtins.fromTOML (builtins.readFile {})", work.path("inventory.toml").display());
+    // `dummy://` is no store at all: nothing outside the test is touched.
+    nix.args(["--eval", "--strict", "--json", "-E", &expression]).env("NIX_REMOTE", "dummy://");
+    let theirs: serde_json::Value = serde_json::from_slice(&run(&mut nix).expect_code(0).stdout).unwrap();
+    assert_eq!(theirs, serde_json::to_value(ours).unwrap(), "{text}");
+}
