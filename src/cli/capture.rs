@@ -53,14 +53,16 @@ impl Capture {
             system: current_system().to_owned(),
         };
         let command = if self.command.is_empty() { shell() } else { self.command };
-        let (code, result) = block_on(async {
+        let (code, result, failures) = block_on(async {
             let capture = capture::Capture::start(options).await.map_err(|error| {
                 output::error(&error);
                 if error.is_usage() { USAGE } else { FAILED }
             })?;
             tracing::debug!("capturing at http://{}", capture.address());
             let code = child::run(&command, capture.environment()).await;
-            Ok::<_, u8>((code, capture.finish(PATIENCE).await))
+            let failures = capture.handshake_failures();
+            let result = capture.finish(PATIENCE).await;
+            Ok::<_, u8>((code, result, failures.list()))
         })?;
         let summary = result.map_err(|error| {
             output::error(&error);
@@ -70,6 +72,7 @@ impl Capture {
             if code == DONE { FAILED } else { code }
         })?;
         if !common.quiet {
+            failures.iter().for_each(|failure| output::warning(printable(&failure.to_string())));
             print_summary(&summary, common);
         }
         let not_stored = summary.left_out.iter().any(|omission| matches!(omission.reason, LeftOut::NotStored(_)));
