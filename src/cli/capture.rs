@@ -48,7 +48,6 @@ impl Capture {
                 USAGE
             })?,
             proxy_loopback: self.listen.proxy_loopback,
-            prune: self.prune,
             system: current_system().to_owned(),
         };
         let command = if self.command.is_empty() { shell() } else { self.command };
@@ -59,7 +58,7 @@ impl Capture {
             })?;
             tracing::debug!("capturing at http://{}", capture.address());
             let code = child::run(&command, capture.environment()).await;
-            Ok::<_, u8>((code, capture.finish(PATIENCE).await))
+            Ok::<_, u8>((code, capture.finish(self.prune && code == DONE, tokio::time::sleep(PATIENCE)).await))
         })?;
         let summary = result.map_err(|error| {
             output::error(&error);

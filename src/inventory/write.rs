@@ -6,7 +6,7 @@
 use std::{
     fmt::Write as _,
     fs,
-    io::{self, Write as _},
+    io::{self, Read},
     path::Path,
 };
 
@@ -44,14 +44,14 @@ pub fn write(inventory: &Inventory, path: &Path) -> io::Result<()> {
     if fs::read(&path).is_ok_and(|old| old == text.as_bytes()) {
         return Ok(());
     }
-    write_atomically(&path, text.as_bytes())
+    write_atomically(&path, &mut text.as_bytes())
 }
 
 /// Replaces `path` by a file with `content`: a temporary file beside it, synced, then renamed.
 ///
 /// # Errors
 /// Where the folder cannot be written to; the old file is then unchanged.
-pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
+pub fn write_atomically(path: &Path, content: &mut impl Read) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut builder = tempfile::Builder::new();
     builder.prefix(".buildproxy-");
@@ -60,7 +60,7 @@ pub fn write_atomically(path: &Path, content: &[u8]) -> io::Result<()> {
         Err(_) => std::os::unix::fs::PermissionsExt::from_mode(0o666), // less the umask
     };
     let mut file = builder.permissions(permissions).tempfile_in(folder)?;
-    file.write_all(content)?;
+    io::copy(content, file.as_file_mut())?;
     file.as_file().sync_all()?;
     file.persist(path).map_err(|error| error.error)?;
     fs::File::open(folder)?.sync_all()
