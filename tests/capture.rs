@@ -393,9 +393,7 @@ proxy = urllib.parse.urlsplit(os.environ['http_proxy'])
 
 def ask(url):
     client = socket.create_connection((proxy.hostname, proxy.port))
-    client.sendall(b'GET %s HTTP/1.0
-
-' % url.encode())
+    client.sendall(b'GET %s HTTP/1.0\r\n\r\n' % url.encode())
     return client
 
 def ends(client):
