@@ -6,18 +6,27 @@
 
 use std::collections::HashMap;
 
+use http::Method;
+
 use super::{
     entry::{Entry, Inventory},
     key::{Key, Keys},
 };
 
 impl Entry {
-    /// Whether `other` has the same status and the same bytes.
+    /// Whether `other` answers the same: status, bytes, and whether it took redirects.
+    ///
+    /// Headers change with every request, and do not count, but for those that are all of an answer: the `location` of
+    /// a redirect or of an answer without a body, and the `content-length` that a `HEAD` asked for.
     pub fn has_same_answer(&self, other: &Entry) -> bool {
         let bytes = |entry: &Entry| entry.body.as_ref().map(|body| (body.hash, body.size));
+        let same = |name: &str| self.headers.get(name) == other.headers.get(name);
+        let needs_location = self.body.is_none() || (300..400).contains(&self.status);
         self.status == other.status
             && bytes(self) == bytes(other)
             && self.redirects.is_empty() == other.redirects.is_empty()
+            && (!needs_location || same("location"))
+            && (self.method != Method::HEAD || same("content-length"))
     }
 
     /// Whether the entry is for `system`.
@@ -166,6 +175,30 @@ mod tests {
         now.redirects = vec![hop("/b?sig=2")];
         let (merged, changes) = merge_capture(&old(&[before.clone()]), vec![now], SYSTEM, false);
         assert_eq!((merged.entries, changes), (vec![before], vec![]));
+    }
+
+    #[test]
+    fn answers_without_a_body_differ_by_what_their_headers_lead_to() {
+        let answer = |method: Method, status: u16, headers: &[(&str, &str)]| {
+            let mut entry = Entry { method, status, ..Entry::get("http://h/a".parse().unwrap()) };
+            headers.iter().for_each(|(name, value)| entry.headers.append(name, value).unwrap());
+            entry
+        };
+        let redirect = |location: &str| answer(Method::GET, 302, &[("location", location)]);
+        assert!(!redirect("/b").has_same_answer(&redirect("/c")));
+        let with_stub = |location: &str| Entry { body: entry("http://h/a", "moved").body, ..redirect(location) };
+        assert!(!with_stub("/b").has_same_answer(&with_stub("/c")));
+        let head = |length: &str, date: &str| {
+            answer(Method::HEAD, 200, &[("content-length", length), ("last-modified", date)])
+        };
+        assert!(!head("1", "x").has_same_answer(&head("2", "x")));
+        assert!(head("1", "x").has_same_answer(&head("1", "y")), "other headers are volatile");
+        let created = |location: &str| {
+            let mut created = Entry { status: 201, ..entry("http://h/a", "1") };
+            created.headers.append("location", location).unwrap();
+            created
+        };
+        assert!(created("/b").has_same_answer(&created("/c")), "its body is what it says");
     }
 
     #[test]
