@@ -37,7 +37,7 @@ impl Keys {
     pub fn of(&self, entry: &Entry) -> Key {
         Key {
             method: entry.method.clone(),
-            url: self.url(&entry.url),
+            url: self.comparable(&entry.url),
             request_body: entry.request_body,
             request_headers: entry.request_headers.clone(),
         }
@@ -58,14 +58,32 @@ impl Keys {
         };
         Key {
             method: if becomes_get { Method::GET } else { key.method.clone() },
-            url: self.url(url),
+            url: self.comparable(url),
             request_body: key.request_body.filter(|_| !becomes_get),
             request_headers: key.request_headers.clone(),
         }
     }
 
-    fn url(&self, url: &NormalizedUrl) -> NormalizedUrl {
+    /// The URL without the parameters that the rules ignore.
+    pub fn comparable(&self, url: &NormalizedUrl) -> NormalizedUrl {
         url.without_query_parameters(|name| self.ignored.is_match(name))
+    }
+}
+
+impl Key {
+    /// The request's method, and its URL as far as it counts.
+    pub fn method_and_url(&self) -> (Method, NormalizedUrl) {
+        (self.method.clone(), self.url.clone())
+    }
+
+    /// Whether this is a `GET`.
+    pub fn is_get(&self) -> bool {
+        self.method == Method::GET
+    }
+
+    /// The key of the `GET` whose entry answers this `HEAD`; `None` for any other method.
+    pub fn of_get(&self) -> Option<Self> {
+        (self.method == Method::HEAD).then(|| Self { method: Method::GET, ..self.clone() })
     }
 }
 
