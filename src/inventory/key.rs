@@ -1,6 +1,6 @@
 //! What makes two requests the same: the key that entries are grouped, merged and checked by.
 
-use std::collections::BTreeMap;
+use std::{cmp::Ordering, collections::BTreeMap};
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use http::Method;
@@ -67,6 +67,23 @@ impl Keys {
     /// The URL without the parameters that the rules ignore.
     pub fn comparable(&self, url: &NormalizedUrl) -> NormalizedUrl {
         url.without_query_parameters(|name| self.ignored.is_match(name))
+    }
+}
+
+/// The order of entries in the file: variants of one URL lie together, whatever their parameters that do not count.
+impl Ord for Key {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let body = |key: &Self| key.request_body.map(|hash| hash.to_string());
+        (self.url.cmp(&other.url))
+            .then_with(|| self.method.as_str().cmp(other.method.as_str()))
+            .then_with(|| self.request_headers.cmp(&other.request_headers))
+            .then_with(|| body(self).cmp(&body(other)))
+    }
+}
+
+impl PartialOrd for Key {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
     }
 }
 
