@@ -263,9 +263,7 @@ impl Draft {
     }
 
     fn repeats(&self, before: &Self) -> bool {
-        let empty = self.entry.body.is_none();
         self.entry.has_same_answer(&before.entry)
-            && (!empty || self.entry.headers == before.entry.headers && self.entry.redirects == before.entry.redirects)
     }
 }
 

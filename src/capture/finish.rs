@@ -82,7 +82,7 @@ impl Merging<'_> {
         let unanswered: Vec<(Method, NormalizedUrl)> =
             left_out.iter().map(|omission| (omission.method.clone(), omission.url.clone())).collect();
         let system = &self.options.system;
-        let (inventory, changes) = inventory::merge_capture(&self.inventory, kept.clone(), system, prune);
+        let (inventory, changes) = inventory::merge_capture(&self.inventory, kept.clone(), &unanswered, system, prune);
         self.inventory = inventory;
         self.summary.changes.extend(changes);
         self.summary.left_out.extend(left_out);
