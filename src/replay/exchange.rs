@@ -13,13 +13,13 @@ use super::{
     request_body,
     respond::{self, BodyPlan, ResponsePlan},
     sequence::Sequences,
-    text::printable,
 };
 use crate::{
     inventory::{
         Entry,
         index::{Answer, EntryId, RequestBody, RequestKey},
     },
+    text::printable,
     url::NormalizedUrl,
 };
 
