@@ -20,10 +20,9 @@ pub const MAX_TEXT: u64 = 4096;
 /// What a capture recorded, ready to be stored and merged.
 #[derive(Debug, Default)]
 pub struct Assembled {
-    /// The entries, in the order in which their first requests came. A `file` body's path is still its bare name.
-    pub entries: Vec<Entry>,
-    /// The bytes behind the entries' bodies.
-    pub bodies: Vec<StoredBody>,
+    /// The entries, in the order in which their first requests came, each with the bytes that have to be stored for it. A
+    /// `file` body's path is still its bare name.
+    pub entries: Vec<(Entry, Option<StoredBody>)>,
     /// What is not recorded, and why.
     pub left_out: Vec<Omission>,
 }
@@ -72,34 +71,37 @@ struct Chain {
 pub fn assemble(mut exchanges: Vec<Exchange>, rules: &MatchRules) -> Assembled {
     exchanges.sort_by_key(|exchange| exchange.arrival);
     let mut assembled = Assembled::default();
+    let keys = Keys::new(rules);
     let mut drafts = Vec::new();
-    for chain in join_redirects(exchanges) {
+    for chain in settle(join_redirects(exchanges), &keys) {
         match chain.into_draft() {
             Ok(draft) => drafts.extend(draft),
             Err(omission) => assembled.left_out.push(omission),
         }
     }
-    let drafts = drop_unneeded(drafts, &assembled.left_out, &Keys::new(rules));
+    let drafts = drop_unneeded(drafts, &assembled.left_out, &keys);
     assembled.left_out.dedup();
-    for draft in drafts {
-        let (entry, body) = draft.place();
-        assembled.entries.push(entry);
-        assembled.bodies.extend(body);
-    }
+    assembled.entries = drafts.into_iter().map(Draft::place).collect();
+    // A retry has made good what failed.
+    let recorded: HashSet<_> = assembled.entries.iter().map(|(entry, _)| (&entry.method, &entry.url)).collect();
+    assembled.left_out.retain(|omission| !recorded.contains(&(&omission.method, &omission.url)));
     assembled
 }
 
 /// Joins each redirect with the next request for its `Location`, made with a method that RFC 9110 §15.4 gives.
 fn join_redirects(exchanges: Vec<Exchange>) -> Vec<Chain> {
     let mut chains: Vec<Chain> = Vec::new();
-    // The chains that still wait for somebody to follow their last link.
-    let mut open: Vec<usize> = Vec::new();
+    // The chains that still wait for somebody to follow their last link, by where that leads.
+    let mut open: HashMap<NormalizedUrl, Vec<usize>> = HashMap::new();
     for exchange in exchanges {
-        let redirects = exchange.redirect_target().is_some();
-        let followed = open.iter().position(|&index| chains[index].is_followed_by(&exchange));
+        let target = exchange.redirect_target();
+        let waiting = open.get_mut(&exchange.url);
+        let followed = waiting.and_then(|waiting| {
+            let position = waiting.iter().position(|&index| chains[index].is_followed_by(&exchange))?;
+            Some(waiting.remove(position))
+        });
         let index = match followed {
-            Some(position) => {
-                let index = open.remove(position);
+            Some(index) => {
                 chains[index].links.push(exchange);
                 index
             }
@@ -108,11 +110,58 @@ fn join_redirects(exchanges: Vec<Exchange>) -> Vec<Chain> {
                 chains.len() - 1
             }
         };
-        if redirects {
-            open.push(index);
+        if let Some(target) = target {
+            open.entry(target).or_default().push(index);
         }
     }
     chains
+}
+
+/// Takes chains apart that replay could not tell from other answers to the same request: one URL on the way was answered
+/// in different ways. What is left are plain redirects, and a sequence of answers.
+fn settle(mut chains: Vec<Chain>, keys: &Keys) -> Vec<Chain> {
+    loop {
+        let mut answers: HashMap<Key, HashSet<(u16, Option<NixHash>, String)>> = HashMap::new();
+        for link in chains.iter().flat_map(|chain| &chain.links) {
+            answers.entry(link.key(keys)).or_default().extend(link.lasting_answer());
+        }
+        let is_unclear = |chain: &Chain| {
+            let first = chain.links.first().map(|link| link.key(keys));
+            let mut later = chain.links.iter().skip(1).map(|link| link.key(keys));
+            later.any(|key| first.as_ref() == Some(&key) || answers.get(&key).is_some_and(|answers| answers.len() > 1))
+        };
+        let (unclear, clear): (Vec<_>, Vec<_>) = chains.into_iter().partition(is_unclear);
+        let nothing_left = unclear.is_empty();
+        let apart = unclear.into_iter().flat_map(|chain| chain.links).map(|link| Chain { links: vec![link] });
+        chains = clear.into_iter().chain(apart).collect();
+        if nothing_left {
+            chains.sort_by_key(|chain| chain.links.first().map(|link| link.arrival));
+            return chains;
+        }
+    }
+}
+
+impl Exchange {
+    fn key(&self, keys: &Keys) -> Key {
+        let request =
+            Entry { method: self.method.clone(), request_body: self.request_body, ..Entry::get(self.url.clone()) };
+        keys.of(&request)
+    }
+
+    /// What tells this answer from another; `None` where a retry makes it worthless, or there is none.
+    fn lasting_answer(&self) -> Option<(u16, Option<NixHash>, String)> {
+        let Outcome::Answered(answer) = &self.outcome else {
+            return None;
+        };
+        let location = answer.headers.get("location").unwrap_or_default().to_owned();
+        let hash = answer.body.as_ref().map(|body| body.hash).filter(|_| location.is_empty());
+        (!is_retryable(answer.status) && answer.varied.is_empty()).then_some((answer.status, hash, location))
+    }
+}
+
+/// Whether a later, successful answer makes one with this status worthless: a challenge, a limit, a failing server.
+fn is_retryable(status: u16) -> bool {
+    matches!(status, 401 | 429 | 500..=599)
 }
 
 impl Chain {
@@ -141,7 +190,8 @@ fn follows(last: &Exchange, next: &Exchange) -> bool {
     let becomes_get = next.method == Method::GET && next.request_body.is_none();
     match last.status() {
         Some(303) => becomes_get || same && last.method == Method::HEAD,
-        Some(301 | 302) => same || becomes_get && last.method == Method::POST,
+        // Replay cannot know which of the two ways its client goes: it is the one that all clients go unless told.
+        Some(301 | 302) if last.method == Method::POST => becomes_get,
         _ => same,
     }
 }
@@ -212,15 +262,8 @@ impl Draft {
         (entry, Some(StoredBody { hash, size, name, bytes, place }))
     }
 
-    /// An answer that a later, successful one makes worthless: a challenge, a limit, a failing server.
-    fn is_retryable(&self) -> bool {
-        matches!(self.entry.status, 401 | 429 | 500..=599)
-    }
-
     fn repeats(&self, before: &Self) -> bool {
-        let empty = self.entry.body.is_none();
         self.entry.has_same_answer(&before.entry)
-            && (!empty || self.entry.headers == before.entry.headers && self.entry.redirects == before.entry.redirects)
     }
 }
 
@@ -280,7 +323,7 @@ fn shorten(sequence: Vec<(usize, Draft)>) -> Vec<(usize, Draft)> {
     let last_success = sequence.iter().rposition(|(_, draft)| draft.entry.status < 400);
     let mut short: Vec<(usize, Draft)> = Vec::new();
     for (position, (order, draft)) in sequence.into_iter().enumerate() {
-        let is_retried = draft.is_retryable() && last_success.is_some_and(|success| position < success);
+        let is_retried = is_retryable(draft.entry.status) && last_success.is_some_and(|success| position < success);
         let repeats = short.last().is_some_and(|(_, before)| draft.repeats(before));
         if !is_retried && !repeats {
             short.push((order, draft));
@@ -315,7 +358,7 @@ mod tests {
         }
 
         fn entries(self) -> Vec<Entry> {
-            assemble(self.0, &MatchRules::default()).entries
+            assemble(self.0, &MatchRules::default()).entries.into_iter().map(|(entry, _)| entry).collect()
         }
     }
 
@@ -361,6 +404,29 @@ mod tests {
             .get("http://h/c", answer(200, "x"));
         build.0[0].answered = 2;
         assert_eq!(summary(&build.entries()), ["GET /a 200 /c", "GET /b 200 /c"]);
+    }
+
+    #[test]
+    fn chains_that_replay_could_not_tell_apart_are_plain_redirects_and_a_sequence() {
+        let direct = Build::default()
+            .get("http://h/b", answer(200, "1"))
+            .get("http://h/a", redirect(302, "/b"))
+            .get("http://h/b", answer(200, "2"));
+        assert_eq!(summary(&direct.entries()), ["GET /b 200", "GET /a 302", "GET /b 200"]);
+        let two = Build::default()
+            .get("http://h/a", redirect(302, "/c"))
+            .get("http://h/c", answer(200, "1"))
+            .get("http://h/b", redirect(302, "/c"))
+            .get("http://h/c", answer(200, "2"));
+        assert_eq!(summary(&two.entries()), ["GET /a 302", "GET /c 200", "GET /b 302", "GET /c 200"]);
+        let itself = Build::default().get("http://h/a", redirect(302, "/a")).get("http://h/a", answer(200, "x"));
+        assert_eq!(summary(&itself.entries()), ["GET /a 302", "GET /a 200"]);
+        let retried = Build::default()
+            .get("http://h/a", redirect(302, "/b"))
+            .get("http://h/b", answer(503, "busy"))
+            .get("http://h/a", redirect(302, "/b"))
+            .get("http://h/b", answer(200, "x"));
+        assert_eq!(summary(&retried.entries()), ["GET /a 200 /b"]);
     }
 
     #[test]
@@ -425,7 +491,7 @@ mod tests {
             .get("http://h/b", redirect(302, "/a"))
             .get("http://h/a", private());
         let assembled = assemble(build.0, &MatchRules::default());
-        assert_eq!(summary(&assembled.entries), [""; 0]);
+        assert!(assembled.entries.is_empty());
         let left_out: Vec<_> = assembled.left_out.iter().map(|omission| omission.url.path()).collect();
         assert_eq!(left_out, ["/a", "/b"]);
     }

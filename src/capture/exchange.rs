@@ -1,6 +1,6 @@
 //! One request and what became of it, as the journal keeps it.
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf};
 
 use data_encoding::BASE64;
 use http::Method;
@@ -86,6 +86,17 @@ pub enum LeftOut {
     NotWhole(u16),
     /// buildproxy could not store it.
     NotStored(String),
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NeededCredentials(name) => write!(f, "the request carried credentials (`{name}`)"),
+            Self::Failed(reason) => f.write_str(reason),
+            Self::NotWhole(status) => write!(f, "the origin answered {status}, which is not the whole"),
+            Self::NotStored(reason) => write!(f, "it could not be stored: {reason}"),
+        }
+    }
 }
 
 impl Exchange {

@@ -1,4 +1,4 @@
-//! The journal: every finished exchange is on disk before its client sees the end of the answer.
+//! The journal: every exchange is on disk before its client has seen the whole answer.
 //!
 //! A capture keeps `.buildproxy/journal-….jsonl` beside the inventory: a line that says which inventory and which spool
 //! folder it belongs to, then a line for each exchange. The file is locked as long as its capture lives, so the next
@@ -6,9 +6,10 @@
 
 use std::{
     fs::{self, File, TryLockError},
-    io::{self, BufRead, BufReader, Write},
+    io::{self, BufRead, BufReader, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{Mutex, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use serde::{Deserialize, Serialize};
@@ -32,9 +33,15 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Journa
     move |source| JournalError { action, path: path.to_owned(), source }
 }
 
+/// The version of what the lines hold.
+const VERSION: u32 = 1;
+
 /// The first line of a journal.
 #[derive(Serialize, Deserialize)]
 struct Heading {
+    version: u32,
+    /// When the capture started, in milliseconds since 1970: later captures win over earlier ones.
+    started: u128,
     /// The inventory's file name; several inventories can share a folder.
     inventory: String,
     /// Where the capture's spool files are.
@@ -44,6 +51,7 @@ struct Heading {
 /// The journal of a capture, its own or one that it took over. Dropping it leaves the file for the next start.
 #[derive(Debug)]
 pub struct Journal {
+    started: u128,
     path: PathBuf,
     spool: PathBuf,
     // Holds the lock, too.
@@ -68,17 +76,23 @@ impl JournalFolder {
     /// Where it cannot be made or written to.
     pub fn create(inventory: &Path) -> Result<Self, JournalError> {
         let parent = inventory.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let folder = parent.join(FOLDER);
-        match fs::create_dir(&folder) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            result => result.map_err(failed("make the folder", &folder))?,
-        }
-        let ignore = folder.join(".gitignore");
-        if !ignore.exists() {
-            fs::write(&ignore, "*\n").map_err(failed("write", &ignore))?;
-        }
         let inventory = inventory.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Ok(Self { folder, inventory })
+        let folder = Self { folder: parent.join(FOLDER), inventory };
+        folder.ensure()?;
+        Ok(folder)
+    }
+
+    /// Makes the folder where it is not there, or not there any more: a build may clean its work tree.
+    fn ensure(&self) -> Result<(), JournalError> {
+        match fs::create_dir(&self.folder) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            result => result.map_err(failed("make the folder", &self.folder))?,
+        }
+        let ignore = self.folder.join(".gitignore");
+        match ignore.exists() {
+            true => Ok(()),
+            false => fs::write(&ignore, "*\n").map_err(failed("write", &ignore)),
+        }
     }
 
     /// Waits for other captures that are just starting or ending here.
@@ -86,6 +100,7 @@ impl JournalFolder {
     /// # Errors
     /// Where the lock file cannot be opened or locked.
     pub fn lock(&self) -> Result<FolderLock, JournalError> {
+        self.ensure()?;
         let path = self.folder.join("lock");
         let file = File::options().create(true).append(true).open(&path).map_err(failed("open", &path))?;
         file.lock().map_err(failed("lock", &path))?;
@@ -100,20 +115,22 @@ impl JournalFolder {
         let named = tempfile::Builder::new()
             .prefix("journal-")
             .suffix(".jsonl")
+            .append(true)
             .tempfile_in(&self.folder)
             .map_err(failed("make a journal in", &self.folder))?;
         let (mut file, path) = named.keep().map_err(|error| failed("keep a journal in", &self.folder)(error.error))?;
         file.lock().map_err(failed("lock", &path))?;
         let session = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let spool = std::path::absolute(store.spool_dir(&session)).map_err(failed("resolve", store.dir()))?;
-        let heading = Heading { inventory: self.inventory.clone(), spool };
+        let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let heading = Heading { version: VERSION, started, inventory: self.inventory.clone(), spool };
         write_line(&mut file, &heading).map_err(failed("write", &path))?;
         // Only now, so that whoever takes the journal over knows of the folder.
         fs::create_dir_all(&heading.spool).map_err(failed("make the folder", &heading.spool))?;
-        Ok(Journal { path, spool: heading.spool, file: Mutex::new(file) })
+        Ok(Journal { started, path, spool: heading.spool, file: Mutex::new(file) })
     }
 
-    /// Takes over the journals of captures into this inventory that died.
+    /// Takes over the journals of captures into this inventory that died, the oldest first.
     ///
     /// # Errors
     /// Where the folder cannot be read.
@@ -127,7 +144,7 @@ impl JournalFolder {
                 journals.extend(self.take_over_one(&path)?);
             }
         }
-        journals.sort_by(|a, b| a.path.cmp(&b.path));
+        journals.sort_by_key(|journal| journal.started);
         Ok(journals)
     }
 
@@ -140,14 +157,18 @@ impl JournalFolder {
         }
         let mut first = String::new();
         BufReader::new(&file).read_line(&mut first).map_err(failed("read", path))?;
+        if !first.ends_with('\n') {
+            // It died before its first line was whole: nothing was recorded.
+            fs::remove_file(path).map_err(failed("remove", path))?;
+            return Ok(None);
+        }
         match serde_json::from_str::<Heading>(&first) {
-            Ok(heading) if heading.inventory == self.inventory => {
-                Ok(Some(Journal { path: path.to_owned(), spool: heading.spool, file: Mutex::new(file) }))
+            Ok(heading) if heading.version != VERSION || heading.inventory != self.inventory => Ok(None), // another's
+            Ok(Heading { started, spool, .. }) => {
+                Ok(Some(Journal { started, path: path.to_owned(), spool, file: Mutex::new(file) }))
             }
-            Ok(_) => Ok(None), // another inventory's
-            Err(_) => {
-                // It died before its first line was whole: nothing was recorded.
-                fs::remove_file(path).map_err(failed("remove", path))?;
+            Err(error) => {
+                tracing::warn!("{} is no journal that can be taken over: {error}; it is left alone", path.display());
                 Ok(None)
             }
         }
@@ -166,10 +187,10 @@ impl Journal {
     /// Where the line could not be written whole; it is then not there at all.
     pub fn append(&self, exchange: &Exchange) -> io::Result<()> {
         // A poisoned lock only means that another exchange's thread died; the file is still whole lines.
-        let mut file = self.file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         let end = file.metadata()?.len();
         write_line(&mut *file, exchange).inspect_err(|_| {
-            // Half a line would join the next one. Where even this fails, reading skips the damaged line.
+            // Half a line would join the next one. Where even this fails, the reader says that a line is damaged.
             let _ = file.set_len(end);
         })
     }
@@ -179,12 +200,24 @@ impl Journal {
     /// # Errors
     /// Where the file cannot be read.
     pub fn exchanges(&self) -> Result<Vec<Exchange>, JournalError> {
-        let file = File::open(&self.path).map_err(failed("read", &self.path))?;
+        // Through the open file: a build may have cleaned the folder.
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.seek(SeekFrom::Start(0)).map_err(failed("read", &self.path))?;
         let mut exchanges = Vec::new();
-        for line in BufReader::new(file).split(b'\n').skip(1) {
-            let line = line.map_err(failed("read", &self.path))?;
+        let mut lines = BufReader::new(&*file);
+        let mut line = Vec::new();
+        for number in 1.. {
+            line.clear();
+            lines.read_until(b'\n', &mut line).map_err(failed("read", &self.path))?;
             // The last line may be half written, where the capture was killed.
-            exchanges.extend(serde_json::from_slice::<Exchange>(&line));
+            if !line.ends_with(b"\n") {
+                break;
+            }
+            match serde_json::from_slice::<Exchange>(&line) {
+                _ if number == 1 => {} // the heading
+                Ok(exchange) => exchanges.push(exchange),
+                Err(error) => tracing::warn!("{}:{number} is damaged and left out: {error}", self.path.display()),
+            }
         }
         Ok(exchanges)
     }
@@ -194,11 +227,14 @@ impl Journal {
     /// # Errors
     /// Where they cannot be removed.
     pub fn remove(&self) -> Result<(), JournalError> {
-        match fs::remove_dir_all(&self.spool) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            result => result.map_err(failed("remove", &self.spool))?,
+        // The journal first: spool files without it are only rubbish, but it would be missed without them.
+        for removed in [fs::remove_file(&self.path), fs::remove_dir_all(&self.spool)] {
+            match removed {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                result => result.map_err(failed("remove", &self.path))?,
+            }
         }
-        fs::remove_file(&self.path).map_err(failed("remove", &self.path))
+        Ok(())
     }
 }
 
@@ -242,6 +278,48 @@ mod tests {
         let taken = folder.take_over(&lock).unwrap();
         assert_eq!(taken.len(), 1);
         assert_eq!(taken[0].exchanges().unwrap(), [exchange(0)]);
+    }
+
+    #[test]
+    fn a_damaged_line_takes_no_other_with_it() {
+        let (_dir, folder, store) = folder();
+        let lock = folder.lock().unwrap();
+        let journal = folder.start(&store, &lock).unwrap();
+        journal.append(&exchange(0)).unwrap();
+        journal.file.lock().unwrap().write_all(b"{\"arrival\":1}\n").unwrap();
+        journal.append(&exchange(2)).unwrap();
+        assert_eq!(journal.exchanges().unwrap(), [exchange(0), exchange(2)]);
+    }
+
+    #[test]
+    fn dead_journals_come_in_the_order_of_their_captures_and_foreign_ones_stay() {
+        let (dir, folder, store) = folder();
+        let lock = folder.lock().unwrap();
+        for started in [3u32, 1, 2] {
+            let mut journal = folder.start(&store, &lock).unwrap();
+            let text = fs::read_to_string(&journal.path).unwrap();
+            journal.started = started.into();
+            let (before, rest) = text.split_once("\"started\":").unwrap();
+            let (_, rest) = rest.split_once(',').unwrap();
+            fs::write(&journal.path, format!("{before}\"started\":{started},{rest}")).unwrap();
+        }
+        let foreign = dir.path().join(".buildproxy/journal-foreign.jsonl");
+        fs::write(&foreign, "{\"version\":9}\n").unwrap();
+        let started: Vec<_> = folder.take_over(&lock).unwrap().iter().map(|journal| journal.started).collect();
+        assert_eq!(started, [1, 2, 3]);
+        assert!(foreign.exists());
+    }
+
+    #[test]
+    fn a_build_that_cleans_the_folder_takes_no_exchange_with_it() {
+        let (dir, folder, store) = folder();
+        let journal = folder.start(&store, &folder.lock().unwrap()).unwrap();
+        journal.append(&exchange(0)).unwrap();
+        fs::remove_dir_all(dir.path().join(".buildproxy")).unwrap();
+        journal.append(&exchange(1)).unwrap();
+        let _lock = folder.lock().unwrap();
+        assert_eq!(journal.exchanges().unwrap(), [exchange(0), exchange(1)]);
+        journal.remove().unwrap();
     }
 
     #[test]

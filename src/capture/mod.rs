@@ -2,6 +2,7 @@
 
 mod assemble;
 mod exchange;
+mod finish;
 mod journal;
 mod origin;
 mod policy;
@@ -10,6 +11,7 @@ mod request_body;
 mod service;
 mod session;
 mod share;
+mod spooling;
 mod token;
 
 pub use assemble::Omission;

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, error::Error, ffi::OsString, path::Path, sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use rustls_native_certs::CertificateResult;
 use tokio_rustls::rustls::{
     ClientConfig, RootCertStore,
@@ -14,6 +14,9 @@ use tokio_rustls::rustls::{
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long an origin may stay silent in the middle of an answer.
 const READ_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Header fields that an answer may have; hyper's own limit is 100, and some origins send more.
+const MAX_FIELDS: usize = 1000;
 
 /// Redirects that a download of our own follows; as many as curl does for `fetchurl` in nixpkgs.
 const MAX_REDIRECTS: usize = 20;
@@ -157,6 +160,8 @@ impl Origin {
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(READ_TIMEOUT)
             .http1_title_case_headers()
+            .http1_max_headers(MAX_FIELDS)
+            .http1_allow_obsolete_multiline_headers_in_responses(true)
             .http2_adaptive_window(true)
             .build()?;
         Ok(Self(client))
@@ -174,28 +179,60 @@ impl Origin {
         headers: HeaderMap,
         body: Option<reqwest::Body>,
     ) -> Result<http::Response<reqwest::Body>, OriginError> {
-        let mut request = self.0.request(method, url).headers(whole_and_uncoded(headers));
+        let headers = whole_and_uncoded(&method, headers);
+        let may_repeat = body.is_none() && method.is_idempotent();
+        let mut request = self.0.request(method, url).headers(headers);
         if let Some(body) = body {
             request = request.body(body);
         }
-        Ok(request.send().await?.into())
+        let again = request.try_clone().filter(|_| may_repeat);
+        match (request.send().await, again) {
+            // The origin closed a connection that it had kept open, just as we used it again (RFC 9112 §9.3.1).
+            (Err(error), Some(again)) if was_closed(&error) => Ok(again.send().await?.into()),
+            (answer, _) => Ok(answer?.into()),
+        }
     }
 }
 
+/// Whether the connection ended before any of the answer came.
+fn was_closed(error: &reqwest::Error) -> bool {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        if cause.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_incomplete_message) {
+            return true;
+        }
+        let reset = |error: &std::io::Error| error.kind() == std::io::ErrorKind::ConnectionReset;
+        if cause.downcast_ref::<std::io::Error>().is_some_and(reset) {
+            return true;
+        }
+        source = cause.source();
+    }
+    false
+}
+
+/// Request fields that ask for less than the whole representation, or under a condition (RFC 9110 §13.1, §14.2). The
+/// answers to them are made from the whole.
+const PARTIAL: [HeaderName; 6] = [
+    header::RANGE,
+    header::IF_RANGE,
+    header::IF_MATCH,
+    header::IF_NONE_MATCH,
+    header::IF_MODIFIED_SINCE,
+    header::IF_UNMODIFIED_SINCE,
+];
+
+/// Whether the origin sees another field of this name, in lower case, than the client sent.
+pub fn is_replaced(name: &str) -> bool {
+    PARTIAL.iter().any(|partial| partial == name) || matches!(name, "host" | "expect" | "a-im" | "accept-encoding")
+}
+
 /// The request fields for the origin: the client's, without what asks for less than the whole representation, or for
-/// another form of it (RFC 9110 §12.5.3, §13.1, §14.2).
-fn whole_and_uncoded(mut headers: HeaderMap) -> HeaderMap {
-    for name in [
-        header::HOST,
-        header::RANGE,
-        header::IF_RANGE,
-        header::IF_MATCH,
-        header::IF_NONE_MATCH,
-        header::IF_MODIFIED_SINCE,
-        header::IF_UNMODIFIED_SINCE,
-        header::EXPECT,
-    ] {
-        headers.remove(name);
+/// another form of it (RFC 9110 §12.5.3). Conditions on what a request changes stay.
+fn whole_and_uncoded(method: &Method, mut headers: HeaderMap) -> HeaderMap {
+    headers.remove(header::HOST);
+    headers.remove(header::EXPECT);
+    if matches!(*method, Method::GET | Method::HEAD) {
+        PARTIAL.iter().for_each(|name| drop(headers.remove(name)));
     }
     // A delta coding (RFC 3229) is less than the whole as well.
     headers.remove("a-im");
@@ -227,11 +264,12 @@ mod tests {
         }
         asked.append("cookie", "a=1".parse().unwrap());
         asked.append("cookie", "b=2".parse().unwrap());
-        let mut fields: Vec<_> = whole_and_uncoded(asked)
+        let mut fields: Vec<_> = whole_and_uncoded(&Method::GET, asked.clone())
             .iter()
             .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
             .collect();
         fields.sort();
         assert_eq!(fields, ["accept-encoding: identity", "accept: a/b", "cookie: a=1; b=2"]);
+        assert!(whole_and_uncoded(&Method::PUT, asked).contains_key("if-none-match"), "a guard against overwriting");
     }
 }

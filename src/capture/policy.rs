@@ -3,6 +3,7 @@
 use globset::GlobSet;
 use http::{HeaderMap, HeaderName, Method, header};
 
+use super::origin::is_replaced;
 use crate::{
     inventory::{Entry, Headers},
     url::NormalizedUrl,
@@ -84,7 +85,7 @@ pub const LEFT_OUT_HEADERS: &[&str] = &[
 const NEVER_KEYED: &[HeaderName] =
     &[header::ACCEPT_ENCODING, header::USER_AGENT, header::ORIGIN, header::COOKIE, header::AUTHORIZATION];
 
-/// Request header fields that carry credentials.
+/// Header fields that carry credentials: of a request they make it private, of an answer they are left out.
 const CREDENTIAL_HEADERS: &[&str] = &[
     "authorization",
     "cookie",
@@ -92,6 +93,7 @@ const CREDENTIAL_HEADERS: &[&str] = &[
     "api-key",
     "apikey",
     "x-auth-token",
+    "x-subject-token",
     "x-access-token",
     "private-token",
     "job-token",
@@ -102,6 +104,41 @@ const CREDENTIAL_HEADERS: &[&str] = &[
     "x-vault-token",
     "x-nuget-apikey",
 ];
+
+/// Query parameters that carry credentials, in lower case.
+const CREDENTIAL_PARAMETERS: &[&str] = &[
+    "access_token",
+    "api_key",
+    "apikey",
+    "auth_token",
+    "client_secret",
+    "job_token",
+    "passwd",
+    "password",
+    "private_token",
+];
+
+/// Header fields that say which bytes a body has, or had: untrue once its bytes are replaced.
+const ABOUT_THE_BYTES: &[&str] = &[
+    "etag",
+    "last-modified",
+    "content-md5",
+    "content-digest",
+    "repr-digest",
+    "digest",
+    "content-encoding",
+    "x-checksum-md5",
+    "x-checksum-sha1",
+    "x-checksum-sha256",
+    "x-goog-hash",
+];
+
+/// Takes the fields out that were about the bytes of a body that is not kept as it came.
+pub fn forget_the_bytes(headers: &mut Headers) {
+    for name in ABOUT_THE_BYTES {
+        headers.remove(name);
+    }
+}
 
 /// Whether `name`, in lower case, is on the list of what entries leave out.
 fn is_left_out(name: &str) -> bool {
@@ -119,7 +156,7 @@ pub fn recorded_headers(method: &Method, url: &NormalizedUrl, headers: &HeaderMa
     let mut recorded = Headers::default();
     for (name, value) in headers {
         let is_answer_of_head = *method == Method::HEAD && name == header::CONTENT_LENGTH;
-        if is_left_out(name.as_str()) && !is_answer_of_head {
+        if is_credential(name.as_str()) || is_left_out(name.as_str()) && !is_answer_of_head {
             continue;
         }
         let text = std::str::from_utf8(value.as_bytes()).ok();
@@ -135,6 +172,13 @@ pub fn credential(request: &HeaderMap) -> Option<&'static str> {
     CREDENTIAL_HEADERS.iter().copied().find(|&name| request.contains_key(name))
 }
 
+/// The name of the first query parameter that carries a credential.
+pub fn credential_in_query(url: &NormalizedUrl) -> Option<&'static str> {
+    let query = url.query()?.to_ascii_lowercase();
+    let names = query.split('&').filter_map(|parameter| parameter.split_once('=')).map(|(name, _)| name.to_owned());
+    names.into_iter().find_map(|name| CREDENTIAL_PARAMETERS.iter().copied().find(|known| *known == name))
+}
+
 /// What the answer's `Vary` makes of the request: the fields that are part of the key, or `None` for `Vary: *`
 /// (RFC 9110 §12.5.5).
 pub fn varied(request: &HeaderMap, response: &HeaderMap) -> Option<Vec<(String, String)>> {
@@ -144,7 +188,9 @@ pub fn varied(request: &HeaderMap, response: &HeaderMap) -> Option<Vec<(String, 
         if name == "*" {
             return None;
         }
-        if name.is_empty() || NEVER_KEYED.iter().any(|never| never == name.as_str()) || is_credential(&name) {
+        let is_ours = is_replaced(&name);
+        if name.is_empty() || is_ours || NEVER_KEYED.iter().any(|never| never == name.as_str()) || is_credential(&name)
+        {
             continue;
         }
         let values: Vec<_> =
@@ -166,7 +212,12 @@ pub fn is_refetchable(entry: &Entry) -> bool {
     let is_html =
         entry.headers.get("content-type").is_some_and(|kind| kind.to_ascii_lowercase().starts_with("text/html"));
     let is_index_page = is_html && entry.url.path().ends_with('/');
+    let kind = entry.headers.get("content-type").unwrap_or_default();
+    // What git and a store directive say of their own answers: another one next time.
+    let is_passing = kind.starts_with("application/x-git-")
+        || entry.headers.get("cache-control").is_some_and(|control| control.to_ascii_lowercase().contains("no-store"));
     entry.method == Method::GET
+        && !is_passing
         && entry.status == 200
         && entry.request_headers.is_empty()
         && entry.request_body.is_none()
@@ -235,6 +286,7 @@ mod tests {
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         assert_eq!(keyed("Accept, accept-language"), Some(vec![pair("accept", "a/b"), pair("accept-language", "")]));
         assert_eq!(keyed("Accept-Encoding, User-Agent, Origin, Cookie, Authorization"), Some(vec![]));
+        assert_eq!(keyed("Range, If-None-Match, Host"), Some(vec![]));
         assert_eq!(keyed("*"), None);
     }
 
@@ -260,6 +312,8 @@ mod tests {
     fn credentials_are_noticed_by_header_and_allowed_by_url() {
         assert_eq!(credential(&map(&[("accept", "x")])), None);
         assert_eq!(credential(&map(&[("authorization", "Basic x")])), Some("authorization"));
+        assert_eq!(credential_in_query(&url("http://h/a?b=1&Private_Token=x")), Some("private_token"));
+        assert_eq!(credential_in_query(&url("http://h/a?b=private_token")), None);
         let allow = AllowPrivate::new(&["https://h/private/*".to_owned()]).unwrap();
         assert!(allow.covers(&url("https://h/private/a/b?c")));
         assert!(!allow.covers(&url("https://h/public")));

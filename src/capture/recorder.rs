@@ -1,35 +1,33 @@
-//! Recording one exchange: the body is spooled and hashed while it goes to the client, then the journal gets its line.
+//! Recording one exchange: what may be recorded of it, and its line in the journal.
 
 use std::{
-    collections::HashSet,
-    io,
+    collections::{BTreeMap, HashSet},
+    fs, io,
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode, Version, header};
-use tokio::{sync::mpsc, task::JoinHandle};
+use http::{HeaderMap, Method, StatusCode, header};
 
 use super::{
+    assemble::{MAX_TEXT, Omission},
     exchange::{Answer, Exchange, LeftOut, Outcome, RecordedBody, RecordedBytes},
     journal::Journal,
     policy::{self, AllowPrivate},
     request_body::PendingDigest,
     share::{self, Share},
+    spooling::Spooling,
     token,
 };
 use crate::{
-    store::spool::{Spool, Spooled, SpooledContent},
+    store::spool::{Spooled, SpooledContent},
     url::NormalizedUrl,
 };
-
-/// Largest body, in bytes, that the journal holds itself; larger ones are spool files.
-const MAX_INLINE: usize = super::assemble::MAX_TEXT as usize;
-/// Chunks on their way to the spool; more make the origin wait.
-const SPOOL_QUEUE: usize = 16;
 
 /// Records exchanges into a journal.
 #[derive(Debug)]
@@ -38,8 +36,22 @@ pub struct Recorder {
     allow_private: AllowPrivate,
     arrivals: AtomicU64,
     spooled: AtomicU64,
+    known: Mutex<Known>,
+}
+
+/// What the capture has learnt so far.
+#[derive(Debug, Default)]
+struct Known {
     /// Tokens that origins gave to anybody who asked: who sends one of these shows no credential.
-    anonymous_tokens: Mutex<HashSet<String>>,
+    anonymous_tokens: HashSet<String>,
+    /// Where origins sent clients: what is in these URLs, the client did not bring.
+    redirect_targets: HashSet<NormalizedUrl>,
+    /// Requests that are not recorded yet, by arrival.
+    running: BTreeMap<u64, (Method, NormalizedUrl)>,
+    /// What the journal did not take.
+    lost: Vec<Omission>,
+    /// Whether the capture is over.
+    closed: bool,
 }
 
 /// What is known of a request before its answer. It holds the client's credentials, so it cannot be printed.
@@ -63,174 +75,6 @@ enum Privacy {
     Private(&'static str),
 }
 
-/// An answer's body on its way to the spool.
-pub struct Spooling {
-    queue: mpsc::Sender<Bytes>,
-    result: JoinHandle<io::Result<Spooled>>,
-}
-
-impl Recorder {
-    /// A recorder that writes to `journal`.
-    pub fn new(journal: Journal, allow_private: AllowPrivate) -> Self {
-        let counter = || AtomicU64::new(0);
-        Self { journal, allow_private, arrivals: counter(), spooled: counter(), anonymous_tokens: Mutex::default() }
-    }
-
-    /// The journal that it writes to.
-    pub fn journal(&self) -> &Journal {
-        &self.journal
-    }
-
-    /// Notes a request that comes in now.
-    pub fn asked(&self, method: &Method, url: NormalizedUrl, headers: &HeaderMap, digest: PendingDigest) -> Asked {
-        let privacy = match policy::credential(headers) {
-            None => Privacy::Anonymous,
-            Some(_) if self.allow_private.covers(&url) || self.is_anonymous_token(headers) => Privacy::Allowed,
-            Some(name) => Privacy::Private(name),
-        };
-        let arrival = self.arrivals.fetch_add(1, Ordering::SeqCst);
-        Asked { arrival, method: method.clone(), url, headers: headers.clone(), digest, privacy }
-    }
-
-    /// How many requests have come so far.
-    pub fn arrivals(&self) -> u64 {
-        self.arrivals.load(Ordering::SeqCst)
-    }
-
-    fn is_anonymous_token(&self, headers: &HeaderMap) -> bool {
-        let only_authorization =
-            policy::credential(headers) == Some("authorization") && !headers.contains_key("cookie");
-        let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let token = token.and_then(|value| value.split_once(' ')).map(|(_, token)| token.trim());
-        let known = self.anonymous_tokens.lock().unwrap_or_else(PoisonError::into_inner);
-        only_authorization && token.is_some_and(|token| known.contains(token))
-    }
-
-    /// Starts to spool the answer's body; `None` where it will not be recorded anyway.
-    pub fn spool(&self, asked: &Asked, status: StatusCode) -> Option<Spooling> {
-        if self.refusal(asked, status).is_some() {
-            return None;
-        }
-        let number = self.spooled.fetch_add(1, Ordering::Relaxed);
-        let mut spool = Spool::new(self.journal.spool().join(number.to_string()));
-        let (queue, mut chunks) = mpsc::channel::<Bytes>(SPOOL_QUEUE);
-        let result = tokio::task::spawn_blocking(move || {
-            while let Some(chunk) = chunks.blocking_recv() {
-                spool.write(&chunk)?;
-            }
-            spool.finish()
-        });
-        Some(Spooling { queue, result })
-    }
-
-    /// Why this answer is not recorded, whatever its body.
-    fn refusal(&self, asked: &Asked, status: StatusCode) -> Option<LeftOut> {
-        match (asked.privacy, status) {
-            (Privacy::Private(name), _) => Some(LeftOut::NeededCredentials(name.to_owned())),
-            (_, StatusCode::PARTIAL_CONTENT | StatusCode::NOT_MODIFIED) => Some(LeftOut::NotWhole(status.as_u16())),
-            _ => None,
-        }
-    }
-
-    /// Records an answer that arrived whole. When this returns, the exchange is in the journal, or the reason why not.
-    pub async fn answered(self: &Arc<Self>, asked: &Asked, head: &AnswerHead, spooling: Option<Spooling>) {
-        let outcome = match (self.refusal(asked, head.status), asked.digest.take(), spooling) {
-            (Some(reason), ..) => Outcome::LeftOut(reason),
-            (None, None, _) => {
-                let reason = "the origin answered before it had read the whole request body";
-                Outcome::LeftOut(LeftOut::Failed(reason.to_owned()))
-            }
-            (None, Some(request_body), spooling) => match finish(spooling).await {
-                Ok(spooled) => {
-                    self.write(Exchange {
-                        request_body,
-                        ..asked.exchange(head.answered, self.answer(asked, head, spooled))
-                    });
-                    return;
-                }
-                Err(error) => Outcome::LeftOut(LeftOut::NotStored(error.to_string())),
-            },
-        };
-        self.write(asked.exchange(head.answered, outcome));
-    }
-
-    /// Records that there is no whole answer.
-    pub fn failed(&self, asked: &Asked, reason: String) {
-        let reason = match asked.privacy {
-            Privacy::Private(name) => LeftOut::NeededCredentials(name.to_owned()),
-            _ => LeftOut::Failed(reason),
-        };
-        self.write(asked.exchange(self.arrivals(), Outcome::LeftOut(reason)));
-    }
-
-    fn answer(&self, asked: &Asked, head: &AnswerHead, spooled: Option<Spooled>) -> Outcome {
-        let mut headers = policy::recorded_headers(&asked.method, &asked.url, &head.headers);
-        let varied = policy::varied(&asked.headers, &head.headers);
-        let mut anonymous = asked.privacy == Privacy::Anonymous && varied.is_some() && head.is_delimited;
-        let body = match spooled.filter(|spooled| spooled.size > 0).map(|spooled| self.without_tokens(asked, spooled)) {
-            None => None,
-            Some((spooled, had_tokens)) => {
-                if had_tokens {
-                    anonymous = false;
-                    for name in ["etag", "digest", "content-digest", "repr-digest", "content-md5"] {
-                        headers.remove(name);
-                    }
-                }
-                match self.keep(spooled) {
-                    Ok(body) => Some(body),
-                    Err(error) => return Outcome::LeftOut(LeftOut::NotStored(error.to_string())),
-                }
-            }
-        };
-        if !head.is_delimited && body.is_some() {
-            tracing::warn!(
-                "{}: only the end of the connection marked the end of this body, so it may be cut short; \
-                 it is kept beside the inventory",
-                asked.url
-            );
-        }
-        let varied = varied.unwrap_or_default();
-        Outcome::Answered(Answer { status: head.status.as_u16(), headers, varied, anonymous, body })
-    }
-
-    fn without_tokens(&self, asked: &Asked, spooled: Spooled) -> (Spooled, bool) {
-        let SpooledContent::Memory(bytes) = &spooled.content else {
-            return (spooled, false);
-        };
-        let Some(answer) = token::recognise(&asked.url, bytes) else {
-            return (spooled, false);
-        };
-        if asked.privacy == Privacy::Anonymous && asked.method == Method::GET {
-            self.anonymous_tokens.lock().unwrap_or_else(PoisonError::into_inner).extend(answer.tokens);
-        }
-        (Spooled::in_memory(answer.without_tokens), true)
-    }
-
-    /// Puts a body where the journal can refer to it.
-    fn keep(&self, spooled: Spooled) -> io::Result<RecordedBody> {
-        let bytes = match spooled.content {
-            SpooledContent::File(path) => RecordedBytes::Spooled(path),
-            SpooledContent::Memory(bytes) if bytes.len() <= MAX_INLINE => RecordedBytes::Inline(bytes),
-            SpooledContent::Memory(bytes) => {
-                let number = self.spooled.fetch_add(1, Ordering::Relaxed);
-                let path = self.journal.spool().join(number.to_string());
-                std::fs::write(&path, bytes)?;
-                RecordedBytes::Spooled(path)
-            }
-        };
-        Ok(RecordedBody { hash: spooled.hash, size: spooled.size, bytes })
-    }
-
-    fn write(&self, exchange: Exchange) {
-        if let Outcome::LeftOut(LeftOut::NotStored(reason)) = &exchange.outcome {
-            tracing::error!("{} {} is not recorded: {reason}", exchange.method, exchange.url);
-        }
-        if let Err(error) = self.journal.append(&exchange) {
-            tracing::error!("{} {} is not recorded: cannot write the journal: {error}", exchange.method, exchange.url);
-        }
-    }
-}
-
 /// What is known of an answer before its body.
 #[derive(Debug)]
 pub struct AnswerHead {
@@ -244,13 +88,206 @@ pub struct AnswerHead {
     pub answered: u64,
 }
 
-impl AnswerHead {
-    /// Whether an answer of `version` with these fields, hop-by-hop ones included, says where its body ends.
-    pub fn is_delimited(version: Version, headers: &HeaderMap) -> bool {
-        version == Version::HTTP_2
-            || headers.contains_key(header::CONTENT_LENGTH)
-            || headers.contains_key(header::TRANSFER_ENCODING)
+impl Recorder {
+    /// A recorder that writes to `journal`.
+    pub fn new(journal: Journal, allow_private: AllowPrivate) -> Self {
+        let counter = || AtomicU64::new(0);
+        Self { journal, allow_private, arrivals: counter(), spooled: counter(), known: Mutex::default() }
     }
+
+    /// The journal that it writes to.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// A poisoned lock only means that another exchange's task died; what it guards is whole between any two steps.
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes a request that comes in now.
+    pub fn asked(&self, method: &Method, url: NormalizedUrl, headers: &HeaderMap, digest: PendingDigest) -> Asked {
+        let privacy = match self.credential(&url, headers) {
+            None => Privacy::Anonymous,
+            Some(_) if self.allow_private.covers(&url) || self.is_anonymous_token(headers) => Privacy::Allowed,
+            Some(name) => Privacy::Private(name),
+        };
+        let arrival = self.arrivals.fetch_add(1, Ordering::SeqCst);
+        self.known().running.insert(arrival, (method.clone(), url.clone()));
+        Asked { arrival, method: method.clone(), url, headers: headers.clone(), digest, privacy }
+    }
+
+    /// How many requests have come so far.
+    pub fn arrivals(&self) -> u64 {
+        self.arrivals.load(Ordering::SeqCst)
+    }
+
+    /// What of the request is a credential that the client brought.
+    fn credential(&self, url: &NormalizedUrl, headers: &HeaderMap) -> Option<&'static str> {
+        let in_query = || policy::credential_in_query(url).filter(|_| !self.known().redirect_targets.contains(url));
+        policy::credential(headers).or_else(in_query)
+    }
+
+    fn is_anonymous_token(&self, headers: &HeaderMap) -> bool {
+        let only_authorization =
+            policy::credential(headers) == Some("authorization") && !headers.contains_key("cookie");
+        let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let token = token.and_then(|value| value.split_once(' ')).map(|(_, token)| token.trim());
+        only_authorization && token.is_some_and(|token| self.known().anonymous_tokens.contains(token))
+    }
+
+    /// Notes where an answer sends its client. To be called before the client sees it.
+    pub fn redirected(&self, asked: &Asked, status: StatusCode, headers: &HeaderMap) {
+        let location = headers.get(header::LOCATION).filter(|_| status.is_redirection());
+        let location = location.and_then(|location| location.to_str().ok());
+        self.known().redirect_targets.extend(location.and_then(|location| asked.url.join(location).ok()));
+    }
+
+    /// Starts to spool the answer's body; `None` where it will not be recorded anyway.
+    pub fn spool(&self, asked: &Asked, status: StatusCode) -> Option<Spooling> {
+        refusal(asked, status).is_none().then(|| Spooling::new(self.next_file()))
+    }
+
+    fn next_file(&self) -> PathBuf {
+        self.journal.spool().join(self.spooled.fetch_add(1, Ordering::Relaxed).to_string())
+    }
+
+    /// Records an answer that arrived whole. When this returns, the exchange is in the journal, or the reason why not.
+    pub async fn answered(&self, asked: &Asked, head: &AnswerHead, spooling: Option<Spooling>) {
+        let outcome = match (refusal(asked, head.status), asked.digest.take()) {
+            (Some(reason), _) => Outcome::LeftOut(reason),
+            (None, None) => {
+                let reason = "the origin answered before it had read the whole request body";
+                Outcome::LeftOut(LeftOut::Failed(reason.to_owned()))
+            }
+            (None, Some(request_body)) => {
+                let spooled = match spooling {
+                    Some(spooling) => spooling.finish().await.map(Some),
+                    None => Ok(None),
+                };
+                let answer = spooled.and_then(|spooled| self.answer(asked, head, spooled));
+                let outcome = answer
+                    .map_or_else(|error| Outcome::LeftOut(LeftOut::NotStored(error.to_string())), Outcome::Answered);
+                self.write(Exchange { request_body, ..asked.exchange(head.answered, outcome) });
+                return;
+            }
+        };
+        self.write(asked.exchange(head.answered, outcome));
+    }
+
+    /// Records that there is no whole answer.
+    pub fn failed(&self, asked: &Asked, reason: String) {
+        let reason = match asked.privacy {
+            Privacy::Private(name) => LeftOut::NeededCredentials(name.to_owned()),
+            _ => LeftOut::Failed(reason),
+        };
+        self.write(asked.exchange(self.arrivals(), Outcome::LeftOut(reason)));
+    }
+
+    fn answer(&self, asked: &Asked, head: &AnswerHead, spooled: Option<Spooled>) -> io::Result<Answer> {
+        let mut headers = policy::recorded_headers(&asked.method, &asked.url, &head.headers);
+        let varied = policy::varied(&asked.headers, &head.headers);
+        let is_hop = head.status.is_redirection() && headers.get("location").is_some();
+        let mut is_certain = head.is_delimited || is_hop;
+        let body = match spooled.filter(|spooled| spooled.size > 0) {
+            None => {
+                is_certain = true;
+                None
+            }
+            Some(spooled) => match self.without_tokens(asked, head, &spooled) {
+                Some(spooled) => {
+                    policy::forget_the_bytes(&mut headers);
+                    is_certain = false;
+                    Some(self.keep(spooled)?)
+                }
+                None => {
+                    warn_of_uncertain_end(asked, is_certain);
+                    Some(self.keep(spooled)?)
+                }
+            },
+        };
+        let anonymous = asked.privacy == Privacy::Anonymous && varied.is_some() && is_certain;
+        Ok(Answer { status: head.status.as_u16(), headers, varied: varied.unwrap_or_default(), anonymous, body })
+    }
+
+    /// The answer of a token endpoint with a dummy in place of its token; `None` for any other answer.
+    fn without_tokens(&self, asked: &Asked, head: &AnswerHead, spooled: &Spooled) -> Option<Spooled> {
+        let SpooledContent::Memory(bytes) = &spooled.content else {
+            return None;
+        };
+        let answer = token::recognise(&asked.method, &asked.url, &head.headers, bytes)?;
+        if asked.privacy == Privacy::Anonymous && asked.method == Method::GET {
+            self.known().anonymous_tokens.extend(answer.tokens);
+        }
+        Some(Spooled::in_memory(answer.without_tokens))
+    }
+
+    /// Puts a body where the journal can refer to it.
+    fn keep(&self, spooled: Spooled) -> io::Result<RecordedBody> {
+        let bytes = match spooled.content {
+            SpooledContent::File(path) => RecordedBytes::Spooled(path),
+            SpooledContent::Memory(bytes) if spooled.size <= MAX_TEXT => RecordedBytes::Inline(bytes),
+            SpooledContent::Memory(bytes) => {
+                let path = self.next_file();
+                write_private(&path, &bytes)?;
+                RecordedBytes::Spooled(path)
+            }
+        };
+        Ok(RecordedBody { hash: spooled.hash, size: spooled.size, bytes })
+    }
+
+    fn write(&self, exchange: Exchange) {
+        let mut known = self.known();
+        known.running.remove(&exchange.arrival);
+        if known.closed {
+            return;
+        }
+        if let Outcome::LeftOut(LeftOut::NotStored(reason)) = &exchange.outcome {
+            tracing::error!("{} {} is not recorded: {reason}", exchange.method, exchange.url);
+        }
+        if let Err(error) = self.journal.append(&exchange) {
+            let reason = LeftOut::NotStored(format!("cannot write the journal: {error}"));
+            tracing::error!("{} {} is not recorded: {reason}", exchange.method, exchange.url);
+            known.lost.push(Omission { method: exchange.method, url: exchange.url, reason });
+        }
+    }
+
+    /// Ends the capture: nothing is recorded any more. Gives what the journal does not know of.
+    pub fn close(&self) -> Vec<Omission> {
+        let mut known = self.known();
+        known.closed = true;
+        let reason = || LeftOut::Failed("it had not ended when the capture did".to_owned());
+        let running = std::mem::take(&mut known.running).into_values();
+        let abandoned = running.map(|(method, url)| Omission { method, url, reason: reason() });
+        abandoned.chain(std::mem::take(&mut known.lost)).collect()
+    }
+}
+
+/// Why this answer is not recorded, whatever its body.
+fn refusal(asked: &Asked, status: StatusCode) -> Option<LeftOut> {
+    match (asked.privacy, status) {
+        (Privacy::Private(name), _) => Some(LeftOut::NeededCredentials(name.to_owned())),
+        (_, StatusCode::PARTIAL_CONTENT | StatusCode::NOT_MODIFIED) => Some(LeftOut::NotWhole(status.as_u16())),
+        _ if !(200..=599).contains(&status.as_u16()) => {
+            Some(LeftOut::Failed(format!("the origin answered {status}, which is not the status of a final response")))
+        }
+        _ => None,
+    }
+}
+
+fn warn_of_uncertain_end(asked: &Asked, is_certain: bool) {
+    if !is_certain {
+        tracing::warn!(
+            "{}: only the end of the connection marked the end of this body, so it may be cut short; it is kept beside \
+             the inventory",
+            asked.url
+        );
+    }
+}
+
+/// A new file for its owner alone: what is spooled may turn out to be private.
+fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(bytes)
 }
 
 impl Asked {
@@ -268,20 +305,4 @@ impl Asked {
         let (method, url) = (self.method.clone(), self.url.clone());
         Exchange { arrival: self.arrival, answered, method, url, request_body: None, outcome }
     }
-}
-
-impl Spooling {
-    /// Adds a chunk. An error of the disk shows when the spool is finished.
-    pub async fn write(&self, chunk: Bytes) {
-        // The other end is gone only after such an error.
-        let _ = self.queue.send(chunk).await;
-    }
-}
-
-async fn finish(spooling: Option<Spooling>) -> io::Result<Option<Spooled>> {
-    let Some(Spooling { queue, result }) = spooling else {
-        return Ok(None);
-    };
-    drop(queue);
-    result.await.map_err(io::Error::other)?.map(Some)
 }

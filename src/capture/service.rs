@@ -3,7 +3,8 @@
 use std::{convert::Infallible, error::Error, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use data_encoding::BASE64;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header, request};
 use http_body::{Body, Frame};
 use http_body_util::{
     BodyExt, Empty, Full,
@@ -11,13 +12,15 @@ use http_body_util::{
     combinators::UnsyncBoxBody,
 };
 use hyper::body::Incoming;
+use percent_encoding::percent_decode_str;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
     origin::{Origin, OriginError},
-    recorder::{AnswerHead, Asked, Recorder, Spooling},
+    recorder::{AnswerHead, Asked, Recorder},
     request_body::digested,
     share::{Share, content_length},
+    spooling::Spooling,
 };
 use crate::{proxy::hop_by_hop, url::NormalizedUrl};
 
@@ -26,8 +29,8 @@ pub type ClientBody = UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>;
 
 type ClientSender = Sender<Bytes, Box<dyn Error + Send + Sync>>;
 
-/// Frames on their way to the client; more make the origin wait.
-const CLIENT_QUEUE: usize = 4;
+/// Frames on their way to the client; more make the origin wait. A frame can have some hundred KiB.
+const CLIENT_QUEUE: usize = 2;
 
 /// Asks origins for clients. A clone serves the same capture.
 #[derive(Clone)]
@@ -57,8 +60,9 @@ impl CaptureService {
 
     async fn exchange(self, request: Request<Incoming>, answer: oneshot::Sender<Response<ClientBody>>) {
         let _running = self.running;
-        let (head, body) = request.into_parts();
-        let url = match head.uri.to_string().parse::<NormalizedUrl>() {
+        let (mut head, body) = request.into_parts();
+        let origin_url = without_userinfo(&mut head);
+        let url = match origin_url.parse::<NormalizedUrl>() {
             Ok(url) => url,
             Err(error) => {
                 drop(answer.send(explain(StatusCode::BAD_REQUEST, format!("buildproxy: {error}\n"))));
@@ -68,7 +72,7 @@ impl CaptureService {
         let (body, digest) = digested(body, &head.headers);
         let asked = self.recorder.asked(&head.method, url, &head.headers, digest);
         let body = (!body.is_end_stream()).then(|| reqwest::Body::wrap(body));
-        match self.origin.ask(head.method, &head.uri.to_string(), head.headers, body).await {
+        match self.origin.ask(head.method, &origin_url, head.headers, body).await {
             Ok(response) => pass_on(&self.recorder, &asked, response, answer).await,
             Err(error) => {
                 self.recorder.failed(&asked, error.to_string());
@@ -78,10 +82,27 @@ impl CaptureService {
     }
 }
 
+/// The request's URL without userinfo, which becomes the credential that it stands for (RFC 9110 §4.2.4, RFC 7617). wget
+/// sends it so.
+fn without_userinfo(head: &mut request::Parts) -> String {
+    let text = head.uri.to_string();
+    let authority = head.uri.authority().map_or("", |authority| authority.as_str());
+    let Some((userinfo, host)) = authority.rsplit_once('@') else {
+        return text;
+    };
+    let decoded: Vec<u8> = percent_decode_str(userinfo).collect();
+    let basic = HeaderValue::from_str(&format!("Basic {}", BASE64.encode(&decoded)));
+    // Base64 is always a field value.
+    if let (Ok(basic), header::Entry::Vacant(vacant)) = (basic, head.headers.entry(header::AUTHORIZATION)) {
+        vacant.insert(basic);
+    }
+    text.replacen(authority, host, 1)
+}
+
 /// Gives the client the origin's answer as it arrives, and records it when it is whole.
 ///
-/// The client gets the end of the body only when the exchange is in the journal, so that nothing that it has seen
-/// finished can be lost.
+/// The client gets the end of a whole body only when the exchange is in the journal, so that nothing that it has seen
+/// whole can be lost. (A client that asked for a part has that before the rest has come.)
 async fn pass_on(
     recorder: &Arc<Recorder>,
     asked: &Asked,
@@ -89,9 +110,14 @@ async fn pass_on(
     answer: oneshot::Sender<Response<ClientBody>>,
 ) {
     let (parts, body) = response.into_parts();
-    let is_delimited = AnswerHead::is_delimited(parts.version, &parts.headers);
+    let is_delimited = is_delimited(parts.version, &parts.headers);
     let mut headers = parts.headers;
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        // It is not true then (RFC 9112 §6.3).
+        headers.remove(header::CONTENT_LENGTH);
+    }
     hop_by_hop::strip(&mut headers);
+    recorder.redirected(asked, parts.status, &headers);
     let share = asked.share(parts.status, &headers);
     let head = AnswerHead { status: parts.status, headers, is_delimited, answered: recorder.arrivals() };
     let client_head = |body: ClientBody| {
@@ -133,6 +159,19 @@ async fn pass_on(
     }
 }
 
+/// Whether an answer of `version` with these fields, hop-by-hop ones included, says where its body ends
+/// (RFC 9112 §6.3, RFC 9113 §8.1).
+fn is_delimited(version: Version, headers: &HeaderMap) -> bool {
+    let codings = headers.get_all(header::TRANSFER_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    let last_coding =
+        codings.flat_map(|list| list.split(',')).next_back().map(|coding| coding.trim().to_ascii_lowercase());
+    match last_coding {
+        _ if version == Version::HTTP_2 => true,
+        Some(coding) => coding == "chunked",
+        None => headers.contains_key(header::CONTENT_LENGTH),
+    }
+}
+
 /// A body on its way from the origin to the client and the spool.
 struct Transfer {
     /// `None` once the client has gone, or has all that it gets.
@@ -158,7 +197,7 @@ type Broken = (OriginError, Option<ClientSender>);
 impl Transfer {
     async fn run(mut self, mut body: reqwest::Body) -> Result<Ending, Broken> {
         let mut last = Vec::new();
-        while self.client.is_some() || self.spooling.is_some() {
+        while self.client.is_some() || self.spooling.as_ref().is_some_and(|spooling| !spooling.has_failed()) {
             let frame = match body.frame().await {
                 Some(Ok(frame)) => frame,
                 Some(Err(error)) => return Err((error.into(), self.client)),
@@ -182,7 +221,7 @@ impl Transfer {
     async fn take(&mut self, data: Bytes) -> Bytes {
         let share = data.slice(self.share.select(self.position, data.len()));
         self.position += data.len() as u64;
-        if let Some(spooling) = &self.spooling {
+        if let Some(spooling) = &mut self.spooling {
             spooling.write(data).await;
         }
         share

@@ -1,6 +1,11 @@
 //! Token endpoints: their answers are stored with a fixed dummy in the token's place, because a token is a secret and
 //! replay asks for none.
 
+use std::io::Read;
+
+use flate2::read::{MultiGzDecoder, ZlibDecoder};
+use http::{HeaderMap, Method, header};
+use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
 use crate::url::NormalizedUrl;
@@ -16,47 +21,82 @@ const TOKEN_MEMBERS: [&str; 3] = ["access_token", "refresh_token", "id_token"];
 pub struct TokenAnswer {
     /// The tokens it gave.
     pub tokens: Vec<String>,
-    /// The answer with the dummy in their place, otherwise byte for byte the same.
+    /// The decoded answer with the dummy in their place.
     pub without_tokens: Vec<u8>,
 }
 
-/// Recognises the answer of a token endpoint: a JSON object with a token of OAuth 2.0, or with a member `token` where
-/// the URL's last path segment speaks of one (container registries).
-pub fn recognise(url: &NormalizedUrl, body: &[u8]) -> Option<TokenAnswer> {
-    let Ok(Value::Object(object)) = serde_json::from_slice::<Value>(body) else {
-        return None;
-    };
+/// Recognises the answer of a token endpoint: JSON or a form with a token of OAuth 2.0 anywhere in it, or with a member
+/// `token` where the URL's last path segment speaks of one (container registries), or in the answer to a `POST` or `PUT`
+/// (npm's login). A content coding is undone first.
+pub fn recognise(method: &Method, url: &NormalizedUrl, headers: &HeaderMap, body: &[u8]) -> Option<TokenAnswer> {
+    let text = decoded(headers, body)?;
+    let text = text.trim_start_matches('\u{feff}');
     let last_segment = url.path().rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
-    let is_token = |name: &str| {
-        TOKEN_MEMBERS.contains(&name) || name == "token" && (last_segment.contains("token") || last_segment == "auth")
-    };
-    let tokens: Vec<String> = object
-        .iter()
-        .filter(|(name, _)| is_token(name))
-        .filter_map(|(_, value)| value.as_str())
-        .filter(|token| !token.is_empty())
-        .map(str::to_owned)
-        .collect();
+    let gives_tokens =
+        last_segment.contains("token") || last_segment == "auth" || matches!(*method, Method::POST | Method::PUT);
+    let is_token = |name: &str| TOKEN_MEMBERS.contains(&name) || name == "token" && gives_tokens;
+    in_json(text, &is_token).or_else(|| in_form(text, headers))
+}
+
+fn in_json(text: &str, is_token: &dyn Fn(&str) -> bool) -> Option<TokenAnswer> {
+    let mut value: Value = serde_json::from_str(text).ok()?;
+    let mut tokens = Vec::new();
+    replace(&mut value, is_token, &mut tokens);
     if tokens.is_empty() {
         return None;
     }
-    let without_tokens = replace(body, &object, &tokens);
-    Some(TokenAnswer { tokens, without_tokens })
+    // The text stays as it was, byte for byte, where the tokens can be found in it.
+    let replaced = tokens.iter().fold(text.to_owned(), |text, token| text.replace(token, DUMMY));
+    let is_same = serde_json::from_str::<Value>(&replaced).is_ok_and(|now| now == value);
+    let without_tokens = if is_same { replaced } else { value.to_string() };
+    Some(TokenAnswer { tokens, without_tokens: without_tokens.into_bytes() })
 }
 
-fn replace(body: &[u8], object: &serde_json::Map<String, Value>, tokens: &[String]) -> Vec<u8> {
-    let text = String::from_utf8_lossy(body);
-    let replaced = tokens.iter().fold(text.into_owned(), |text, token| text.replace(token, DUMMY));
-    // An escaped token is not found in the text: write the object anew.
-    let still_there = |value: &Value| value.as_str().is_some_and(|text| tokens.iter().any(|token| token == text));
-    match serde_json::from_str::<serde_json::Map<String, Value>>(&replaced) {
-        Ok(now) if !now.values().any(still_there) => replaced.into_bytes(),
-        _ => {
-            let mut object = object.clone();
-            object.values_mut().filter(|value| still_there(value)).for_each(|value| *value = DUMMY.into());
-            Value::Object(object).to_string().into_bytes()
+/// `access_token=…&token_type=bearer`, as some answer where nobody asked for JSON.
+fn in_form(text: &str, headers: &HeaderMap) -> Option<TokenAnswer> {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let is_form = kind.starts_with("application/x-www-form-urlencoded") || text.starts_with("access_token=");
+    let mut tokens = Vec::new();
+    let parameters = text.split('&').filter(|_| is_form).map(|parameter| match parameter.split_once('=') {
+        Some((name, token)) if TOKEN_MEMBERS.contains(&name) => {
+            tokens.push(percent_decode_str(token).decode_utf8_lossy().into_owned());
+            format!("{name}={DUMMY}")
         }
+        _ => parameter.to_owned(),
+    });
+    let without_tokens = parameters.collect::<Vec<_>>().join("&").into_bytes();
+    (!tokens.is_empty()).then_some(TokenAnswer { tokens, without_tokens })
+}
+
+/// Puts the dummy in the place of every token, which goes to `tokens`.
+fn replace(value: &mut Value, is_token: &dyn Fn(&str) -> bool, tokens: &mut Vec<String>) {
+    match value {
+        Value::Object(members) => {
+            for (name, member) in members.iter_mut() {
+                match member {
+                    Value::String(token) if is_token(name) && !token.is_empty() => {
+                        tokens.push(std::mem::replace(token, DUMMY.to_owned()));
+                    }
+                    _ => replace(member, is_token, tokens),
+                }
+            }
+        }
+        Value::Array(elements) => elements.iter_mut().for_each(|element| replace(element, is_token, tokens)),
+        _ => {}
     }
+}
+
+/// The text of a body, at most a mebibyte of it.
+fn decoded(headers: &HeaderMap, body: &[u8]) -> Option<String> {
+    let mut text = String::new();
+    let mut read = |reader: &mut dyn Read| reader.take(1 << 20).read_to_string(&mut text).is_ok();
+    let coding = headers.get(header::CONTENT_ENCODING).and_then(|coding| coding.to_str().ok()).unwrap_or_default();
+    let is_read = match coding.trim().to_ascii_lowercase().as_str() {
+        "gzip" | "x-gzip" => read(&mut MultiGzDecoder::new(body)),
+        "deflate" => read(&mut ZlibDecoder::new(body)),
+        _ => read(&mut &*body),
+    };
+    is_read.then_some(text)
 }
 
 #[cfg(test)]
@@ -64,7 +104,7 @@ mod tests {
     use super::*;
 
     fn recognised(url: &str, body: &str) -> Option<String> {
-        let answer = recognise(&url.parse().unwrap(), body.as_bytes())?;
+        let answer = recognise(&Method::GET, &url.parse().unwrap(), &HeaderMap::new(), body.as_bytes())?;
         Some(String::from_utf8(answer.without_tokens).unwrap())
     }
 
@@ -75,6 +115,26 @@ mod tests {
         assert_eq!(recognised("http://h/oauth", body).unwrap(), expected);
         let escaped = recognised("http://h/token?scope=x", r#"{"token":"a\/b"}"#).unwrap();
         assert_eq!(escaped, r#"{"token":"buildproxy-dummy-token"}"#);
+        let nested = recognised("http://h/login", r#"{"data": [{"access_token": "abc"}]}"#).unwrap();
+        assert_eq!(nested, r#"{"data": [{"access_token": "buildproxy-dummy-token"}]}"#);
+        let form = recognised("http://h/login", "access_token=gho%5Fx&scope=repo").unwrap();
+        assert_eq!(form, "access_token=buildproxy-dummy-token&scope=repo");
+        let url = "http://h/-/user/me".parse().unwrap();
+        let login =
+            recognise(&Method::PUT, &url, &HeaderMap::new(), "\u{feff}{\"token\":\"npm_x\"}".as_bytes()).unwrap();
+        assert_eq!(login.without_tokens, br#"{"token":"buildproxy-dummy-token"}"#);
+    }
+
+    #[test]
+    fn a_content_coding_does_not_hide_a_token() {
+        use std::io::Write;
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(br#"{"id_token":"abc"}"#).unwrap();
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_ENCODING, "gzip".parse().unwrap());
+        let answer =
+            recognise(&Method::GET, &"http://h/x".parse().unwrap(), &headers, &encoder.finish().unwrap()).unwrap();
+        assert_eq!(answer.without_tokens, br#"{"id_token":"buildproxy-dummy-token"}"#);
     }
 
     #[test]

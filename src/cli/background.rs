@@ -92,7 +92,7 @@ pub fn ended(state: &Path, text: &str, report: &Report, code: u8) {
     let report = serde_json::to_value(report).unwrap_or_default();
     let outcome = Outcome { code, text: text.to_owned(), report };
     let json = serde_json::to_vec(&outcome).unwrap_or_default();
-    if let Err(error) = crate::inventory::write_atomically(&state.join("outcome.json"), &json) {
+    if let Err(error) = crate::inventory::write_atomically(&state.join("outcome.json"), &mut json.as_slice()) {
         tracing::warn!("cannot leave the report in {}: {error}", state.display());
     }
 }

@@ -49,7 +49,6 @@ impl Capture {
                 USAGE
             })?,
             proxy_loopback: self.listen.proxy_loopback,
-            prune: self.prune,
             system: current_system().to_owned(),
         };
         let command = if self.command.is_empty() { shell() } else { self.command };
@@ -61,7 +60,7 @@ impl Capture {
             tracing::debug!("capturing at http://{}", capture.address());
             let code = child::run(&command, capture.environment()).await;
             let failures = capture.handshake_failures();
-            let result = capture.finish(PATIENCE).await;
+            let result = capture.finish(self.prune && code == DONE, tokio::time::sleep(PATIENCE)).await;
             Ok::<_, u8>((code, result, failures.list()))
         })?;
         let summary = result.map_err(|error| {
@@ -139,18 +138,15 @@ fn omissions(left_out: &[Omission]) -> Vec<String> {
     left_out
         .iter()
         .map(|Omission { method, url, reason }| {
-            let reason = match reason {
-                LeftOut::NeededCredentials(header) => format!(
-                    "the request carried credentials (`{}`)\n  hint: record it with --allow-private {}; it is then \
-                     kept as a file, readable for everyone who has the inventory",
-                    printable(header),
+            let line = printable(&format!("{method} {url} is not recorded: {reason}"));
+            match reason {
+                LeftOut::NeededCredentials(_) => format!(
+                    "{line}\n  hint: record it with --allow-private {}; it is then kept as a file, readable for everyone \
+                     who has the inventory",
                     shell_quoted(&literal_glob(url.as_str()))
                 ),
-                LeftOut::Failed(reason) => printable(reason),
-                LeftOut::NotWhole(status) => format!("the origin answered {status}, which is not the whole"),
-                LeftOut::NotStored(reason) => format!("it could not be stored: {}", printable(reason)),
-            };
-            format!("{method} {} is not recorded: {reason}", printable(url.as_str()))
+                LeftOut::Failed(_) | LeftOut::NotWhole(_) | LeftOut::NotStored(_) => line,
+            }
         })
         .collect()
 }

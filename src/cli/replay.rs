@@ -109,7 +109,7 @@ impl Replay {
         if let Some(state) = &self.background_state {
             background::ready(state, &lines).map_err(|error| failed("cannot go to the background", error))?;
         } else if let Some(file) = &self.env_file {
-            let written = inventory::write_atomically(file, lines.as_bytes());
+            let written = inventory::write_atomically(file, &mut lines.as_bytes());
             written.map_err(|error| failed(&format!("cannot write {}", file.display()), error))?;
         } else {
             output::data(&lines);

@@ -1,6 +1,6 @@
 //! What makes two requests the same: the key that entries are grouped, merged and checked by.
 
-use std::collections::BTreeMap;
+use std::{cmp::Ordering, collections::BTreeMap};
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use http::Method;
@@ -37,7 +37,7 @@ impl Keys {
     pub fn of(&self, entry: &Entry) -> Key {
         Key {
             method: entry.method.clone(),
-            url: self.url(&entry.url),
+            url: self.comparable(&entry.url),
             request_body: entry.request_body,
             request_headers: entry.request_headers.clone(),
         }
@@ -58,14 +58,49 @@ impl Keys {
         };
         Key {
             method: if becomes_get { Method::GET } else { key.method.clone() },
-            url: self.url(url),
+            url: self.comparable(url),
             request_body: key.request_body.filter(|_| !becomes_get),
             request_headers: key.request_headers.clone(),
         }
     }
 
-    fn url(&self, url: &NormalizedUrl) -> NormalizedUrl {
+    /// The URL without the parameters that the rules ignore.
+    pub fn comparable(&self, url: &NormalizedUrl) -> NormalizedUrl {
         url.without_query_parameters(|name| self.ignored.is_match(name))
+    }
+}
+
+/// The order of entries in the file: variants of one URL lie together, whatever their parameters that do not count.
+impl Ord for Key {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let body = |key: &Self| key.request_body.map(|hash| hash.to_string());
+        (self.url.cmp(&other.url))
+            .then_with(|| self.method.as_str().cmp(other.method.as_str()))
+            .then_with(|| self.request_headers.cmp(&other.request_headers))
+            .then_with(|| body(self).cmp(&body(other)))
+    }
+}
+
+impl PartialOrd for Key {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Key {
+    /// The request's method, and its URL as far as it counts.
+    pub fn method_and_url(&self) -> (Method, NormalizedUrl) {
+        (self.method.clone(), self.url.clone())
+    }
+
+    /// Whether this is a `GET`.
+    pub fn is_get(&self) -> bool {
+        self.method == Method::GET
+    }
+
+    /// The key of the `GET` whose entry answers this `HEAD`; `None` for any other method.
+    pub fn of_get(&self) -> Option<Self> {
+        (self.method == Method::HEAD).then(|| Self { method: Method::GET, ..self.clone() })
     }
 }
 

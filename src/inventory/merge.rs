@@ -4,20 +4,30 @@
 //! same as before, the old headers and redirects stay too, so that dates and signatures that change with every
 //! request make no difference to the file.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+
+use http::Method;
 
 use super::{
     entry::{Entry, Inventory},
     key::{Key, Keys},
 };
+use crate::url::NormalizedUrl;
 
 impl Entry {
-    /// Whether `other` has the same status and the same bytes.
+    /// Whether `other` answers the same: status, bytes, and whether it took redirects.
+    ///
+    /// Headers change with every request, and do not count, but for those that are all of an answer: the `location` of
+    /// a redirect or of an answer without a body, and the `content-length` that a `HEAD` asked for.
     pub fn has_same_answer(&self, other: &Entry) -> bool {
         let bytes = |entry: &Entry| entry.body.as_ref().map(|body| (body.hash, body.size));
+        let same = |name: &str| self.headers.get(name) == other.headers.get(name);
+        let needs_location = self.body.is_none() || (300..400).contains(&self.status);
         self.status == other.status
             && bytes(self) == bytes(other)
             && self.redirects.is_empty() == other.redirects.is_empty()
+            && (!needs_location || same("location"))
+            && (self.method != Method::HEAD || same("content-length"))
     }
 
     /// Whether the entry is for `system`.
@@ -40,56 +50,120 @@ pub struct Change {
 pub enum ChangeKind {
     /// The key is new.
     Added,
-    /// The key's answers differ from those before and replace them.
+    /// The key's answers differ from those before and replace them, or a `HEAD` is now answered from the `GET`.
     Replaced,
     /// The build did not ask for the key and pruning was wanted.
     Pruned,
 }
 
-/// Merges the entries that a capture on `system` recorded into `old`.
+/// Merges the entries that a capture on `system` recorded into `old`. `unrecorded` is what the build asked for and the
+/// capture could not record: it replaces nothing.
 ///
-/// With `prune`, keys that were not asked go. The result is in canonical order.
-pub fn merge_capture(old: &Inventory, captured: Vec<Entry>, system: &str, prune: bool) -> (Inventory, Vec<Change>) {
+/// With `prune`, keys that were not asked go. The order is that of `old`, then of the capture.
+pub fn merge_capture(
+    old: &Inventory,
+    captured: Vec<Entry>,
+    unrecorded: &[(Method, NormalizedUrl)],
+    system: &str,
+    prune: bool,
+) -> (Inventory, Vec<Change>) {
     let keys = Keys::new(&old.match_rules);
-    let mut asked: Vec<(Key, Vec<Entry>)> = Vec::new();
-    let mut position: HashMap<Key, usize> = HashMap::new();
-    for entry in captured {
-        let index = *position.entry(keys.of(&entry)).or_insert_with_key(|key| {
-            asked.push((key.clone(), Vec::new()));
-            asked.len() - 1
-        });
-        asked[index].1.push(entry);
-    }
+    let mut asked = Asked::new(&keys, unrecorded);
+    asked.add(&keys, captured, &gets(&keys, old.entries.iter().filter(|entry| entry.is_for(system))));
 
     let (mut entries, mut changes) = (Vec::new(), Vec::new());
     let mut before: HashMap<Key, Vec<&Entry>> = HashMap::new();
+    let mut elsewhere: HashSet<Key> = HashSet::new();
     for entry in &old.entries {
         let key = keys.of(entry);
-        if entry.is_for(system) && position.contains_key(&key) {
+        if !entry.is_for(system) {
+            elsewhere.insert(key);
+            entries.push(entry.clone());
+        } else if asked.position.contains_key(&key) {
             before.entry(key).or_default().push(entry);
-        } else if prune && entry.is_for(system) {
-            changes.push(Change { request: describe(entry), kind: ChangeKind::Pruned });
+        } else if let Some(kind) = asked.end_of(&key, prune) {
+            changes.push(Change { request: describe(entry), kind });
+            entries.extend(without(entry, system));
         } else {
             entries.push(entry.clone());
         }
     }
-    for (key, sequence) in asked {
+    for (key, sequence) in asked.sequences {
         let before = before.remove(&key).unwrap_or_default();
+        let limited = elsewhere.contains(&key) || before.iter().any(|old| !old.systems.is_empty());
         let request = describe(&sequence[0]);
-        let (sequence, kind) = merge_sequence(&before, sequence, system, &mut entries);
-        changes.extend(kind.map(|kind| Change { request, kind }));
+        let (sequence, kind) = merge_sequence(&before, sequence, limited.then_some(system));
+        if let Some(kind) = kind {
+            changes.push(Change { request, kind });
+            entries.extend(before.iter().filter_map(|old| without(old, system)));
+        }
         entries.extend(sequence);
     }
     (Inventory { match_rules: old.match_rules.clone(), entries }, changes)
 }
 
-/// One key's new sequence. What other systems still need of the old one goes to `others`.
-fn merge_sequence(
-    before: &[&Entry],
-    now: Vec<Entry>,
-    system: &str,
-    others: &mut Vec<Entry>,
-) -> (Vec<Entry>, Option<ChangeKind>) {
+/// What a build asked for.
+struct Asked {
+    /// What was recorded, in the order in which it was first asked.
+    sequences: Vec<(Key, Vec<Entry>)>,
+    /// Where each key is in `sequences`.
+    position: HashMap<Key, usize>,
+    /// What was asked and has no entry of its own.
+    unrecorded: HashSet<(Method, NormalizedUrl)>,
+}
+
+impl Asked {
+    fn new(keys: &Keys, unrecorded: &[(Method, NormalizedUrl)]) -> Self {
+        let mut asked = Self { sequences: Vec::new(), position: HashMap::new(), unrecorded: HashSet::new() };
+        for (method, url) in unrecorded {
+            let url = keys.comparable(url);
+            if method == Method::HEAD {
+                // What would have answered it.
+                asked.unrecorded.insert((Method::GET, url.clone()));
+            }
+            asked.unrecorded.insert((method.clone(), url));
+        }
+        asked
+    }
+
+    /// Adds what was recorded. A `HEAD` needs no entry where there is the `GET`, among those or in `old_gets`.
+    fn add(&mut self, keys: &Keys, captured: Vec<Entry>, old_gets: &HashSet<Key>) {
+        let new_gets = gets(keys, &captured);
+        for entry in captured {
+            let key = keys.of(&entry);
+            if let Some(get) = key.of_get().filter(|get| new_gets.contains(get) || old_gets.contains(get)) {
+                self.unrecorded.insert(get.method_and_url());
+                continue;
+            }
+            let index = *self.position.entry(key).or_insert_with_key(|key| {
+                self.sequences.push((key.clone(), Vec::new()));
+                self.sequences.len() - 1
+            });
+            self.sequences[index].1.push(entry);
+        }
+    }
+
+    /// Why an old entry that has no new sequence goes; `None` where it stays.
+    fn end_of(&self, key: &Key, prune: bool) -> Option<ChangeKind> {
+        if key.of_get().is_some_and(|get| self.position.contains_key(&get)) {
+            return Some(ChangeKind::Replaced);
+        }
+        (prune && !self.unrecorded.contains(&key.method_and_url())).then_some(ChangeKind::Pruned)
+    }
+}
+
+fn gets<'a>(keys: &Keys, entries: impl IntoIterator<Item = &'a Entry>) -> HashSet<Key> {
+    entries.into_iter().filter(|entry| entry.method == Method::GET).map(|entry| keys.of(entry)).collect()
+}
+
+/// What the other systems that `old` is listed for still need of it.
+fn without(old: &Entry, system: &str) -> Option<Entry> {
+    let systems: Vec<String> = old.systems.iter().filter(|one| *one != system).cloned().collect();
+    (!systems.is_empty()).then(|| Entry { systems, ..old.clone() })
+}
+
+/// One key's new sequence; for the system `only` where other systems have one of their own.
+fn merge_sequence(before: &[&Entry], now: Vec<Entry>, only: Option<&str>) -> (Vec<Entry>, Option<ChangeKind>) {
     let is_first_hop_of_old = |entry: &Entry| {
         let hop = before.first().and_then(|old| old.redirects.first());
         hop.is_some_and(|hop| {
@@ -97,30 +171,26 @@ fn merge_sequence(
         })
     };
     let same = before.len() == now.len() && before.iter().zip(&now).all(|(old, new)| old.has_same_answer(new));
-    if same || now.iter().all(is_first_hop_of_old) && !before.is_empty() {
+    let followed = !before.is_empty() && now.iter().all(is_first_hop_of_old);
+    if same || followed || before.iter().any(|old| is_override(old)) {
         return (before.iter().map(|&old| old.clone()).collect(), None);
     }
-    if before.is_empty() {
-        return (now, Some(ChangeKind::Added));
-    }
-    let shared = before.iter().any(|old| old.systems.len() > 1);
-    for old in before.iter().filter(|old| old.systems.len() > 1) {
-        let mut old = (*old).clone();
-        old.systems.retain(|one| one != system);
-        others.push(old);
-    }
+    let kind = if before.is_empty() { ChangeKind::Added } else { ChangeKind::Replaced };
     let sequence = now.into_iter().map(|mut new| {
         if let Some(old) = before.iter().find(|old| old.has_same_answer(&new)) {
             new.headers.clone_from(&old.headers);
             new.redirects.clone_from(&old.redirects);
             new.body.clone_from(&old.body);
         }
-        if shared || before.iter().any(|old| !old.systems.is_empty()) {
-            new.systems = vec![system.to_owned()];
-        }
+        new.systems = only.map(str::to_owned).into_iter().collect();
         new
     });
-    (sequence.collect(), Some(ChangeKind::Replaced))
+    (sequence.collect(), Some(kind))
+}
+
+/// Whether somebody put other bytes there than those of the origin: captures pin theirs by hash.
+fn is_override(entry: &Entry) -> bool {
+    entry.body.as_ref().is_some_and(|body| body.hash.is_none())
 }
 
 fn describe(entry: &Entry) -> String {
@@ -164,14 +234,38 @@ mod tests {
         before.redirects = vec![hop("/b?sig=1")];
         let mut now = with_header(entry("http://h/a", "1"), "new");
         now.redirects = vec![hop("/b?sig=2")];
-        let (merged, changes) = merge_capture(&old(&[before.clone()]), vec![now], SYSTEM, false);
+        let (merged, changes) = merge_capture(&old(&[before.clone()]), vec![now], &[], SYSTEM, false);
         assert_eq!((merged.entries, changes), (vec![before], vec![]));
+    }
+
+    #[test]
+    fn answers_without_a_body_differ_by_what_their_headers_lead_to() {
+        let answer = |method: Method, status: u16, headers: &[(&str, &str)]| {
+            let mut entry = Entry { method, status, ..Entry::get("http://h/a".parse().unwrap()) };
+            headers.iter().for_each(|(name, value)| entry.headers.append(name, value).unwrap());
+            entry
+        };
+        let redirect = |location: &str| answer(Method::GET, 302, &[("location", location)]);
+        assert!(!redirect("/b").has_same_answer(&redirect("/c")));
+        let with_stub = |location: &str| Entry { body: entry("http://h/a", "moved").body, ..redirect(location) };
+        assert!(!with_stub("/b").has_same_answer(&with_stub("/c")));
+        let head = |length: &str, date: &str| {
+            answer(Method::HEAD, 200, &[("content-length", length), ("last-modified", date)])
+        };
+        assert!(!head("1", "x").has_same_answer(&head("2", "x")));
+        assert!(head("1", "x").has_same_answer(&head("1", "y")), "other headers are volatile");
+        let created = |location: &str| {
+            let mut created = Entry { status: 201, ..entry("http://h/a", "1") };
+            created.headers.append("location", location).unwrap();
+            created
+        };
+        assert!(created("/b").has_same_answer(&created("/c")), "its body is what it says");
     }
 
     #[test]
     fn a_key_asked_again_replaces_its_whole_sequence_and_others_stay() {
         let before = [entry("http://h/a", "1"), entry("http://h/a", "2"), entry("http://h/other", "3")];
-        let (merged, changes) = merge_capture(&old(&before), vec![entry("http://h/a", "2")], SYSTEM, false);
+        let (merged, changes) = merge_capture(&old(&before), vec![entry("http://h/a", "2")], &[], SYSTEM, false);
         assert_eq!(merged.entries, vec![before[2].clone(), before[1].clone()]);
         assert_eq!(changes, vec![Change { request: "GET http://h/a".to_owned(), kind: ChangeKind::Replaced }]);
     }
@@ -179,7 +273,7 @@ mod tests {
     #[test]
     fn pruning_drops_what_was_not_asked() {
         let before = [entry("http://h/a", "1"), entry("http://h/b", "2")];
-        let (merged, changes) = merge_capture(&old(&before), vec![before[0].clone()], SYSTEM, true);
+        let (merged, changes) = merge_capture(&old(&before), vec![before[0].clone()], &[], SYSTEM, true);
         assert_eq!(merged.entries, vec![before[0].clone()]);
         assert_eq!(changes[0].kind, ChangeKind::Pruned);
     }
@@ -188,7 +282,7 @@ mod tests {
     fn entries_of_other_systems_are_not_touched() {
         let mut both = entry("http://h/a", "1");
         both.systems = vec![SYSTEM.to_owned(), "aarch64-linux".to_owned()];
-        let (merged, _) = merge_capture(&old(&[both]), vec![entry("http://h/a", "2")], SYSTEM, true);
+        let (merged, _) = merge_capture(&old(&[both]), vec![entry("http://h/a", "2")], &[], SYSTEM, true);
         let systems: Vec<_> = merged.entries.iter().map(|entry| entry.systems.clone()).collect();
         assert_eq!(systems, [vec!["aarch64-linux".to_owned()], vec![SYSTEM.to_owned()]]);
     }
@@ -200,7 +294,7 @@ mod tests {
         let mut alone = Entry::get("http://h/a".parse().unwrap());
         alone.status = 302;
         alone.headers.append("location", "/b").unwrap();
-        let (merged, changes) = merge_capture(&old(&[chain.clone()]), vec![alone], SYSTEM, false);
+        let (merged, changes) = merge_capture(&old(&[chain.clone()]), vec![alone], &[], SYSTEM, false);
         assert_eq!((merged.entries, changes), (vec![chain], vec![]));
     }
 
@@ -208,15 +302,85 @@ mod tests {
     fn a_parameter_that_is_ignored_makes_no_new_key() {
         let mut old = old(&[entry("http://h/a?sig=1", "1")]);
         old.match_rules.ignore_query = vec!["sig".to_owned()];
-        let (merged, changes) = merge_capture(&old, vec![entry("http://h/a?sig=2", "1")], SYSTEM, false);
+        let (merged, changes) = merge_capture(&old, vec![entry("http://h/a?sig=2", "1")], &[], SYSTEM, false);
         assert_eq!((merged, changes), (old, vec![]));
+    }
+
+    fn on(system: &str, entry: Entry) -> Entry {
+        Entry { systems: vec![system.to_owned()], ..entry }
+    }
+
+    fn head(url: &str) -> Entry {
+        Entry { method: Method::HEAD, ..Entry::get(url.parse().unwrap()) }
+    }
+
+    #[test]
+    fn a_key_of_another_system_gets_an_entry_for_this_one() {
+        let theirs = on("aarch64-linux", entry("http://h/a", "1"));
+        for text in ["1", "2"] {
+            let captured = vec![entry("http://h/a", text)];
+            let (merged, changes) = merge_capture(&old(std::slice::from_ref(&theirs)), captured, &[], SYSTEM, true);
+            assert_eq!(merged.entries, [theirs.clone(), on(SYSTEM, entry("http://h/a", text))]);
+            assert_eq!(changes[0].kind, ChangeKind::Added);
+        }
+    }
+
+    #[test]
+    fn pruning_takes_an_entry_from_this_system_alone() {
+        let mut both = on("aarch64-linux", entry("http://h/a", "1"));
+        both.systems.push(SYSTEM.to_owned());
+        let (merged, _) = merge_capture(&old(&[both]), vec![], &[], SYSTEM, true);
+        assert_eq!(merged.entries, [on("aarch64-linux", entry("http://h/a", "1"))]);
+    }
+
+    #[test]
+    fn a_head_needs_no_entry_where_the_get_is_recorded() {
+        let mut before = old(&[entry("http://h/a?sig=1", "1")]);
+        before.match_rules.ignore_query = vec!["sig".to_owned()];
+        let (merged, changes) = merge_capture(&before, vec![head("http://h/a?sig=2")], &[], SYSTEM, true);
+        assert_eq!((merged, changes), (before.clone(), vec![]), "and it counts as asked for its GET");
+        before.entries = vec![];
+        let captured = vec![head("http://h/a?sig=2"), entry("http://h/a?sig=1", "1")];
+        let (merged, _) = merge_capture(&before, captured, &[], SYSTEM, false);
+        assert_eq!(merged.entries, [entry("http://h/a?sig=1", "1")]);
+    }
+
+    #[test]
+    fn a_head_goes_when_the_get_is_captured() {
+        let mut both = on("aarch64-linux", head("http://h/a"));
+        both.systems.push(SYSTEM.to_owned());
+        let captured = vec![entry("http://h/a", "1")];
+        let (merged, changes) = merge_capture(&old(&[both]), captured.clone(), &[], SYSTEM, false);
+        assert_eq!(merged.entries, [on("aarch64-linux", head("http://h/a")), captured[0].clone()]);
+        assert_eq!(changes[0], Change { request: "HEAD http://h/a".to_owned(), kind: ChangeKind::Replaced });
+    }
+
+    #[test]
+    fn what_was_asked_but_not_recorded_is_neither_pruned_nor_replaced() {
+        let mut before = old(&[entry("http://h/a?sig=1", "1"), entry("http://h/head", "2"), entry("http://h/b", "3")]);
+        before.match_rules.ignore_query = vec!["sig".to_owned()];
+        let asked = [(Method::GET, "http://h/a?sig=2"), (Method::HEAD, "http://h/head"), (Method::POST, "http://h/b")];
+        let asked = asked.map(|(method, url)| (method, url.parse().unwrap()));
+        let (merged, changes) = merge_capture(&before, vec![], &asked, SYSTEM, true);
+        assert_eq!(merged.entries, before.entries[..2]);
+        assert_eq!(changes, [Change { request: "GET http://h/b".to_owned(), kind: ChangeKind::Pruned }]);
+    }
+
+    #[test]
+    fn what_somebody_put_in_place_of_the_origins_bytes_stays() {
+        let mut patched = entry("http://h/a", "1");
+        let source = Source::StorePath { path: "/nix/store/x-patched".to_owned(), nar_hash: None };
+        patched.body = Some(Body { hash: None, size: None, name: None, source });
+        let (merged, changes) =
+            merge_capture(&old(&[patched.clone()]), vec![entry("http://h/a", "2")], &[], SYSTEM, true);
+        assert_eq!((merged.entries, changes), (vec![patched], vec![]));
     }
 
     #[test]
     fn merging_the_same_capture_again_changes_no_byte() {
         let captured = || vec![entry("http://h/b", "1"), entry("http://h/a", "2"), entry("http://h/b", "3")];
-        let (first, _) = merge_capture(&Inventory::default(), captured(), SYSTEM, false);
-        let (second, changes) = merge_capture(&first, captured(), SYSTEM, false);
+        let (first, _) = merge_capture(&Inventory::default(), captured(), &[], SYSTEM, false);
+        let (second, changes) = merge_capture(&first, captured(), &[], SYSTEM, false);
         assert_eq!(to_toml(&second), to_toml(&first));
         assert_eq!(changes, vec![]);
     }

@@ -121,6 +121,7 @@ fn parse_json(text: &str) -> Result<Inventory, SyntaxError> {
             SyntaxError::at(text, offset, message.strip_suffix(&position).unwrap_or(&message))
         })
     })?;
+    strict::check_json(text).map_err(|(offset, message)| SyntaxError::at(text, offset, message))?;
     raw.into_inventory(text)
 }
 

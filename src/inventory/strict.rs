@@ -5,6 +5,8 @@ use toml_parser::{
     lexer::{Token, TokenKind},
 };
 
+const NUL: &str = "Nix strings cannot hold a NUL";
+
 /// Finds the first thing in a well-formed document that TOML 1.0 does not have.
 ///
 /// # Errors
@@ -38,21 +40,39 @@ pub fn check(text: &str) -> Result<(), (usize, &'static str)> {
 
 fn check_escapes(text: &str, token: Token) -> Result<(), (usize, &'static str)> {
     let start = token.span().start();
-    let raw = &text.as_bytes()[start..token.span().end()];
-    let mut i = 0;
-    while i + 1 < raw.len() {
-        match (raw[i], raw[i + 1]) {
-            (b'\\', b'e' | b'x') => {
-                return Err((start + i, "`\\e` and `\\x` are not TOML 1.0, so Nix cannot read them: write `\\u00…`"));
-            }
-            (b'\\', _) => i += 2,
-            _ => i += 1,
+    for (offset, rest) in escapes(&text[start..token.span().end()]) {
+        if rest.starts_with(['e', 'x']) {
+            let message = "`\\e` and `\\x` are not TOML 1.0, so Nix cannot read them: write `\\u00…`";
+            return Err((start + offset, message));
+        }
+        if rest.starts_with("u0000") || rest.starts_with("U00000000") {
+            return Err((start + offset, NUL));
         }
     }
-    match text[start..token.span().end()].contains("\\u0000") {
-        true => Err((start, "Nix strings cannot hold a NUL")),
-        false => Ok(()),
+    Ok(())
+}
+
+/// Finds the first NUL in a well-formed JSON document, which has backslashes only in strings.
+///
+/// # Errors
+/// Its byte offset, and what is wrong with it.
+pub fn check_json(text: &str) -> Result<(), (usize, &'static str)> {
+    match escapes(text).find(|(_, rest)| rest.starts_with("u0000")) {
+        Some((offset, _)) => Err((offset, NUL)),
+        None => Ok(()),
     }
+}
+
+/// Where each escape's backslash is, and what comes behind it.
+fn escapes(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let mut next = 0;
+    std::iter::from_fn(move || {
+        let offset = next + text[next..].find('\\')?;
+        let rest = &text[offset + 1..];
+        // The escaped character can be a backslash, which starts no escape of its own.
+        next = offset + 1 + rest.chars().next().map_or(0, char::len_utf8);
+        Some((offset, rest))
+    })
 }
 
 #[cfg(test)]
@@ -78,5 +98,17 @@ mod tests {
         {
             assert_eq!(check(text).unwrap_err().0, offset, "{text}");
         }
+    }
+
+    #[test]
+    fn a_nul_is_refused_and_what_only_looks_like_one_is_not() {
+        for (text, offset) in [(r#"a = "x\u0000""#, 6), (r#"a = "\\\u0000""#, 7), (r#"a = "\U00000000""#, 5)] {
+            assert_eq!(check(text), Err((offset, NUL)), "{text}");
+        }
+        for text in [r#"a = "\\u0000 \\e""#, r#"a = "\\\\U00000000""#, r#"a = "\U00000001""#, r"a = '\u0000'"] {
+            assert_eq!(check(text), Ok(()), "{text}");
+        }
+        assert_eq!(check_json(r#"{"a": "x\u0000"}"#), Err((8, NUL)));
+        assert_eq!(check_json(r#"{"a": "x\\u0000 \u0001"}"#), Ok(()));
     }
 }
