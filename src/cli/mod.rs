@@ -10,6 +10,7 @@ mod listen;
 mod output;
 mod paths;
 mod replay;
+mod signals;
 mod verify;
 
 use std::{

@@ -5,7 +5,7 @@ use std::{ffi::OsString, io, path::PathBuf, sync::Arc};
 use http::StatusCode;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Common, DONE, FAILED, INCOMPLETE, background, block_on, child, listen::Listen, output};
+use super::{Common, DONE, FAILED, INCOMPLETE, background, block_on, child, listen::Listen, output, signals::Signals};
 use crate::{
     inventory,
     proxy::{ClientEnvironment, Running, StartOptions},
@@ -102,7 +102,8 @@ impl Replay {
             FAILED
         };
         if !self.command.is_empty() {
-            return Ok(child::run(&self.command, environment).await);
+            let mut signals = Signals::new().map_err(|error| failed("cannot take over signals", error))?;
+            return Ok(child::run(&self.command, environment, &mut signals).await);
         }
         let mut end = End::new(self.parent_pid).map_err(|error| failed("cannot wait for a signal", error))?;
         let lines = environment.shell_lines();
