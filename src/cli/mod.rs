@@ -18,7 +18,10 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Args, Parser, Subcommand};
+use clap::{
+    Args, Parser, Subcommand,
+    builder::{OsStr, Resettable},
+};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
@@ -58,7 +61,7 @@ struct Common {
     #[arg(short, long, value_name = "FILE", default_value = "inventory.toml", global = true)]
     inventory: PathBuf,
     /// The one store to read and write, instead of the Nix store and the embedded one
-    #[arg(long, value_name = "DIR", env = "BUILDPROXY_STORE", global = true)]
+    #[arg(long, value_name = "DIR", env = unless_empty("BUILDPROXY_STORE"), global = true)]
     store: Option<PathBuf>,
     /// Leave the Nix store out: read and write the embedded store only
     #[arg(long, global = true)]
@@ -101,6 +104,12 @@ impl Common {
         let folder = self.inventory.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         BodyFiles { inventory_dir: folder.to_owned(), stores: self.stores() }
     }
+}
+
+/// The name of a variable that clap reads; of one that is empty, as scripts leave it, no name.
+fn unless_empty(name: &'static str) -> Resettable<OsStr> {
+    let is_empty = std::env::var_os(name).is_some_and(|value| value.is_empty());
+    if is_empty { Resettable::Reset } else { Resettable::Value(name.into()) }
 }
 
 /// Runs the command that the arguments name and gives its exit code.
