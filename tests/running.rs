@@ -305,3 +305,14 @@ fn what_is_ignored_stays_ignored() {
     nohup.args(["-c", "trap '' HUP; exec \"$@\"", "sh"]).arg(command.get_program()).args(command.get_args());
     run(&mut nohup).expect_code(6);
 }
+
+#[test]
+fn the_log_has_a_variable_of_its_own() {
+    let work = Workdir::new();
+    work.write("inventory.toml", "version = 1\n");
+    let replay = |name: &str, value: &str| run(work.replaying().env(name, value).args(["--", "true"])).expect_code(0);
+    assert_eq!(replay("RUST_LOG", "trace").stderr, "", "that one is for the command");
+    assert_eq!(replay("BUILDPROXY_LOG", "").stderr, "");
+    replay("BUILDPROXY_LOG", "debug").expect_stderr(&["DEBUG", "http://127.0.0.1:"]);
+    replay("BUILDPROXY_LOG", "a=b=c").expect_stderr(&["warning: ", "BUILDPROXY_LOG"]);
+}

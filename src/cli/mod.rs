@@ -27,7 +27,11 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     inventory::{self, BodyFiles, Inventory},
     store::Stores,
+    text::printable,
 };
+
+/// What to log, in the words of `RUST_LOG`, which is for the programs of the build.
+const LOG_VARIABLE: &str = "BUILDPROXY_LOG";
 
 /// The command did what it should.
 const DONE: u8 = 0;
@@ -142,7 +146,12 @@ fn start_logging(common: &Common) {
         (_, 1) => "buildproxy=debug,warn",
         _ => "debug",
     };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let wanted = std::env::var(LOG_VARIABLE).ok().filter(|wanted| !wanted.is_empty());
+    let filter = wanted.map(|wanted| EnvFilter::try_new(&wanted)).transpose().unwrap_or_else(|error| {
+        output::warning(printable(&format!("{LOG_VARIABLE} is passed over: {error}")));
+        None
+    });
+    let filter = filter.unwrap_or_else(|| EnvFilter::new(level));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
