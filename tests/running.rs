@@ -316,3 +316,26 @@ fn the_log_has_a_variable_of_its_own() {
     replay("BUILDPROXY_LOG", "debug").expect_stderr(&["DEBUG", "http://127.0.0.1:"]);
     replay("BUILDPROXY_LOG", "a=b=c").expect_stderr(&["warning: ", "BUILDPROXY_LOG"]);
 }
+
+#[test]
+fn the_summary_says_what_there_is_and_nothing_else() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let summary = |urls: &[&str]| {
+        let urls: Vec<_> = urls.iter().map(|path| format!("'{}'", origin.url(path))).collect();
+        let script = format!("for url in {}; do curl -sSL -o /dev/null \"$url\"; done", urls.join(" "));
+        let _removed = fs::remove_file(work.path("inventory.toml"));
+        work.capture_sh(&origin, &script).expect_code(0).stderr
+    };
+    assert_eq!(summary(&[]), "captured nothing\nwrote inventory.toml (0 entries)\n");
+    assert_eq!(
+        summary(&["/plain/a"]),
+        "captured 1 answer from 1 host, 1000 B\n         \
+         1 that Nix can fetch again\nwrote inventory.toml (1 entry)\n"
+    );
+    assert_eq!(
+        summary(&["/plain/a", "/missing", "/redirect/3"]),
+        "captured 3 answers from 1 host, 1.98 KiB, 1 redirect chain\n         \
+         2 that Nix can fetch again, 1 written into the inventory\nwrote inventory.toml (3 entries)\n"
+    );
+    assert_eq!(summary(&["/no-content"]), "captured 1 answer from 1 host, 0 B\nwrote inventory.toml (1 entry)\n");
+}

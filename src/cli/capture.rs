@@ -1,6 +1,6 @@
 //! `buildproxy capture`.
 
-use std::{collections::BTreeMap, ffi::OsString, time::Duration};
+use std::{collections::BTreeSet, ffi::OsString, time::Duration};
 
 use tokio::time::sleep;
 
@@ -118,29 +118,11 @@ fn print_summary(summary: &Summary, common: &Common) {
         let exchanges = output::count(summary.recovered, "exchange", "exchanges");
         output::say(format!("{} {exchanges} from a capture that was interrupted", output::bold("recovered")));
     }
-    let size: u64 = summary.recorded.iter().filter_map(Entry::body_size).sum();
-    let chains = summary.recorded.iter().filter(|entry| !entry.redirects.is_empty()).count();
-    let hosts: BTreeMap<&str, usize> = summary.recorded.iter().fold(BTreeMap::new(), |mut hosts, entry| {
-        *hosts.entry(entry.url.authority()).or_default() += 1;
-        hosts
-    });
-    output::say(format!(
-        "{} {} from {}, {}{}",
-        output::bold("captured"),
-        output::count(summary.recorded.len(), "answer", "answers"),
-        output::count(hosts.len(), "host", "hosts"),
-        output::bytes(size),
-        if chains > 0 { format!(", {} through redirects", chains) } else { String::new() },
-    ));
-    let by_source = |wanted: fn(&Source) -> bool| {
-        summary.recorded.iter().filter_map(|entry| entry.body.as_ref()).filter(|body| wanted(&body.source)).count()
-    };
-    output::say(format!(
-        "         {} that Nix can fetch again, {} kept as files beside the inventory, {} written into it",
-        by_source(|source| matches!(source, Source::Fetch(_))),
-        by_source(|source| matches!(source, Source::File(_))),
-        by_source(|source| matches!(source, Source::Text(_))),
-    ));
+    output::say(format!("{} {}", output::bold("captured"), answers(&summary.recorded)));
+    let sources = sources(&summary.recorded);
+    if !sources.is_empty() {
+        output::say(format!("         {sources}"));
+    }
     for line in changes(&summary.changes) {
         output::say(line);
     }
@@ -148,7 +130,42 @@ fn print_summary(summary: &Summary, common: &Common) {
     output::say(format!("{} {} ({entries})", output::bold("wrote"), common.inventory.display()));
 }
 
-/// What differs from the inventory before: new keys are counted, the others named.
+/// How much was recorded.
+fn answers(recorded: &[Entry]) -> String {
+    if recorded.is_empty() {
+        return "nothing".to_owned();
+    }
+    let hosts: BTreeSet<&str> = recorded.iter().map(|entry| entry.url.authority()).collect();
+    let chains = recorded.iter().filter(|entry| !entry.redirects.is_empty()).count();
+    let mut parts = vec![
+        format!(
+            "{} from {}",
+            output::count(recorded.len(), "answer", "answers"),
+            output::count(hosts.len(), "host", "hosts")
+        ),
+        output::bytes(recorded.iter().filter_map(Entry::body_size).sum()),
+    ];
+    if chains > 0 {
+        parts.push(output::count(chains, "redirect chain", "redirect chains"));
+    }
+    parts.join(", ")
+}
+
+/// Where the recorded bodies are, in words; empty where there are none.
+fn sources(recorded: &[Entry]) -> String {
+    let count = |wanted: fn(&Source) -> bool| {
+        recorded.iter().filter_map(|entry| entry.body.as_ref()).filter(|body| wanted(&body.source)).count()
+    };
+    let kinds = [
+        (count(|source| matches!(source, Source::Fetch(_))), "that Nix can fetch again"),
+        (count(|source| matches!(source, Source::File(_))), "kept as files beside the inventory"),
+        (count(|source| matches!(source, Source::Text(_))), "written into the inventory"),
+    ];
+    let kinds = kinds.iter().filter(|(count, _)| *count > 0).map(|(count, place)| format!("{count} {place}"));
+    kinds.collect::<Vec<_>>().join(", ")
+}
+
+/// What differs from the inventory before: keys that are gone or have other answers. New ones are in the count.
 fn changes(changes: &[Change]) -> Vec<String> {
     let verb = |kind| match kind {
         ChangeKind::Added => "added",
@@ -159,7 +176,9 @@ fn changes(changes: &[Change]) -> Vec<String> {
     named.map(|change| format!("{} {}", output::bold(verb(change.kind)), printable(&change.request))).collect()
 }
 
+/// What is not recorded and why, each once.
 fn omissions(left_out: &[Omission]) -> Vec<String> {
+    let mut said = BTreeSet::new();
     left_out
         .iter()
         .map(|Omission { method, url, reason }| {
@@ -173,6 +192,7 @@ fn omissions(left_out: &[Omission]) -> Vec<String> {
                 LeftOut::Failed(_) | LeftOut::NotWhole(_) | LeftOut::NotStored(_) => line,
             }
         })
+        .filter(|line| said.insert(line.clone()))
         .collect()
 }
 
