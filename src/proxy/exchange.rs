@@ -161,7 +161,12 @@ fn tokens<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> impl Iterato
 /// A plain-text answer that says why.
 fn refusal(status: StatusCode, reason: &dyn std::fmt::Display) -> Response<Full<Bytes>> {
     tracing::warn!(status = status.as_u16(), "refused a request: {reason}");
-    let mut response = Response::new(Full::from(format!("buildproxy: {reason}\n")));
+    plain_text(status, format!("buildproxy: {reason}\n"))
+}
+
+/// An answer of buildproxy's own, for people.
+pub fn plain_text(status: StatusCode, text: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(text));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response

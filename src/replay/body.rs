@@ -163,11 +163,6 @@ impl ReplayBody {
         Self { silent: true, ..Self::of(OpenBody::nothing(), VecDeque::new()) }
     }
 
-    /// A text.
-    pub fn text(text: String) -> Self {
-        Self::of(OpenBody::nothing(), VecDeque::from([Segment::Bytes(text.into())]))
-    }
-
     /// What `plan` says, from `body`.
     pub fn planned(plan: BodyPlan, body: OpenBody) -> Self {
         match plan {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::Body as AxumBody;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header, request::Parts};
+use http::{Method, Request, Response, StatusCode, header, request::Parts};
 use http_body::Body as _;
 
 use super::{
@@ -19,6 +19,7 @@ use crate::{
         Entry,
         index::{Answer, EntryId, RequestBody, RequestKey},
     },
+    proxy::plain_text,
     text::printable,
     url::NormalizedUrl,
 };
@@ -165,8 +166,5 @@ fn unsendable(method: &Method, entry: &Entry, problem: &str) -> Response<AxumBod
 }
 
 fn text(status: StatusCode, text: String) -> Response<AxumBody> {
-    let mut response = Response::new(AxumBody::new(ReplayBody::text(text)));
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    response
+    plain_text(status, text).map(AxumBody::new)
 }
