@@ -171,3 +171,11 @@ fn a_closed_stdout_does_not_stop_a_server() {
         run(command.args(["-c", &script])).expect_code(124);
     }
 }
+
+#[test]
+fn a_server_whose_parent_is_gone_already_ends_at_once() {
+    let (work, ..) = captured();
+    let gone = run(work.command("sh").args(["-c", "echo $$"]));
+    let outcome = run(work.replaying().args(["--parent-pid", gone.text().trim()])).expect_code(0);
+    assert!(outcome.took < Duration::from_secs(5), "{:?}", outcome.took);
+}

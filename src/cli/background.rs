@@ -21,7 +21,8 @@ use crate::{replay::Report, text::shell_quoted};
 const STATE_VARIABLE: &str = "BUILDPROXY_STATE_DIR";
 /// How long a server may take to end; it promises two seconds.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often the end of another process is looked for where the kernel cannot tell.
+/// How often is looked for what the kernel does not tell: the lock of a server that ends, and on other systems than Linux
+/// the end of a process.
 const POLL: Duration = Duration::from_millis(20);
 
 /// What a server leaves when it has ended.
@@ -97,11 +98,43 @@ pub fn ended(state: &Path, text: &str, report: &Report, code: u8) {
     }
 }
 
-/// Waits until process `pid` has ended; for ever without one.
-pub async fn end_of_process(pid: Option<i32>) {
-    let Some(pid) = pid.and_then(Pid::from_raw) else {
-        return std::future::pending().await;
+/// Waits until process `pid` has ended; not at all where there is none.
+pub async fn end_of_process(pid: Pid) {
+    #[cfg(target_os = "linux")]
+    if end_by_descriptor(pid).await.is_ok() {
+        return;
+    }
+    end_by_looking(pid).await;
+}
+
+/// The same, told by the kernel (Linux 5.3 and newer).
+#[cfg(target_os = "linux")]
+async fn end_by_descriptor(pid: Pid) -> io::Result<()> {
+    use rustix::{
+        event::{PollFd, PollFlags, poll},
+        process::{PidfdFlags, pidfd_open},
     };
+    let process = pidfd_open(pid, PidfdFlags::empty())?;
+    let (tell, told) = tokio::sync::oneshot::channel();
+    // A thread that sleeps: tokio's own way to wait for a descriptor is not safe Rust. It does not hold up the end of
+    // the program. A process that has ended is readable (pidfd_open(2)).
+    std::thread::Builder::new().spawn(move || {
+        let mut process = [PollFd::new(&process, PollFlags::IN)];
+        let result = loop {
+            match poll(&mut process, None) {
+                Err(rustix::io::Errno::INTR) => {}
+                result => break result,
+            }
+        };
+        // Nobody waits any more where the server has ended for another reason.
+        let _ = tell.send(result);
+    })?;
+    told.await.map_err(io::Error::other)??;
+    Ok(())
+}
+
+/// The same, where nobody tells.
+async fn end_by_looking(pid: Pid) {
     // EPERM is a process, too: somebody else's.
     while !matches!(test_kill_process(pid), Err(rustix::io::Errno::SRCH)) {
         tokio::time::sleep(POLL).await;
@@ -177,4 +210,27 @@ fn stop(state: &Path) -> io::Result<Outcome> {
     // What stays of it is only a few small files in the temporary folder.
     let _ = fs::remove_dir_all(state);
     Ok(outcome)
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_end_of_a_process_is_noticed_either_way() {
+        for by_looking in [false, true] {
+            let mut process = Command::new("sleep").arg("60").spawn().unwrap();
+            let pid = Pid::from_child(&process);
+            let watch = tokio::spawn(async move {
+                if by_looking { end_by_looking(pid).await } else { end_by_descriptor(pid).await.unwrap() }
+            });
+            tokio::time::sleep(3 * POLL).await;
+            assert!(!watch.is_finished());
+            process.kill().unwrap();
+            process.wait().unwrap();
+            tokio::time::timeout(Duration::from_secs(5), watch).await.unwrap().unwrap();
+            // What is gone already has no descriptor, and is no reason to wait.
+            tokio::time::timeout(Duration::from_secs(5), end_of_process(pid)).await.unwrap();
+        }
+    }
 }

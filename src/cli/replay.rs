@@ -3,6 +3,7 @@
 use std::{ffi::OsString, io, path::PathBuf, sync::Arc};
 
 use http::StatusCode;
+use rustix::process::Pid;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Common, DONE, FAILED, INCOMPLETE, background, block_on, child, listen::Listen, output, signals::Signals};
@@ -138,21 +139,27 @@ impl Replay {
 struct End {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
-    parent: Option<i32>,
+    parent: Option<Pid>,
 }
 
 impl End {
     /// Takes over the signals from here on.
     fn new(parent: Option<i32>) -> io::Result<Self> {
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())?, parent })
+        let (interrupt, terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        Ok(Self { interrupt, terminate, parent: parent.and_then(Pid::from_raw) })
     }
 
     async fn wait(&mut self) {
-        let parent = self.parent;
+        let parent = async {
+            match self.parent {
+                Some(parent) => background::end_of_process(parent).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
-            () = background::end_of_process(parent), if parent.is_some() => {}
+            () = parent => {}
         }
     }
 }
