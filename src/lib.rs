@@ -7,5 +7,6 @@ pub mod inventory;
 pub mod proxy;
 pub mod replay;
 pub mod store;
+mod text;
 pub mod url;
 pub mod verify;

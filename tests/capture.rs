@@ -359,3 +359,63 @@ fn loopback_is_not_captured_unless_asked() {
     assert_eq!(origin.requests_for("/plain/local").len(), 1, "asked directly");
     assert!(!work.path("inventory.toml").exists() || work.inventory().urls().is_empty());
 }
+
+#[test]
+fn a_status_that_no_response_can_have_is_left_out_and_leaves_a_readable_inventory() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let outcome = work.capture_sh(&origin, &format!("curl -sS '{}'", origin.url("/status-999"))).expect_code(0);
+    outcome.expect_stderr(&["/status-999 is not recorded", "999"]);
+    work.capture_sh(&origin, "true").expect_code(0);
+}
+
+#[test]
+fn transfer_encoding_overrides_content_length() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let url = origin.url("/both-lengths");
+    let outcome = work.capture_sh(&origin, &format!("curl -sSf '{url}'")).expect_code(0);
+    assert_eq!(outcome.text(), "0123456789");
+    assert_eq!(work.inventory().one(&url).size(), Some(10));
+}
+
+#[test]
+fn a_body_that_only_the_connection_ends_is_a_file_whatever_its_transfer_coding_says() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let url = origin.url("/coded-to-the-end");
+    work.capture_sh(&origin, &format!("curl -sSf -o /dev/null '{url}'")).expect_code(0).expect_stderr(&["cut short"]);
+    assert_eq!(work.inventory().one(&url).body("text"), Some("until the end\n"));
+}
+
+#[test]
+fn hundreds_of_slow_downloads_do_not_hold_up_a_quick_one() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let script = r"import os, socket, sys, urllib.parse
+proxy = urllib.parse.urlsplit(os.environ['http_proxy'])
+
+def ask(url):
+    client = socket.create_connection((proxy.hostname, proxy.port))
+    client.sendall(b'GET %s HTTP/1.0\r\n\r\n' % url.encode())
+    return client
+
+def ends(client):
+    while data := client.recv(65536):
+        pass
+    return True
+
+slow = [ask(f'{sys.argv[1]}&n={n}') for n in range(560)]
+for client in slow:
+    assert client.recv(1)
+assert ends(ask(sys.argv[2]))
+slow[-1].setblocking(False)
+try:
+    sys.exit('the slow one ended first' if ends(slow[-1]) else 0)
+except BlockingIOError:
+    pass
+slow[-1].setblocking(True)
+assert ends(slow[-1])
+";
+    work.write("many.py", script);
+    let (slow, quick) = (origin.url("/slow?ms=1500"), origin.url("/plain/quick"));
+    work.capture_sh(&origin, &format!("python3 many.py '{slow}' '{quick}'")).expect_code(0);
+    assert_eq!(work.inventory().one(&quick).size(), Some(1000));
+    assert_eq!(work.inventory().one(&format!("{slow}&n=559")).size(), Some(4000));
+}

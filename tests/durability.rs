@@ -173,3 +173,31 @@ fn a_gigabyte_is_captured_and_replayed_in_64_mebibytes_of_memory() {
     let verified = run(&mut work.buildproxy("verify")).expect_code(0);
     assert!((1..MEMORY_KIB).contains(&verified.peak_kib), "verify took {} KiB", verified.peak_kib);
 }
+
+#[test]
+fn a_dead_capture_whose_bodies_are_gone_does_not_stop_the_next_one() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let large = origin.url("/plain/large?size=300000");
+    let mut command = work.capturing(&origin.ca.pem);
+    let script = format!("curl -sSf -o /dev/null '{large}'; touch fetched; sleep 60");
+    command.args(["--", "sh", "-euc", &script]).stderr(std::process::Stdio::null());
+    let mut capture = Guard(command.spawn().unwrap());
+    wait_for("the download", || work.path("fetched").exists().then_some(()));
+    capture.signal(Signal::KILL);
+    assert_eq!(capture.wait(Duration::from_secs(5)), Some(128 + 9));
+    fs::remove_dir_all(work.store()).unwrap();
+    let small = origin.url("/plain/small");
+    let outcome = work.capture_sh(&origin, &format!("curl -sSf -o /dev/null '{small}'")).expect_code(3);
+    outcome.expect_stderr(&["/plain/large", "its bytes are gone"]);
+    assert_eq!(work.inventory().one(&small).size(), Some(1000));
+    work.capture_sh(&origin, "true").expect_code(0);
+}
+
+#[test]
+fn a_build_that_cleans_its_work_tree_loses_nothing() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let url = origin.url("/plain/kept?size=200000");
+    work.capture_sh(&origin, &format!("curl -sSf -o /dev/null '{url}'; git init -q .; git clean -qfdx")).expect_code(0);
+    assert_eq!(work.inventory().one(&url).size(), Some(200_000));
+    run(&mut work.buildproxy("verify")).expect_code(0);
+}

@@ -277,3 +277,25 @@ fn clients_of_http_1_0_and_of_plain_http_in_a_tunnel_are_served() {
         assert_eq!(work.read(name), pattern(5000), "{name}");
     }
 }
+
+#[test]
+fn answers_that_one_chain_and_another_request_share_are_not_mixed_up() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let script = format!(
+        "curl -sS '{0}'; curl -sSL '{1}'; curl -sSL '{1}'; curl -sSL '{2}'; \
+         curl -sSL -d one=1 '{3}'; curl -sSL -d one=1 '{4}'",
+        origin.url("/counter"),
+        origin.url("/to-counter"),
+        origin.url("/to-itself"),
+        origin.url("/moved"),
+        origin.url("/temporary"),
+    );
+    let captured = work.capture_sh(&origin, &script).expect_code(0).text().to_owned();
+    assert_eq!(captured, "count 1\ncount 2\ncount 3\narrived\nGET \nPOST one=1\n");
+    run(&mut work.buildproxy("verify")).expect_code(0);
+    let echo = origin.url("/echo");
+    drop(origin);
+    assert_eq!(work.replay_sh(&script).expect_code(0).text(), captured);
+    let miss = work.replay_sh(&format!("curl -sS -d two=2 '{echo}'")).expect_code(4);
+    assert!(miss.text().contains("no recorded answer"), "{miss}");
+}

@@ -184,3 +184,28 @@ fn a_signal_to_capture_ends_the_command_and_keeps_what_was_recorded() {
     wait_for("the end of the command", || (!fs::exists(&process).unwrap()).then_some(()));
     assert_eq!(work.inventory().urls(), [&url]);
 }
+
+#[test]
+fn the_hint_about_credentials_can_be_pasted_into_a_shell_whatever_the_url_is() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let url = origin.url("/plain/it's-$(touch${IFS}pasted)-{a,b}[1]?x=*\\y'z");
+    let fetch = |origin: &Awkward| {
+        let mut command = work.capturing(&origin.ca.pem);
+        command.args(["--", "curl", "-gsSf", "-u", "me:secret", "-o", "/dev/null", &url]);
+        command
+    };
+    let refused = run(&mut fetch(&origin)).expect_code(0).expect_stderr(&["not recorded"]);
+    assert!(work.inventory().urls().is_empty());
+    let (_, hint) = refused.stderr.split_once("record it with ").unwrap();
+    let (hint, _) = hint.split_once("; it is").unwrap();
+    let pasted = fetch(&origin);
+    let arguments: Vec<_> = pasted.get_args().map(|argument| argument.to_str().unwrap()).collect();
+    let (options, command) = arguments.split_at(arguments.iter().position(|argument| *argument == "--").unwrap());
+    let mut shell = work.command("sh");
+    let script = format!("n=$1; shift; \"$@\" {hint} -- curl -gsSf -u me:secret -o /dev/null \"$n\"");
+    shell.args(["-euc", &script, "sh", command.last().unwrap()]).arg(pasted.get_program()).args(options);
+    shell.env("SSL_CERT_FILE", work.root().join("origin-ca.pem"));
+    run(&mut shell).expect_code(0);
+    assert_eq!(work.inventory().0.len(), 1, "{hint}");
+    assert!(!work.path("pasted").exists(), "{hint}");
+}

@@ -140,3 +140,33 @@ fn a_signature_in_a_location_stays_because_replay_needs_it() {
     work.capture_sh(&origin, &format!("curl -sSf -L -o /dev/null '{url}'")).expect_code(0);
     assert!(work.inventory().one(&url).hops()[0].1.contains("X-Amz-Signature=abc%2Fdef"));
 }
+
+#[test]
+fn credentials_that_wget_puts_into_the_url_are_credentials() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let url = origin.url("/basic").replace("http://", &format!("http://{USER}:{PASSWORD}@"));
+    let outcome = work.capture_sh(&origin, &format!("wget -q -O - --auth-no-challenge '{url}'")).expect_code(0);
+    assert_eq!(outcome.text(), "for members\n");
+    outcome.expect_stderr(&["/basic is not recorded", "--allow-private"]);
+    assert_eq!(work.inventory().0.len(), 0);
+    assert_clean(&work);
+}
+
+#[test]
+fn tokens_are_found_in_forms_nested_answers_and_headers() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let (form, nested) = (origin.url("/token/form"), origin.url("/token/nested"));
+    let outcome = work.capture_sh(&origin, &format!("curl -sSf '{form}'; curl -sSf '{nested}'")).expect_code(0);
+    assert_eq!(outcome.text().matches(TOKEN).count(), 2, "the client gets the real ones");
+    assert_clean(&work);
+    assert_eq!(work.inventory().one(&form).body("text"), Some("access_token=buildproxy-dummy-token&scope=repo"));
+}
+
+#[test]
+fn a_credential_in_the_query_makes_a_request_private_unless_an_origin_sent_the_client_there() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let url = origin.url(&format!("/plain/secret?private_token={TOKEN}"));
+    let outcome = work.capture_sh(&origin, &format!("curl -sSf -o /dev/null '{url}'")).expect_code(0);
+    outcome.expect_stderr(&["is not recorded", "private_token"]);
+    assert_clean(&work);
+}

@@ -15,6 +15,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long an origin may stay silent in the middle of an answer.
 const READ_TIMEOUT: Duration = Duration::from_secs(300);
 
+/// Header fields that an answer may have; hyper's own limit is 100, and some origins send more.
+const MAX_FIELDS: usize = 1000;
+
 /// Redirects that a download of our own follows; as many as curl does for `fetchurl` in nixpkgs.
 const MAX_REDIRECTS: usize = 20;
 
@@ -157,6 +160,8 @@ impl Origin {
             .connect_timeout(CONNECT_TIMEOUT)
             .read_timeout(READ_TIMEOUT)
             .http1_title_case_headers()
+            .http1_max_headers(MAX_FIELDS)
+            .http1_allow_obsolete_multiline_headers_in_responses(true)
             .http2_adaptive_window(true)
             .build()?;
         Ok(Self(client))

@@ -1,12 +1,9 @@
 //! A capture from its start to the written inventory.
 
-use std::{convert::Infallible, io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{convert::Infallible, fs, io, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use rustix::fs::Access;
-use tokio::{
-    sync::{mpsc, oneshot},
-    task::JoinHandle,
-};
+use tokio::sync::mpsc;
 
 use super::{
     assemble::Omission,
@@ -19,12 +16,9 @@ use super::{
 };
 use crate::{
     inventory::{Change, Entry, ReadError},
-    proxy::{CaError, CertificateAuthority, ClientEnvironment, Listener},
+    proxy::{self, ClientEnvironment, HandshakeFailures, Running},
     store::embedded::{EmbeddedStore, StoreError},
 };
-
-/// How long connections may go on when the capture ends.
-const GRACE: Duration = Duration::from_secs(1);
 
 /// What a capture needs to know.
 #[derive(Debug)]
@@ -61,21 +55,13 @@ pub enum CaptureError {
     /// The journal cannot be kept.
     #[error("cannot keep a journal beside the inventory: {0}")]
     Journal(#[from] JournalError),
-    /// The proxy cannot listen.
-    #[error("cannot listen on {address}: {source}\n\nhint: leave `--listen` out and the kernel picks a free port")]
-    Listen {
-        /// The address that was asked for.
-        address: SocketAddr,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The certificate authority cannot be made.
+    /// The proxy cannot start.
     #[error(transparent)]
-    Ca(#[from] CaError),
+    Proxy(#[from] proxy::StartError),
     /// The client that asks the origins cannot be made.
     #[error(transparent)]
     Origin(#[from] OriginSetupError),
-    /// A file for the clients, the inventory or a body beside it cannot be written.
+    /// The inventory or a body beside it cannot be written.
     #[error("cannot write {}: {source}", path.display())]
     Write {
         /// The file.
@@ -98,13 +84,8 @@ pub struct Capture {
     folder: JournalFolder,
     dead: Vec<Journal>,
     recorder: Arc<Recorder>,
-    environment: ClientEnvironment,
-    address: SocketAddr,
-    stop: oneshot::Sender<()>,
-    server: JoinHandle<()>,
+    proxy: Running,
     running: mpsc::Receiver<Infallible>,
-    // Holds the clients' files.
-    _client_files: tempfile::TempDir,
 }
 
 /// What a capture did.
@@ -126,8 +107,10 @@ impl Capture {
     /// Checks that everything can be read and written, takes over what dead captures left, and starts the proxy.
     ///
     /// # Errors
-    /// Where something cannot be read, written or listened on; nothing was changed then.
-    pub async fn start(options: CaptureOptions) -> Result<Self, CaptureError> {
+    /// Where something cannot be read, written or listened on; the inventory is as it was then.
+    pub async fn start(mut options: CaptureOptions) -> Result<Self, CaptureError> {
+        // What belongs beside the inventory is beside the file, not beside a link to it.
+        options.inventory = fs::canonicalize(&options.inventory).unwrap_or(options.inventory);
         read_inventory(&options.inventory)?;
         if options.inventory.parent().is_some_and(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
             return Err(CaptureError::NoFolder(options.inventory));
@@ -142,24 +125,6 @@ impl Capture {
         let dead = folder.take_over(&lock)?;
         let roots = TrustRoots::load(&|name| std::env::var_os(name));
         let origin = Origin::new(&roots)?;
-        let ca = Arc::new(CertificateAuthority::new()?);
-        let listen_error = |source| CaptureError::Listen { address: options.listen, source };
-        let listener = Listener::bind(options.listen).await.map_err(listen_error)?;
-        let address = listener.local_addr();
-        let client_files = tempfile::Builder::new()
-            .prefix("buildproxy-")
-            .tempdir()
-            .map_err(|source| CaptureError::Write { path: std::env::temp_dir(), source })?;
-        let environment = ClientEnvironment::create(
-            client_files.path(),
-            address,
-            ca.certificate_pem(),
-            Some(&roots.to_pem()),
-            options.proxy_loopback,
-            &|name| std::env::var_os(name),
-        )
-        .map_err(|source| CaptureError::Write { path: client_files.path().to_owned(), source })?;
-
         let journal = folder.start(&options.store, &lock)?;
         let recorder = Arc::new(Recorder::new(journal, options.allow_private.clone()));
         let (service, running) = CaptureService::new(origin, Arc::clone(&recorder));
@@ -167,32 +132,36 @@ impl Capture {
             let service = service.clone();
             async move { Ok::<_, Infallible>(service.respond(request).await) }
         });
-        let (stop, stopped) = oneshot::channel::<()>();
-        let shutdown = async move { drop(stopped.await) };
-        let server = tokio::spawn(listener.serve(ca, service, shutdown, GRACE));
+        let start = proxy::StartOptions {
+            address: options.listen,
+            user_roots: Some(roots.to_pem()),
+            proxy_loopback: options.proxy_loopback,
+        };
+        let proxy = match Running::start(start, service).await {
+            Ok(proxy) => proxy,
+            Err(error) => {
+                // Empty as it is, it would be taken for the journal of a capture that died.
+                recorder.journal().remove()?;
+                return Err(error.into());
+            }
+        };
         drop(lock);
-        Ok(Self {
-            options,
-            folder,
-            dead,
-            recorder,
-            environment,
-            address,
-            stop,
-            server,
-            running,
-            _client_files: client_files,
-        })
+        Ok(Self { options, folder, dead, recorder, proxy, running })
     }
 
     /// What a command needs to go through the proxy.
     pub fn environment(&self) -> &ClientEnvironment {
-        &self.environment
+        self.proxy.environment()
     }
 
     /// Where the proxy listens.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.proxy.address()
+    }
+
+    /// The TLS handshakes that failed: what those clients wanted is not recorded.
+    pub fn handshake_failures(&self) -> HandshakeFailures {
+        self.proxy.handshake_failures()
     }
 
     /// Stops the proxy, lets exchanges end whose clients have gone until `give_up` resolves, and writes the inventory;
@@ -201,10 +170,8 @@ impl Capture {
     /// # Errors
     /// Where something cannot be written. The journal then stays, and the next capture takes it over.
     pub async fn finish(self, prune: bool, give_up: impl Future<Output = ()>) -> Result<Summary, CaptureError> {
-        let Self { options, folder, dead, recorder, stop, server, mut running, .. } = self;
-        // Nobody holds the other end only where the server has ended.
-        let _ = stop.send(());
-        let _ = server.await;
+        let Self { options, folder, dead, recorder, proxy, mut running } = self;
+        proxy.stop().await;
         tokio::select! {
             _ = running.recv() => {}
             () = give_up => {}

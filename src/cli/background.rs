@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde::{Deserialize, Serialize};
 
 use super::{DONE, FAILED, output};
-use crate::replay::Report;
+use crate::{replay::Report, text::shell_quoted};
 
 /// The variable by which `buildproxy stop` finds the server.
 const STATE_VARIABLE: &str = "BUILDPROXY_STATE_DIR";
@@ -78,9 +78,8 @@ pub fn ready(state: &Path, lines: &str) -> io::Result<()> {
     write!(lock, "{}", std::process::id())?;
     // Held until the process ends.
     std::mem::forget(lock);
-    let quoted = state.to_string_lossy().replace('\'', r"'\''");
     let mut stdout = io::stdout();
-    writeln!(stdout, "{lines}export {STATE_VARIABLE}='{quoted}'")?;
+    writeln!(stdout, "{lines}export {STATE_VARIABLE}={}", shell_quoted(&state.to_string_lossy()))?;
     stdout.flush()?;
     // Whoever waits for the end of our output, as `$(…)` does, can go on.
     let null = File::options().write(true).open("/dev/null")?;

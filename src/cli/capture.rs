@@ -7,6 +7,7 @@ use crate::{
     capture::{self, AllowPrivate, CaptureOptions, LeftOut, Omission, Summary},
     inventory::{Change, ChangeKind, Entry, Source},
     replay::current_system,
+    text::{printable, shell_quoted},
 };
 
 /// How long a download may go on whose client has gone, once the command has ended.
@@ -127,7 +128,7 @@ fn changes(changes: &[Change]) -> Vec<String> {
         ChangeKind::Pruned => "pruned",
     };
     let named = changes.iter().filter(|change| change.kind != ChangeKind::Added);
-    named.map(|change| format!("{} {}", output::bold(verb(change.kind)), output::plain(&change.request))).collect()
+    named.map(|change| format!("{} {}", output::bold(verb(change.kind)), printable(&change.request))).collect()
 }
 
 fn omissions(left_out: &[Omission]) -> Vec<String> {
@@ -136,14 +137,22 @@ fn omissions(left_out: &[Omission]) -> Vec<String> {
         .map(|Omission { method, url, reason }| {
             let reason = match reason {
                 LeftOut::NeededCredentials(header) => format!(
-                    "the request carried credentials (`{header}`)\n  hint: record it with --allow-private '{url}'; it is \
-                     then kept as a file, readable for everyone who has the inventory"
+                    "the request carried credentials (`{}`)\n  hint: record it with --allow-private {}; it is then \
+                     kept as a file, readable for everyone who has the inventory",
+                    printable(header),
+                    shell_quoted(&literal_glob(url.as_str()))
                 ),
-                LeftOut::Failed(reason) => reason.clone(),
+                LeftOut::Failed(reason) => printable(reason),
                 LeftOut::NotWhole(status) => format!("the origin answered {status}, which is not the whole"),
-                LeftOut::NotStored(reason) => format!("it could not be stored: {reason}"),
+                LeftOut::NotStored(reason) => format!("it could not be stored: {}", printable(reason)),
             };
-            format!("{method} {url} is not recorded: {}", reason)
+            format!("{method} {} is not recorded: {reason}", printable(url.as_str()))
         })
         .collect()
+}
+
+/// The glob that matches `text` alone.
+fn literal_glob(text: &str) -> String {
+    // A backslash is no special character of globs for `escape`, but it is for the matcher.
+    globset::escape(text).replace('\\', r"[\]")
 }

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{FAILED, output};
-use crate::proxy::ClientEnvironment;
+use crate::{proxy::ClientEnvironment, text::printable};
 
 /// What a shell gives for a command that does not exist (POSIX, Shell and Utilities §2.8.2).
 const NOT_FOUND: u8 = 127;
@@ -35,7 +35,7 @@ pub async fn run(command: &[OsString], environment: &ClientEnvironment) -> u8 {
         },
         Err(error) => {
             let name = command.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            output::error(&format!("cannot run `{}`: {error}", output::plain(&name)));
+            output::error(&format!("cannot run `{}`: {error}", printable(&name)));
             match error.kind() {
                 io::ErrorKind::NotFound => NOT_FOUND,
                 _ => NOT_EXECUTABLE,

@@ -51,11 +51,6 @@ pub fn bytes(count: u64) -> String {
     indicatif::HumanBytes(count).to_string()
 }
 
-/// Text of a server or a file without control characters, so that it cannot command a terminal.
-pub fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
-}
-
 /// Data on stdout.
 pub fn data(text: &str) {
     // A reader that has enough closes the pipe; that is no error of ours.

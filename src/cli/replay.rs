@@ -1,28 +1,16 @@
 //! `buildproxy replay`.
 
-use std::{
-    ffi::OsString,
-    io,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{ffi::OsString, io, path::PathBuf, sync::Arc};
 
 use http::StatusCode;
-use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::oneshot,
-};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Common, DONE, FAILED, INCOMPLETE, background, block_on, child, listen::Listen, output};
 use crate::{
     inventory,
-    proxy::{CertificateAuthority, ClientEnvironment, Listener},
+    proxy::{ClientEnvironment, Running, StartOptions},
     replay::{ReplayOptions, Replayer, Report, current_system},
 };
-
-/// How long running answers may go on when the server has to end; it is gone within two seconds of a SIGTERM.
-const GRACE: Duration = Duration::from_secs(1);
 
 /// Run a command behind the replaying proxy, or serve until SIGINT or SIGTERM
 #[derive(clap::Args)]
@@ -65,16 +53,6 @@ pub struct Replay {
     command: Vec<OsString>,
 }
 
-/// A replaying proxy that is ready.
-struct Server {
-    replayer: Arc<Replayer>,
-    environment: ClientEnvironment,
-    stop: oneshot::Sender<()>,
-    running: tokio::task::JoinHandle<()>,
-    // Holds the clients' files.
-    _client_files: tempfile::TempDir,
-}
-
 impl Replay {
     pub fn run(self, common: &Common) -> u8 {
         self.try_run(common).unwrap_or_else(|code| code)
@@ -96,14 +74,18 @@ impl Replay {
             output::error(&format!("{}: {error}", common.inventory.display()));
             super::USAGE
         })?;
-        let (code, report) = block_on(async {
-            let server = Server::start(replayer, address, self.listen.proxy_loopback).await.map_err(|error| {
+        let replayer = Arc::new(replayer);
+        let start = StartOptions { address, user_roots: None, proxy_loopback: self.listen.proxy_loopback };
+        let code = block_on(async {
+            let proxy = Running::start(start, Arc::clone(&replayer).router()).await.map_err(|error| {
                 output::error(&error);
                 FAILED
             })?;
-            let code = self.serve(&server).await?;
-            Ok::<_, u8>((code, server.end().await))
+            let code = self.serve(proxy.environment()).await?;
+            proxy.stop().await;
+            Ok(code)
         })?;
+        let report = replayer.report();
         let code = match code {
             DONE if report.failed(self.allow_misses) => INCOMPLETE,
             code => code,
@@ -113,16 +95,16 @@ impl Replay {
     }
 
     /// Runs the command, or waits for the end; gives the exit code.
-    async fn serve(&self, server: &Server) -> Result<u8, u8> {
+    async fn serve(&self, environment: &ClientEnvironment) -> Result<u8, u8> {
         let failed = |what: &str, error: io::Error| {
             output::error(&format!("{what}: {error}"));
             FAILED
         };
         if !self.command.is_empty() {
-            return Ok(child::run(&self.command, &server.environment).await);
+            return Ok(child::run(&self.command, environment).await);
         }
         let mut end = End::new(self.parent_pid).map_err(|error| failed("cannot wait for a signal", error))?;
-        let lines = server.environment.shell_lines();
+        let lines = environment.shell_lines();
         if let Some(state) = &self.background_state {
             background::ready(state, &lines).map_err(|error| failed("cannot go to the background", error))?;
         } else if let Some(file) = &self.env_file {
@@ -145,57 +127,6 @@ impl Replay {
         if is_worth_saying && !common.quiet {
             output::say(report);
         }
-    }
-}
-
-/// Why the server cannot start.
-#[derive(Debug, thiserror::Error)]
-enum StartError {
-    #[error("cannot listen on {0}: {1}\n\nhint: leave `--listen` out and the kernel picks a free port")]
-    Listen(std::net::SocketAddr, io::Error),
-    #[error(transparent)]
-    Ca(#[from] crate::proxy::CaError),
-    #[error("cannot write the clients' files below {}: {source}", folder.display())]
-    Files { folder: PathBuf, source: io::Error },
-}
-
-impl Server {
-    async fn start(
-        replayer: Replayer,
-        address: std::net::SocketAddr,
-        proxy_loopback: bool,
-    ) -> Result<Self, StartError> {
-        let listener = Listener::bind(address).await.map_err(|error| StartError::Listen(address, error))?;
-        let ca = Arc::new(CertificateAuthority::new()?);
-        let files_error = |path: &Path| {
-            let folder = path.to_owned();
-            move |source| StartError::Files { folder, source }
-        };
-        let client_files =
-            tempfile::Builder::new().prefix("buildproxy-").tempdir().map_err(files_error(&std::env::temp_dir()))?;
-        let environment = ClientEnvironment::create(
-            client_files.path(),
-            listener.local_addr(),
-            ca.certificate_pem(),
-            None,
-            proxy_loopback,
-            &|name| std::env::var_os(name),
-        )
-        .map_err(files_error(client_files.path()))?;
-        tracing::debug!("replaying at http://{}", listener.local_addr());
-        let replayer = Arc::new(replayer);
-        let (stop, stopped) = oneshot::channel::<()>();
-        let shutdown = async move { drop(stopped.await) };
-        let running = tokio::spawn(listener.serve(ca, Arc::clone(&replayer).router(), shutdown, GRACE));
-        Ok(Self { replayer, environment, stop, running, _client_files: client_files })
-    }
-
-    /// Ends the server and says what it did.
-    async fn end(self) -> Report {
-        // Nobody holds the other end only where the server has ended.
-        let _ = self.stop.send(());
-        let _ = self.running.await;
-        self.replayer.report()
     }
 }
 

@@ -11,6 +11,7 @@ use std::{
 };
 
 use super::java;
+use crate::text::shell_quoted;
 
 /// What a variable is set to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,7 +144,7 @@ impl ClientEnvironment {
     /// The same as lines for a POSIX shell, safe under `set -eu`.
     pub fn shell_lines(&self) -> String {
         let line = |(name, value): &(&str, Option<String>)| match value {
-            Some(value) => format!("export {name}='{}'\n", value.replace('\'', r"'\''")),
+            Some(value) => format!("export {name}={}\n", shell_quoted(value)),
             None => format!("unset {name}\n"),
         };
         self.variables.iter().map(line).collect()

@@ -28,6 +28,9 @@ const STREAM_SEND_BUFFER: usize = 1 << 20;
 /// The longest head of an HTTP/2 request, in bytes: signed URLs and tokens are long.
 const LONGEST_HEAD: u32 = 128 << 10;
 
+/// Header fields that a request may have; hyper's own limit is 100.
+const MAX_FIELDS: usize = 1000;
+
 /// The settings of every HTTP connection.
 pub type HttpServer = auto::Builder<TokioExecutor>;
 
@@ -40,6 +43,7 @@ pub fn server() -> HttpServer {
         // hyper counts the time between requests as part of the next head; the first one is `Activity`'s.
         .header_read_timeout(IDLE_TIMEOUT)
         .half_close(true)
+        .max_headers(MAX_FIELDS)
         // The same request gets the same bytes every time.
         .auto_date_header(false);
     server

@@ -16,6 +16,7 @@ pub mod hop_by_hop;
 mod java;
 mod lifetime;
 mod prefixed;
+mod running;
 mod server;
 mod target;
 mod tls;
@@ -25,5 +26,6 @@ mod tests;
 
 pub use ca::{CaError, CertificateAuthority};
 pub use environment::ClientEnvironment;
+pub use running::{HandshakeFailures, Running, StartError, StartOptions};
 pub use server::Listener;
 pub use tls::HandshakeFailure;

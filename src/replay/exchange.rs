@@ -13,13 +13,13 @@ use super::{
     request_body,
     respond::{self, BodyPlan, ResponsePlan},
     sequence::Sequences,
-    text::printable,
 };
 use crate::{
     inventory::{
         Entry,
         index::{Answer, EntryId, RequestBody, RequestKey},
     },
+    text::printable,
     url::NormalizedUrl,
 };
 
@@ -97,6 +97,10 @@ impl Replayer {
             }
         };
         let plan = respond::respond(entry, size, &head.method, &head.headers);
+        if head.method == Method::HEAD && open.is_none() {
+            // A body that the GET could not be given is no better without its bytes.
+            OpenBody::open(&self.files, entry.body.as_ref())?;
+        }
         let body = match (open, needs_file(&plan.body)) {
             (_, false) => OpenBody::nothing(),
             (Some(open), true) => open,

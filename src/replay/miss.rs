@@ -4,12 +4,10 @@ use std::{collections::BTreeMap, fmt};
 
 use http::{HeaderMap, Method, Uri};
 
-use super::{
-    nearest::{self, Difference, Near},
-    text::printable,
-};
+use super::nearest::{self, Difference, Near};
 use crate::{
     inventory::index::{Index, MissReason, RequestBody, RequestKey, field_value},
+    text::printable,
     url::{NormalizedUrl, UrlError},
 };
 

@@ -15,7 +15,6 @@ pub mod report;
 pub mod request_body;
 pub mod respond;
 pub mod sequence;
-mod text;
 
 #[cfg(test)]
 mod wire_tests;

@@ -2,9 +2,9 @@
 
 use std::{cmp::Reverse, fmt};
 
-use super::text::printable;
 use crate::{
     inventory::index::{EntryId, Index},
+    text::printable,
     url::NormalizedUrl,
 };
 

@@ -11,8 +11,11 @@ use std::{
 
 use serde::Serialize;
 
-use super::{miss::Miss, text::printable};
-use crate::inventory::index::{EntryId, Index};
+use super::miss::Miss;
+use crate::{
+    inventory::index::{EntryId, Index},
+    text::printable,
+};
 
 /// Different misses that are kept. A build that asks for ever new URLs must not fill the memory.
 const KEPT: usize = 10_000;

@@ -20,6 +20,9 @@ pub const STORE_DIR: &str = "/nix/store";
 /// Longest name: Nix allows 211 and `.drv` still has to fit behind it.
 pub const MAX_NAME_LENGTH: usize = 207;
 
+/// What the name of a derivation ends in, and of nothing else.
+const DERIVATION_SUFFIX: &str = ".drv";
+
 /// A name that Nix accepts behind the digest of a store path.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StorePathName(String);
@@ -33,6 +36,9 @@ pub enum NameError {
     /// The name starts with a dot.
     #[error("store path name `{0}` starts with a dot")]
     LeadingDot(String),
+    /// The name is one of a derivation (`src/libstore/derivations.cc` of Nix refuses it for an output).
+    #[error("store path name `{0}` ends in `.drv`, which Nix keeps for derivations")]
+    Derivation(String),
     /// The name is longer than Nix allows for a derivation's output.
     #[error("store path name `{0}` is longer than {MAX_NAME_LENGTH} characters")]
     TooLong(String),
@@ -66,6 +72,9 @@ impl StorePathName {
         if let Some(character) = name.chars().find(|&c| !is_name_character(c)) {
             return Err(NameError::BadCharacter { name, character });
         }
+        if name.ends_with(DERIVATION_SUFFIX) {
+            return Err(NameError::Derivation(name));
+        }
         if name.len() > MAX_NAME_LENGTH {
             return Err(NameError::TooLong(name));
         }
@@ -81,7 +90,11 @@ impl StorePathName {
             .map(|c| if is_name_character(c) { c } else { '-' })
             .take(MAX_NAME_LENGTH)
             .collect();
-        Self(if name.is_empty() { "source".to_owned() } else { name })
+        match name.strip_suffix(DERIVATION_SUFFIX) {
+            Some(stem) => Self(format!("{stem}-drv")),
+            None if name.is_empty() => Self("source".to_owned()),
+            None => Self(name),
+        }
     }
 
     /// The name as text.
@@ -201,6 +214,9 @@ mod tests {
         assert!(matches!(StorePathName::new("a b"), Err(NameError::BadCharacter { character: ' ', .. })));
         assert!(matches!(StorePathName::new("a".repeat(208)), Err(NameError::TooLong(_))));
         assert!(StorePathName::new("a".repeat(207)).is_ok());
+        assert!(matches!(StorePathName::new("foo.drv"), Err(NameError::Derivation(_))));
+        assert_eq!(StorePathName::sanitized("foo.drv").as_str(), "foo-drv");
+        assert_eq!(StorePathName::sanitized("..drv").as_str(), "drv");
     }
 
     #[test]
@@ -214,7 +230,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn any_text_can_be_made_a_valid_name(text: String) {
+        fn any_text_can_be_made_a_valid_name(text in "(.{0,250}|.{0,5}\\.drv)") {
             let name = StorePathName::sanitized(&text);
             proptest::prop_assert_eq!(StorePathName::new(name.as_str()), Ok(name.clone()));
         }

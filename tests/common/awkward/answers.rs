@@ -41,6 +41,27 @@ pub fn answer(request: &Request, visit: usize, out: &mut impl Write) -> io::Resu
         "/busy-503" if visit == 1 => whole(out, request, 503, &[("retry-after", "0")], b"maintenance\n"),
         "/busy-429" | "/busy-503" => whole(out, request, 200, &[], b"at last\n"),
 
+        "/status-999" => no_body(out, "999 Out of range", &[("content-length", "0")]),
+        "/moved" => redirect(out, 302, "/echo"),
+        "/to-itself" if visit == 1 => redirect(out, 302, "/to-itself"),
+        "/to-itself" => whole(out, request, 200, &[], b"arrived\n"),
+        "/to-counter" => redirect(out, 302, "/counter"),
+        "/token/form" => whole(out, request, 200, &[], format!("access_token={TOKEN}&scope=repo").as_bytes()),
+        "/token/nested" => {
+            let body = format!("{{\"data\": [{{\"access_token\": \"{TOKEN}\"}}]}}");
+            whole(out, request, 200, &[("x-auth-token", TOKEN)], body.as_bytes())
+        }
+        "/both-lengths" => {
+            head(out, "200 OK", &[("content-length", "5"), ("transfer-encoding", "chunked")])?;
+            out.write_all(b"a\r\n0123456789\r\n0\r\n\r\n")?;
+            Ok(After::Close)
+        }
+        "/coded-to-the-end" => {
+            head(out, "200 OK", &[("transfer-encoding", "identity"), ("connection", "close")])?;
+            out.write_all(b"until the end\n")?;
+            Ok(After::Close)
+        }
+
         "/redirect/3" => redirect(out, 302, &here("/redirect/2")),
         "/redirect/2" => redirect(out, 301, "/redirect/1?relative"),
         "/redirect/1" => redirect(out, 302, "../plain/end-of-chain?X-Amz-Signature=abc%2Fdef&X-Amz-Expires=5"),

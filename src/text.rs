@@ -1,4 +1,4 @@
-//! Texts that come from requests, made safe to show.
+//! Texts that come from elsewhere, made safe for a terminal and for a shell.
 
 /// Characters that a text keeps; signed URLs are long, but not longer than this.
 const LONGEST: usize = 2000;
@@ -23,6 +23,11 @@ pub fn printable(text: &str) -> String {
     output
 }
 
+/// `text` as one word of a POSIX shell, whatever is in it.
+pub fn shell_quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -32,5 +37,11 @@ mod tests {
         assert_eq!(printable("a\r\nb\x1b[31m\u{9b}\u{202e}ü"), "a\\r\\nb\\u{1b}[31m\\u{9b}\\u{202e}ü");
         let long = printable(&"x".repeat(10_000));
         assert!(long.ends_with('…') && long.chars().count() == LONGEST + 1);
+    }
+
+    #[test]
+    fn a_quoted_text_is_one_word() {
+        assert_eq!(shell_quoted("it's $HOME"), r"'it'\''s $HOME'");
+        assert_eq!(shell_quoted(""), "''");
     }
 }

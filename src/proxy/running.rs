@@ -1,0 +1,182 @@
+//! A proxy that runs: its listener, its CA, and what its clients need, from one start to one end.
+
+use std::{
+    convert::Infallible,
+    error::Error,
+    io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tokio::{sync::oneshot, task::JoinHandle};
+use tower::Service;
+
+use super::{
+    ca::{CaError, CertificateAuthority},
+    environment::ClientEnvironment,
+    server::Listener,
+    tls::HandshakeFailure,
+};
+
+/// How long running exchanges may go on when the proxy has to end; it is gone within two seconds of a SIGTERM.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Hosts whose failed handshakes are kept: a client that asks for ever new names must not fill the memory.
+const KEPT: usize = 1000;
+
+/// What a proxy needs to know.
+#[derive(Debug, Clone)]
+pub struct StartOptions {
+    /// Where it listens; the kernel picks where the port is 0.
+    pub address: SocketAddr,
+    /// What the clients trust beside the proxy's own CA, in PEM.
+    pub user_roots: Option<String>,
+    /// Whether requests to loopback go through the proxy, too.
+    pub proxy_loopback: bool,
+}
+
+/// Why a proxy cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address cannot be had.
+    #[error("cannot listen on {address}: {source}\n\nhint: leave `--listen` out and the kernel picks a free port")]
+    Listen {
+        /// The address that was asked for.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The certificate authority cannot be made.
+    #[error(transparent)]
+    Ca(#[from] CaError),
+    /// A file that clients read cannot be written.
+    #[error("cannot write the clients' files below {}: {source}", folder.display())]
+    Files {
+        /// The folder.
+        folder: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// A proxy that is ready, until it is stopped.
+pub struct Running {
+    address: SocketAddr,
+    environment: ClientEnvironment,
+    handshake_failures: HandshakeFailures,
+    stop: oneshot::Sender<()>,
+    server: JoinHandle<()>,
+    // Holds the clients' files.
+    _client_files: tempfile::TempDir,
+}
+
+impl Running {
+    /// Starts a proxy in front of `service`, with a CA of its own and the files for its clients.
+    ///
+    /// # Errors
+    /// Where the address cannot be had, or a file for the clients cannot be written.
+    pub async fn start<S, B>(options: StartOptions, service: S) -> Result<Self, StartError>
+    where
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Send + 'static,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let StartOptions { address, user_roots, proxy_loopback } = options;
+        let listener = Listener::bind(address).await.map_err(|source| StartError::Listen { address, source })?;
+        let address = listener.local_addr();
+        let ca = Arc::new(CertificateAuthority::new()?);
+        let files_error = |folder: &Path| {
+            let folder = folder.to_owned();
+            move |source| StartError::Files { folder, source }
+        };
+        let client_files =
+            tempfile::Builder::new().prefix("buildproxy-").tempdir().map_err(files_error(&std::env::temp_dir()))?;
+        let environment = ClientEnvironment::create(
+            client_files.path(),
+            address,
+            ca.certificate_pem(),
+            user_roots.as_deref(),
+            proxy_loopback,
+            &|name| std::env::var_os(name),
+        )
+        .map_err(files_error(client_files.path()))?;
+        let handshake_failures = HandshakeFailures::default();
+        let kept = handshake_failures.clone();
+        let listener = listener.on_handshake_failure(move |failure| kept.add(failure));
+        let (stop, stopped) = oneshot::channel::<()>();
+        let shutdown = async move { drop(stopped.await) };
+        let server = tokio::spawn(listener.serve(ca, service, shutdown, GRACE));
+        tracing::debug!("the proxy is at http://{address}");
+        Ok(Self { address, environment, handshake_failures, stop, server, _client_files: client_files })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What a command needs to go through it.
+    pub fn environment(&self) -> &ClientEnvironment {
+        &self.environment
+    }
+
+    /// The TLS handshakes that failed; the list goes on to grow, until the proxy has stopped.
+    pub fn handshake_failures(&self) -> HandshakeFailures {
+        self.handshake_failures.clone()
+    }
+
+    /// Ends it: running exchanges have a moment, then all is closed.
+    pub async fn stop(self) {
+        // Nobody holds the other end only where the server has ended.
+        let _ = self.stop.send(());
+        let _ = self.server.await;
+    }
+}
+
+/// The hosts whose TLS handshakes failed, each once.
+#[derive(Debug, Clone, Default)]
+pub struct HandshakeFailures(Arc<Mutex<Vec<HandshakeFailure>>>);
+
+impl HandshakeFailures {
+    /// What failed so far, by time.
+    pub fn list(&self) -> Vec<HandshakeFailure> {
+        self.lock().clone()
+    }
+
+    /// Of several failures of a host one is kept: the first, or one that says that the CA is not trusted.
+    fn add(&self, failure: HandshakeFailure) {
+        let mut known = self.lock();
+        match known.iter().position(|known| known.host == failure.host) {
+            Some(at) if failure.client_distrusts_ca && !known[at].client_distrusts_ca => known[at] = failure,
+            None if known.len() < KEPT => known.push(failure),
+            _ => {}
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<HandshakeFailure>> {
+        // Whatever panicked while it held the lock left a whole list behind.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_kept_once_and_distrust_before_accidents() {
+        let failures = HandshakeFailures::default();
+        for (host, client_distrusts_ca) in [("a", false), ("b", true), ("a", true), ("b", false), ("a", true)] {
+            let reason = "whatever".to_owned();
+            failures.add(HandshakeFailure { host: host.to_owned(), client_distrusts_ca, reason });
+        }
+        let list: Vec<_> = failures.list().into_iter().map(|f| (f.host, f.client_distrusts_ca)).collect();
+        assert_eq!(list, [("a".to_owned(), true), ("b".to_owned(), true)]);
+    }
+}
