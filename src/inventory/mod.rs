@@ -8,6 +8,7 @@ mod merge;
 mod read;
 mod request_digest;
 mod strict;
+mod system;
 mod write;
 
 pub use entry::{Body, Entry, HeaderError, Headers, Hop, Inventory, MatchRules, Source};
@@ -16,4 +17,5 @@ pub use locate::{BodyFiles, LocateError, Located, check_size};
 pub use merge::{Change, ChangeKind, merge_capture};
 pub use read::{ReadError, SyntaxError, is_json, parse, read};
 pub use request_digest::RequestDigest;
+pub use system::current_system;
 pub use write::{to_toml, write, write_atomically};
