@@ -142,12 +142,10 @@ pub async fn fetch(
     origin: &Origin,
     progress: impl Fn(u64) + Clone + Send + 'static,
 ) -> io::Result<Vec<Result<Wanted, FetchError>>> {
-    let parent = store.spool_dir("fetch");
-    std::fs::create_dir_all(&parent)?;
-    let spool = tempfile::tempdir_in(parent)?;
+    let (folder, _claim) = store.temporary_spool()?;
     let results = each(wanted, |number, one| {
         let (store, origin, progress) = (store.clone(), origin.clone(), progress.clone());
-        let file = spool.path().join(number.to_string());
+        let file = folder.path().join(number.to_string());
         let spool = Spool::with(file, one.hash.algo(), SPOOL_MEMORY);
         async move { into_store(&one, spool, &store, &origin, progress).await.map(|()| one) }
     });

@@ -12,9 +12,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempDir};
 
 use super::{
+    claim::{Claim, claim, sweep},
     hash::{HashAlgo, Hasher, NixHash},
     path::{FileIngestionMethod, StorePath, StorePathName, build_ca_path},
 };
@@ -22,7 +23,7 @@ use super::{
 /// What the names of temporary files start with; no store path does.
 const TEMPORARY_PREFIX: &str = ".tmp-";
 
-/// The folder of the capture sessions' unfinished bodies, inside the store so that they are on its file system.
+/// The folder of unfinished bodies, a folder for each process that has some, inside the store so that they are on its file system.
 const SPOOL_FOLDER: &str = ".spool";
 
 /// What can go wrong when a store is written.
@@ -97,14 +98,28 @@ impl EmbeddedStore {
         self.dir.join(SPOOL_FOLDER).join(session)
     }
 
+    /// Makes a folder for unfinished bodies that nobody needs after its owner's death. Dropping it removes it.
+    ///
+    /// # Errors
+    /// Where it cannot be made.
+    pub fn temporary_spool(&self) -> io::Result<(TempDir, Claim)> {
+        let parent = self.dir.join(SPOOL_FOLDER);
+        fs::create_dir_all(&parent)?;
+        let folder = tempfile::Builder::new().prefix("fetch-").tempdir_in(parent)?;
+        let claim = claim(folder.path(), None)?;
+        Ok((folder, claim))
+    }
+
     /// Makes the store's folder and proves that it takes files, before anything is downloaded that would have to go
-    /// there.
+    /// there. Removes the unfinished bodies that killed processes left behind and that no journal needs.
     ///
     /// # Errors
     /// Where the folder cannot be made or is not writable; the message names it and a way out.
     pub fn prepare(&self) -> Result<(), StoreError> {
         fs::create_dir_all(&self.dir).map_err(|source| StoreError::Create { dir: self.dir.clone(), source })?;
-        self.temporary()?.close().map_err(|source| StoreError::NotWritable { dir: self.dir.clone(), source })
+        self.temporary()?.close().map_err(|source| StoreError::NotWritable { dir: self.dir.clone(), source })?;
+        sweep(&self.dir.join(SPOOL_FOLDER));
+        Ok(())
     }
 
     /// Where `path` is, or would be.
