@@ -48,14 +48,9 @@ impl Keys {
         inventory.entries.iter().map(|entry| self.of(entry)).collect()
     }
 
-    /// The key of the request that a client makes when `key` is answered with the redirect `status` to `url`
-    /// (RFC 9110 §15.4): 303 asks with GET, and so do 301 and 302 after POST; the body goes with the method.
+    /// The key of the request that a client makes when `key` is answered with the redirect `status` to `url`.
     pub fn redirected(&self, key: &Key, status: u16, url: &NormalizedUrl) -> Key {
-        let becomes_get = match status {
-            303 => key.method != Method::HEAD,
-            301 | 302 => key.method == Method::POST,
-            _ => false,
-        };
+        let becomes_get = becomes_get(status, &key.method);
         Key {
             method: if becomes_get { Method::GET } else { key.method.clone() },
             url: self.comparable(url),
@@ -67,6 +62,19 @@ impl Keys {
     /// The URL without the parameters that the rules ignore.
     pub fn comparable(&self, url: &NormalizedUrl) -> NormalizedUrl {
         url.without_query_parameters(|name| self.ignored.is_match(name))
+    }
+}
+
+/// Whether a client follows the redirect `status` of a request with `method` by a `GET` without the body, instead of by
+/// the same request (RFC 9110 §15.4).
+///
+/// 301 and 302 let clients choose after a `POST`. They all choose `GET` unless told otherwise, and one recorded request
+/// must not answer two.
+pub fn becomes_get(status: u16, method: &Method) -> bool {
+    match status {
+        303 => *method != Method::GET && *method != Method::HEAD,
+        301 | 302 => *method == Method::POST,
+        _ => false,
     }
 }
 

@@ -11,7 +11,7 @@ mod strict;
 mod write;
 
 pub use entry::{Body, Entry, HeaderError, Headers, Hop, Inventory, MatchRules, Source};
-pub use key::{Key, Keys};
+pub use key::{Key, Keys, becomes_get};
 pub use locate::{BodyFiles, LocateError, Located, check_size};
 pub use merge::{Change, ChangeKind, merge_capture};
 pub use read::{ReadError, SyntaxError, is_json, parse, read};

@@ -7,7 +7,7 @@ use http::Method;
 
 use super::{EntryId, Index, IndexError, UrlTable, Visit};
 use crate::{
-    inventory::{Entry, Inventory},
+    inventory::{Entry, Inventory, becomes_get},
     store::hash::NixHash,
 };
 
@@ -83,47 +83,23 @@ impl Walk<'_> {
     fn follow(&mut self, id: EntryId, entry: &Entry) {
         let start = self.found.len();
         let mut url = entry.url.clone();
-        let mut forms = Forms { original: true, get: false };
+        // From the redirect on that turns the request into a bodiless `GET`.
+        let mut as_get = false;
         for step in 0.. {
             let key = url.without_query_parameters(|name| self.ignored.is_match(name));
             let number = self.urls.insert(&key, id.0, self.inventory);
-            for as_get in forms.iter() {
-                let own_key = step == 0 || (!as_get && self.found[start].0 == number);
-                let visit = Visit { entry: id, step, as_get, second_rank: !own_key };
-                if self.found[start..].iter().any(|(url, known)| *url == number && known.as_get == as_get) {
-                    self.revisiting.insert(id);
-                }
-                self.found.push((number, visit));
+            let own_key = step == 0 || (!as_get && self.found[start].0 == number);
+            let visit = Visit { entry: id, step, as_get, second_rank: !own_key };
+            if self.found[start..].iter().any(|(url, known)| *url == number && known.as_get == as_get) {
+                self.revisiting.insert(id);
             }
+            self.found.push((number, visit));
             let Some(hop) = entry.redirects.get(step as usize) else { break };
-            forms = forms.after(hop.status, &entry.method);
+            as_get |= becomes_get(hop.status, &entry.method);
             match url.join(&hop.location) {
                 Ok(next) => url = next,
                 Err(_) => break,
             }
-        }
-    }
-}
-
-/// As what a chain's next request may come: as it was, or as a bodiless `GET`.
-#[derive(Clone, Copy)]
-struct Forms {
-    original: bool,
-    get: bool,
-}
-
-impl Forms {
-    fn iter(self) -> impl Iterator<Item = bool> {
-        [(self.original, false), (self.get, true)].into_iter().filter_map(|(used, as_get)| used.then_some(as_get))
-    }
-
-    /// The forms behind a redirect (RFC 9110 §15.4): 303 turns all but `GET` and `HEAD` into `GET`; 301 and 302 let
-    /// the client choose for `POST`; the others keep the request.
-    fn after(self, status: u16, method: &Method) -> Self {
-        match status {
-            303 if method != Method::GET && method != Method::HEAD => Self { original: false, get: true },
-            301 | 302 if method == Method::POST => Self { get: true, ..self },
-            _ => self,
         }
     }
 }
