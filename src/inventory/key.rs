@@ -5,10 +5,7 @@ use std::{cmp::Ordering, collections::BTreeMap};
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use http::Method;
 
-use super::{
-    entry::{Entry, Inventory, MatchRules},
-    redirect::{Follow, follow},
-};
+use super::entry::{Entry, Inventory, MatchRules};
 use crate::{store::hash::NixHash, url::NormalizedUrl};
 
 /// Makes keys under an inventory's rules.
@@ -77,10 +74,9 @@ impl Keys {
         inventory.entries.iter().map(|entry| self.of(entry)).collect()
     }
 
-    /// The key of the request that most clients make when `key` is answered with the redirect `status` to `url`: a `GET`
-    /// where they may choose.
+    /// The key of the request that a client makes when `key` is answered with the redirect `status` to `url`.
     pub fn redirected(&self, key: &Key, status: u16, url: &NormalizedUrl) -> Key {
-        let becomes_get = follow(status, &key.method, key.request_body.is_some()) != Follow::Same;
+        let becomes_get = becomes_get(status, &key.method);
         Key {
             method: if becomes_get { Method::GET } else { key.method.clone() },
             url: self.comparable(url),
@@ -92,6 +88,19 @@ impl Keys {
     /// The URL without the parameters that the rules ignore.
     pub fn comparable(&self, url: &NormalizedUrl) -> NormalizedUrl {
         url.without_query_parameters(|name| self.ignored.is_match(name))
+    }
+}
+
+/// Whether a client follows the redirect `status` of a request with `method` by a `GET` without the body, instead of by
+/// the same request (RFC 9110 §15.4).
+///
+/// 301 and 302 let clients choose after a `POST`. They all choose `GET` unless told otherwise, and one recorded request
+/// must not answer two.
+pub fn becomes_get(status: u16, method: &Method) -> bool {
+    match status {
+        303 => *method != Method::GET && *method != Method::HEAD,
+        301 | 302 => *method == Method::POST,
+        _ => false,
     }
 }
 

@@ -6,7 +6,7 @@ use http::Method;
 
 use super::{EntryId, Index, IndexError, UrlTable, Visit};
 use crate::{
-    inventory::{Entry, Follow, Inventory, Keys, follow},
+    inventory::{Entry, Inventory, Keys, becomes_get},
     store::hash::NixHash,
 };
 
@@ -70,46 +70,23 @@ impl Walk<'_> {
     fn follow(&mut self, id: EntryId, entry: &Entry) {
         let start = self.found.len();
         let mut url = entry.url.clone();
-        let mut forms = Forms { original: true, get: false };
+        // From the redirect on that turns the request into a bodiless `GET`.
+        let mut as_get = false;
         for step in 0.. {
             let key = self.keys.comparable(&url);
             let number = self.urls.insert(&key, id.0, self.inventory);
-            for as_get in forms.iter() {
-                let own_key = step == 0 || (!as_get && self.found[start].0 == number);
-                let visit = Visit { entry: id, step, as_get, second_rank: !own_key };
-                if self.found[start..].iter().any(|(url, known)| *url == number && known.as_get == as_get) {
-                    self.revisiting.insert(id);
-                }
-                self.found.push((number, visit));
+            let own_key = step == 0 || (!as_get && self.found[start].0 == number);
+            let visit = Visit { entry: id, step, as_get, second_rank: !own_key };
+            if self.found[start..].iter().any(|(url, known)| *url == number && known.as_get == as_get) {
+                self.revisiting.insert(id);
             }
+            self.found.push((number, visit));
             let Some(hop) = entry.redirects.get(step as usize) else { break };
-            forms = forms.after(follow(hop.status, &entry.method, entry.request_body.is_some()));
+            as_get |= becomes_get(hop.status, &entry.method);
             match url.join(&hop.location) {
                 Ok(next) => url = next,
                 Err(_) => break,
             }
-        }
-    }
-}
-
-/// As what a chain's next request may come: as it was, or as a bodiless `GET`.
-#[derive(Clone, Copy)]
-struct Forms {
-    original: bool,
-    get: bool,
-}
-
-impl Forms {
-    fn iter(self) -> impl Iterator<Item = bool> {
-        [(self.original, false), (self.get, true)].into_iter().filter_map(|(used, as_get)| used.then_some(as_get))
-    }
-
-    /// The forms behind a redirect. What has become a `GET` stays one.
-    fn after(self, follow: Follow) -> Self {
-        match follow {
-            Follow::Same => self,
-            Follow::AsGet => Self { original: false, get: true },
-            Follow::Either => Self { get: true, ..self },
         }
     }
 }
