@@ -5,12 +5,26 @@ use std::{cmp::Ordering, collections::BTreeMap};
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use http::Method;
 
-use super::entry::{Entry, Inventory, MatchRules};
+use super::{
+    entry::{Entry, Inventory, MatchRules},
+    redirect::becomes_get,
+};
 use crate::{store::hash::NixHash, url::NormalizedUrl};
 
 /// Makes keys under an inventory's rules.
+#[derive(Debug, Clone, Default)]
 pub struct Keys {
     ignored: GlobSet,
+}
+
+/// A pattern of `[match] ignore-query` that is no glob.
+#[derive(Debug, thiserror::Error)]
+#[error("ignore-query: `{pattern}` is not a pattern")]
+pub struct BadGlob {
+    /// The pattern.
+    pub pattern: String,
+    /// What is wrong with it.
+    source: globset::Error,
 }
 
 /// A request, without what the rules ignore.
@@ -25,11 +39,26 @@ pub struct Key {
 impl Keys {
     /// The rules of `rules`; patterns that are no globs are left out, being findings of their own.
     pub fn new(rules: &MatchRules) -> Self {
+        // Together they can still be refused, for their size.
+        Self::of_patterns(rules.ignore_query.iter().filter(|text| Glob::new(text).is_ok())).unwrap_or_default()
+    }
+
+    /// The rules of `rules`.
+    ///
+    /// # Errors
+    /// Where a pattern is no glob.
+    pub fn strict(rules: &MatchRules) -> Result<Self, BadGlob> {
+        Self::of_patterns(rules.ignore_query.iter())
+    }
+
+    fn of_patterns<'a>(patterns: impl Iterator<Item = &'a String> + Clone) -> Result<Self, BadGlob> {
+        let bad = |pattern: String| move |source| BadGlob { pattern, source };
         let mut ignored = GlobSetBuilder::new();
-        for glob in rules.ignore_query.iter().filter_map(|text| Glob::new(text).ok()) {
-            ignored.add(glob);
+        for pattern in patterns.clone() {
+            ignored.add(Glob::new(pattern).map_err(bad(pattern.clone()))?);
         }
-        Self { ignored: ignored.build().unwrap_or_default() }
+        let all = || patterns.map(String::as_str).collect::<Vec<_>>().join(", ");
+        Ok(Self { ignored: ignored.build().map_err(|source| BadGlob { pattern: all(), source })? })
     }
 
     /// The key of the request that `entry` answers. A header that is recorded as empty is part of it: it wants a
@@ -62,19 +91,6 @@ impl Keys {
     /// The URL without the parameters that the rules ignore.
     pub fn comparable(&self, url: &NormalizedUrl) -> NormalizedUrl {
         url.without_query_parameters(|name| self.ignored.is_match(name))
-    }
-}
-
-/// Whether a client follows the redirect `status` of a request with `method` by a `GET` without the body, instead of by
-/// the same request (RFC 9110 §15.4).
-///
-/// 301 and 302 let clients choose after a `POST`. They all choose `GET` unless told otherwise, and one recorded request
-/// must not answer two.
-pub fn becomes_get(status: u16, method: &Method) -> bool {
-    match status {
-        303 => *method != Method::GET && *method != Method::HEAD,
-        301 | 302 => *method == Method::POST,
-        _ => false,
     }
 }
 

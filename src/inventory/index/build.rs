@@ -2,12 +2,11 @@
 
 use std::{cmp::Ordering, collections::HashSet, sync::Arc};
 
-use globset::{Glob, GlobSet, GlobSetBuilder};
 use http::Method;
 
 use super::{EntryId, Index, IndexError, UrlTable, Visit};
 use crate::{
-    inventory::{Entry, Inventory, becomes_get},
+    inventory::{Entry, Inventory, Keys, becomes_get},
     store::hash::NixHash,
 };
 
@@ -24,21 +23,21 @@ pub(super) fn build(inventory: Arc<Inventory>, system: &str) -> Result<Index, In
     }
     let mut walk = Walk {
         inventory: &inventory,
-        ignored: ignored_parameters(&inventory)?,
+        keys: Keys::strict(&inventory.match_rules)?,
         urls: UrlTable::new(std::hash::RandomState::new()),
         found: Vec::with_capacity(answers),
         revisiting: HashSet::new(),
     };
     for (id, entry) in (0..).zip(&inventory.entries) {
-        if entry.systems.is_empty() || entry.systems.iter().any(|name| name == system) {
+        if entry.is_for(system) {
             walk.follow(EntryId(id), entry);
         }
     }
-    let Walk { ignored, mut urls, mut found, revisiting, .. } = walk;
+    let Walk { keys, mut urls, mut found, revisiting, .. } = walk;
     urls.shrink();
     found.sort_unstable_by(|a, b| compare_groups(&inventory, a, b).then_with(|| order(a.1).cmp(&order(b.1))));
     let mut index = Index {
-        ignored,
+        keys,
         first_group: Vec::with_capacity(urls.len() + 1),
         urls,
         first_visit: Vec::new(),
@@ -51,18 +50,6 @@ pub(super) fn build(inventory: Arc<Inventory>, system: &str) -> Result<Index, In
     Ok(index)
 }
 
-fn ignored_parameters(inventory: &Inventory) -> Result<GlobSet, IndexError> {
-    let bad = |pattern: &str| {
-        let pattern = pattern.to_owned();
-        move |source| IndexError::BadGlob { pattern, source }
-    };
-    let mut globs = GlobSetBuilder::new();
-    for pattern in &inventory.match_rules.ignore_query {
-        globs.add(Glob::new(pattern).map_err(bad(pattern))?);
-    }
-    globs.build().map_err(bad(&inventory.match_rules.ignore_query.join(", ")))
-}
-
 /// The method and the body that a request has at a visit.
 pub(super) fn method_and_body(inventory: &Inventory, visit: Visit) -> (&Method, Option<&NixHash>) {
     let entry = &inventory.entries[visit.entry.index()];
@@ -72,7 +59,7 @@ pub(super) fn method_and_body(inventory: &Inventory, visit: Visit) -> (&Method, 
 /// Collects what the entries' chains visit.
 struct Walk<'a> {
     inventory: &'a Inventory,
-    ignored: GlobSet,
+    keys: Keys,
     urls: UrlTable,
     found: Vec<Found>,
     revisiting: HashSet<EntryId>,
@@ -86,7 +73,7 @@ impl Walk<'_> {
         // From the redirect on that turns the request into a bodiless `GET`.
         let mut as_get = false;
         for step in 0.. {
-            let key = url.without_query_parameters(|name| self.ignored.is_match(name));
+            let key = self.keys.comparable(&url);
             let number = self.urls.insert(&key, id.0, self.inventory);
             let own_key = step == 0 || (!as_get && self.found[start].0 == number);
             let visit = Visit { entry: id, step, as_get, second_rank: !own_key };
