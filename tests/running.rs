@@ -1,6 +1,6 @@
 //! How a run begins and ends: the command's environment, exit codes, addresses, and a disk that does not play along.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 
@@ -208,4 +208,24 @@ fn the_hint_about_credentials_can_be_pasted_into_a_shell_whatever_the_url_is() {
     run(&mut shell).expect_code(0);
     assert_eq!(work.inventory().0.len(), 1, "{hint}");
     assert!(!work.path("pasted").exists(), "{hint}");
+}
+
+#[test]
+fn a_client_that_does_not_trust_the_ca_is_named_at_the_end() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let url = origin.tls_url("/plain/a");
+    work.write("other.pem", common::TestCa::new().pem);
+    let script = format!("for n in 1 2 3; do curl -sS --cacert other.pem '{url}' && exit 9; done; true");
+    let named = |text: &str| {
+        let (_, end) = text.rsplit_once("TLS handshake for localhost failed: ").unwrap_or_else(|| panic!("{text}"));
+        assert!(end.contains("does not trust buildproxy's CA") && end.contains("SSL_CERT_FILE"), "{text}");
+        assert_eq!(text.matches("does not trust").count(), 1, "each host is named once: {text}");
+    };
+    named(&work.capture_sh(&origin, &script).expect_code(0).stderr);
+    let replayed = run(work.replaying().args(["--json", "--", "sh", "-euc", &script])).expect_code(0);
+    named(&replayed.stderr);
+    let report: serde_json::Value = serde_json::from_str(replayed.text()).unwrap();
+    let failed = &report["failed-handshakes"];
+    assert_eq!((failed.as_array().unwrap().len(), &failed[0]["host"]), (1, &"localhost".into()), "{report}");
+    assert_eq!(failed[0]["client-distrusts-ca"], true, "{report}");
 }

@@ -52,14 +52,16 @@ impl Capture {
             system: current_system().to_owned(),
         };
         let command = if self.command.is_empty() { shell() } else { self.command };
-        let (code, result) = block_on(async {
+        let (code, result, failures) = block_on(async {
             let capture = capture::Capture::start(options).await.map_err(|error| {
                 output::error(&error);
                 if error.is_usage() { USAGE } else { FAILED }
             })?;
             tracing::debug!("capturing at http://{}", capture.address());
             let code = child::run(&command, capture.environment()).await;
-            Ok::<_, u8>((code, capture.finish(self.prune && code == DONE, tokio::time::sleep(PATIENCE)).await))
+            let failures = capture.handshake_failures();
+            let result = capture.finish(self.prune && code == DONE, tokio::time::sleep(PATIENCE)).await;
+            Ok::<_, u8>((code, result, failures.list()))
         })?;
         let summary = result.map_err(|error| {
             output::error(&error);
@@ -69,6 +71,7 @@ impl Capture {
             if code == DONE { FAILED } else { code }
         })?;
         if !common.quiet {
+            failures.iter().for_each(|failure| output::warning(printable(&failure.to_string())));
             print_summary(&summary, common);
         }
         let not_stored = summary.left_out.iter().any(|omission| matches!(omission.reason, LeftOut::NotStored(_)));
@@ -135,18 +138,15 @@ fn omissions(left_out: &[Omission]) -> Vec<String> {
     left_out
         .iter()
         .map(|Omission { method, url, reason }| {
-            let reason = match reason {
-                LeftOut::NeededCredentials(header) => format!(
-                    "the request carried credentials (`{}`)\n  hint: record it with --allow-private {}; it is then \
-                     kept as a file, readable for everyone who has the inventory",
-                    printable(header),
+            let line = printable(&format!("{method} {url} is not recorded: {reason}"));
+            match reason {
+                LeftOut::NeededCredentials(_) => format!(
+                    "{line}\n  hint: record it with --allow-private {}; it is then kept as a file, readable for everyone \
+                     who has the inventory",
                     shell_quoted(&literal_glob(url.as_str()))
                 ),
-                LeftOut::Failed(reason) => printable(reason),
-                LeftOut::NotWhole(status) => format!("the origin answered {status}, which is not the whole"),
-                LeftOut::NotStored(reason) => format!("it could not be stored: {}", printable(reason)),
-            };
-            format!("{method} {} is not recorded: {reason}", printable(url.as_str()))
+                LeftOut::Failed(_) | LeftOut::NotWhole(_) | LeftOut::NotStored(_) => line,
+            }
         })
         .collect()
 }

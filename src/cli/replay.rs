@@ -76,16 +76,17 @@ impl Replay {
         })?;
         let replayer = Arc::new(replayer);
         let start = StartOptions { address, user_roots: None, proxy_loopback: self.listen.proxy_loopback };
-        let code = block_on(async {
+        let (code, failures) = block_on(async {
             let proxy = Running::start(start, Arc::clone(&replayer).router()).await.map_err(|error| {
                 output::error(&error);
                 FAILED
             })?;
             let code = self.serve(proxy.environment()).await?;
+            let failures = proxy.handshake_failures();
             proxy.stop().await;
-            Ok(code)
+            Ok((code, failures.list()))
         })?;
-        let report = replayer.report();
+        let report = replayer.report().with_failed_handshakes(&failures);
         let code = match code {
             DONE if report.failed(self.allow_misses) => INCOMPLETE,
             code => code,
@@ -123,7 +124,8 @@ impl Replay {
         } else if self.json {
             output::json(report);
         }
-        let is_worth_saying = report.failed(false) || !report.unused.is_empty() || common.verbose > 0;
+        let has_warnings = !report.unused.is_empty() || !report.failed_handshakes.is_empty();
+        let is_worth_saying = report.failed(false) || has_warnings || common.verbose > 0;
         if is_worth_saying && !common.quiet {
             output::say(report);
         }

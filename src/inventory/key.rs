@@ -5,7 +5,10 @@ use std::{cmp::Ordering, collections::BTreeMap};
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use http::Method;
 
-use super::entry::{Entry, Inventory, MatchRules};
+use super::{
+    entry::{Entry, Inventory, MatchRules},
+    redirect::becomes_get,
+};
 use crate::{store::hash::NixHash, url::NormalizedUrl};
 
 /// Makes keys under an inventory's rules.
@@ -88,19 +91,6 @@ impl Keys {
     /// The URL without the parameters that the rules ignore.
     pub fn comparable(&self, url: &NormalizedUrl) -> NormalizedUrl {
         url.without_query_parameters(|name| self.ignored.is_match(name))
-    }
-}
-
-/// Whether a client follows the redirect `status` of a request with `method` by a `GET` without the body, instead of by
-/// the same request (RFC 9110 §15.4).
-///
-/// 301 and 302 let clients choose after a `POST`. They all choose `GET` unless told otherwise, and one recorded request
-/// must not answer two.
-pub fn becomes_get(status: u16, method: &Method) -> bool {
-    match status {
-        303 => *method != Method::GET && *method != Method::HEAD,
-        301 | 302 => *method == Method::POST,
-        _ => false,
     }
 }
 

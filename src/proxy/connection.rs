@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_rustls::server::TlsStream;
 use tower::Service;
@@ -27,6 +27,10 @@ use super::{
 /// How long a client can be silent after CONNECT. On a new connection it can be as long as between two requests:
 /// some clients open connections that they do not need yet.
 const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a connection may still say why it is closed when the server ends: a command that fails because it does not
+/// trust the CA ends as soon as it has said so.
+const LAST_WORDS: Duration = Duration::from_millis(50);
 
 /// What all connections of a listener share.
 pub struct Settings {
@@ -118,7 +122,8 @@ where
             Ok(decrypted.accepted().await?.then_some(decrypted.stream))
         };
         self.in_time(decryption, arrival).await?.unwrap_or_else(|failure: HandshakeFailure| {
-            tracing::warn!("{failure}");
+            // In full it is for the end of the run: clients try again and again.
+            tracing::warn!(host = failure.host, "TLS handshake failed: {}", failure.reason);
             if let Some(callback) = &self.settings.on_handshake_failure {
                 callback(failure);
             }
@@ -134,11 +139,16 @@ where
         exchange::serve(&self.settings.http, stream, arrival, self.service.clone(), &mut self.shutdown).await
     }
 
-    /// Waits for `beginning`, the client's first words: not for ever, and not past the end of the server.
+    /// Waits for `beginning`, the client's first words: not for ever, and not past the end of the server; but what the
+    /// client said before that end counts, read or not.
     async fn in_time<T>(&mut self, beginning: impl Future<Output = T>, arrival: &Arrival) -> Option<T> {
         let patience = if arrival.tunnels.is_empty() { IDLE_TIMEOUT } else { FIRST_BYTE_TIMEOUT };
+        let ended = async {
+            self.shutdown.requested().await;
+            sleep(LAST_WORDS).await;
+        };
         tokio::select! {
-            () = self.shutdown.requested() => None,
+            () = ended => None,
             outcome = timeout(patience, beginning) => outcome
                 .inspect_err(|_| tracing::debug!(?patience, "closed a connection that said nothing"))
                 .ok(),

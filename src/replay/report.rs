@@ -14,6 +14,7 @@ use serde::Serialize;
 use super::miss::Miss;
 use crate::{
     inventory::index::{EntryId, Index},
+    proxy::HandshakeFailure,
     text::printable,
 };
 
@@ -52,6 +53,8 @@ pub struct Report {
     pub misses: Vec<Missed>,
     /// Misses that were too many to be listed.
     pub misses_not_listed: u64,
+    /// Hosts that a client wanted, but could not agree with the proxy on TLS: its requests never came.
+    pub failed_handshakes: Vec<FailedHandshake>,
     /// Bodies that were missing, short or altered.
     pub broken_bodies: Vec<Broken>,
     /// The entries that nothing asked for, in the inventory's order.
@@ -85,6 +88,18 @@ pub struct Missed {
     pub hint: String,
     /// How often it was asked.
     pub count: u64,
+}
+
+/// A host whose TLS handshake failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct FailedHandshake {
+    /// The host that the client wanted.
+    pub host: String,
+    /// Whether the client did not accept the certificate.
+    pub client_distrusts_ca: bool,
+    /// What went wrong, and what would change that.
+    pub problem: String,
 }
 
 /// An answer whose body could not be sent.
@@ -166,6 +181,7 @@ impl RunLog {
             answered,
             misses: problems.misses.values().cloned().collect(),
             misses_not_listed: problems.misses_not_listed,
+            failed_handshakes: Vec::new(),
             broken_bodies: broken.collect(),
             unused: unused.map(|(method, url)| Unused { method, url }).collect(),
         }
@@ -178,6 +194,17 @@ impl RunLog {
 }
 
 impl Report {
+    /// The same, with what the proxy saw and replay did not.
+    #[must_use]
+    pub fn with_failed_handshakes(mut self, failures: &[HandshakeFailure]) -> Self {
+        self.failed_handshakes.extend(failures.iter().map(|failure| FailedHandshake {
+            host: printable(&failure.host),
+            client_distrusts_ca: failure.client_distrusts_ca,
+            problem: printable(&failure.to_string()),
+        }));
+        self
+    }
+
     /// Whether the run has to fail: a broken body always makes it, misses unless they are allowed.
     pub fn failed(&self, allow_misses: bool) -> bool {
         !self.broken_bodies.is_empty() || (self.requests_missed > 0 && !allow_misses)
@@ -213,6 +240,9 @@ impl fmt::Display for Report {
         if self.misses_not_listed > 0 {
             writeln!(f, "  and {} more that are not listed", self.misses_not_listed)?;
         }
+        section(f, "warning: connections that failed before a request", &self.failed_handshakes, |f, failed| {
+            writeln!(f, "  {}", failed.problem)
+        })?;
         section(f, "unused entries", &self.unused, |f, unused| writeln!(f, "  {} {}", unused.method, unused.url))
     }
 }

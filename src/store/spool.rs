@@ -18,8 +18,7 @@ pub const SPOOL_MEMORY: usize = 64 * 1024;
 /// The calls block: asynchronous code runs them with `spawn_blocking`.
 pub struct Spool {
     path: PathBuf,
-    /// Boxed, because a SHA-512 state would make every spool that waits a large one.
-    hasher: Box<Hasher>,
+    hasher: Hasher,
     size: u64,
     memory: usize,
     sink: Sink,
@@ -68,7 +67,7 @@ impl Spool {
 
     /// An empty body, hashed with `algo`, of which at most `memory` bytes stay in memory.
     pub fn with(path: PathBuf, algo: HashAlgo, memory: usize) -> Self {
-        Self { path, hasher: Box::new(Hasher::new(algo)), size: 0, memory, sink: Sink::Memory(Vec::new()) }
+        Self { path, hasher: Hasher::new(algo), size: 0, memory, sink: Sink::Memory(Vec::new()) }
     }
 
     /// The number of bytes written so far.
@@ -122,7 +121,7 @@ impl Spool {
             Sink::Memory(bytes) => SpooledContent::Memory(bytes),
             _ => SpooledContent::File(std::mem::take(&mut self.path)),
         };
-        Ok(Spooled { hash: self.hasher.as_ref().clone().finish(), size: self.size, content })
+        Ok(Spooled { hash: self.hasher.clone().finish(), size: self.size, content })
     }
 
     fn remove_file(&self) {
