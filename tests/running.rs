@@ -229,3 +229,90 @@ fn a_client_that_does_not_trust_the_ca_is_named_at_the_end() {
     assert_eq!((failed.as_array().unwrap().len(), &failed[0]["host"]), (1, &"localhost".into()), "{report}");
     assert_eq!(failed[0]["client-distrusts-ca"], true, "{report}");
 }
+
+#[test]
+fn a_signal_ends_the_waiting_for_downloads_whose_clients_left() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let (done, slow) = (origin.url("/plain/done"), origin.url("/slow?ms=7000"));
+    let script = format!("curl -sSf -o /dev/null '{done}'; curl -sS --max-time 0.5 -o /dev/null '{slow}'; exit 7");
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let mut command = work.capturing(&origin.ca.pem);
+        command.args(["--", "sh", "-c", &script]).stderr(fs::File::create(work.path("stderr")).unwrap());
+        let mut capture = Guard(command.spawn().unwrap());
+        let said = || String::from_utf8(work.read("stderr")).unwrap();
+        wait_for("the message", || said().contains("waiting for downloads whose clients have left").then_some(()));
+        capture.signal(signal);
+        assert_eq!(capture.wait(Duration::from_secs(3)), Some(7), "{signal:?}: {}", said());
+        assert!(said().contains(&format!("{slow} is not recorded")), "{}", said());
+        assert_eq!(work.inventory().urls(), [&done]);
+    }
+    let outcome = work.capture_sh(&origin, &format!("curl -sSf -o /dev/null '{done}'"));
+    assert!(!outcome.stderr.contains("waiting"), "{outcome}");
+}
+
+/// A terminal with `sys.argv[1:]` in its foreground, whose stdin is /dev/null; types Ctrl-C when there is a file `ready`.
+const TERMINAL: &str = r"
+import os, pty, sys, time
+pid, terminal = pty.fork()
+if pid == 0:
+    os.dup2(os.open('/dev/null', os.O_RDONLY), 0)
+    os.execv(sys.argv[1], sys.argv[1:])
+while not os.path.exists('ready'): time.sleep(0.01)
+os.write(terminal, b'\x03')
+try:
+    while os.read(terminal, 4096): pass
+except OSError: pass
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+";
+
+/// Counts the interrupts of one second.
+const COUNTER: &str = r"
+import signal, sys, time
+count = 0
+def interrupted(*_):
+    global count
+    count += 1
+signal.signal(signal.SIGINT, interrupted)
+open('ready', 'w').close()
+end = time.time() + 1
+while time.time() < end: time.sleep(0.05)
+sys.exit(40 + count)
+";
+
+#[test]
+fn a_key_of_the_terminal_reaches_the_command_once() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let capturing = work.capturing(&origin.ca.pem);
+    let mut terminal = work.command("python3");
+    terminal.args(["-c", TERMINAL]).arg(capturing.get_program()).args(capturing.get_args());
+    run(terminal.args(["--", "python3", "-c", COUNTER])).expect_code(41);
+    // Without one, it is passed on.
+    fs::remove_file(work.path("ready")).unwrap();
+    let mut command = work.command("setsid");
+    command.arg(capturing.get_program()).args(capturing.get_args());
+    let mut capture = Guard(command.args(["--", "python3", "-c", COUNTER]).spawn().unwrap());
+    wait_for("the command", || work.path("ready").exists().then_some(()));
+    capture.signal(Signal::INT);
+    assert_eq!(capture.wait(Duration::from_secs(10)), Some(41));
+}
+
+#[test]
+fn what_is_ignored_stays_ignored() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let mut command = work.capturing(&origin.ca.pem);
+    command.args(["--", "sh", "-c", "kill -HUP $$; kill -HUP $PPID; exit 6"]);
+    let mut nohup = work.command("sh");
+    nohup.args(["-c", "trap '' HUP; exec \"$@\"", "sh"]).arg(command.get_program()).args(command.get_args());
+    run(&mut nohup).expect_code(6);
+}
+
+#[test]
+fn the_log_has_a_variable_of_its_own() {
+    let work = Workdir::new();
+    work.write("inventory.toml", "version = 1\n");
+    let replay = |name: &str, value: &str| run(work.replaying().env(name, value).args(["--", "true"])).expect_code(0);
+    assert_eq!(replay("RUST_LOG", "trace").stderr, "", "that one is for the command");
+    assert_eq!(replay("BUILDPROXY_LOG", "").stderr, "");
+    replay("BUILDPROXY_LOG", "debug").expect_stderr(&["DEBUG", "http://127.0.0.1:"]);
+    replay("BUILDPROXY_LOG", "a=b=c").expect_stderr(&["warning: ", "BUILDPROXY_LOG"]);
+}

@@ -120,3 +120,54 @@ fn two_servers_at_once_do_not_meet() {
     background(&work, &script).expect_code(0);
     assert_eq!((work.read("a"), work.read("b")), (pattern(1000), pattern(1000)));
 }
+
+#[test]
+fn options_that_would_do_nothing_are_refused() {
+    let (work, ..) = captured();
+    for arguments in [
+        ["--env-file", "env.sh", "--", "touch", "started"].as_slice(),
+        &["--parent-pid", "1", "--", "touch", "started"],
+        &["--background", "--", "touch", "started"],
+    ] {
+        run(work.replaying().args(arguments)).expect_code(2).expect_stderr(&[arguments[0], "cannot be used with"]);
+        assert!(!work.path("started").exists(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_background_server_writes_its_environment_file_as_well() {
+    let (work, url, _origin) = captured();
+    let script = format!(
+        "start --env-file 'env file.sh'; printf '%s' \"$http_proxy\" >printed; \
+         (. './env file.sh'; printf '%s' \"$http_proxy\" >written; curl -sSf -o got '{url}'); stop"
+    );
+    background(&work, &script).expect_code(0);
+    assert_eq!(work.read("printed"), work.read("written"));
+    assert_eq!(work.read("got"), pattern(1000));
+    // Its folder is not there: that is said, and no server is left.
+    background(&work, "start --env-file missing/env.sh").expect_code(3).expect_stderr(&["missing/env.sh"]);
+}
+
+#[test]
+fn an_empty_variable_is_as_good_as_none() {
+    let work = Workdir::new();
+    work.write("inventory.toml", "version = 1\n");
+    let mut command = work.command(env!("CARGO_BIN_EXE_buildproxy"));
+    run(command.args(["verify"]).env("BUILDPROXY_STORE", "")).expect_code(0);
+    let mut command = work.command(env!("CARGO_BIN_EXE_buildproxy"));
+    let stop = run(command.args(["stop"]).env("BUILDPROXY_STATE_DIR", "").env("BUILDPROXY_STORE", ""));
+    stop.expect_code(2).expect_stderr(&["no server is known here"]);
+}
+
+#[test]
+fn a_closed_stdout_does_not_stop_a_server() {
+    let (work, ..) = captured();
+    for redirection in [">&-", "| true"] {
+        let mut command = work.command("bash");
+        let script =
+            format!("set -o pipefail; timeout -s TERM 1 \"$PROGRAM\" replay --store \"$STORE\" {redirection}; exit $?");
+        command.env("PROGRAM", env!("CARGO_BIN_EXE_buildproxy")).env("STORE", work.store());
+        // `timeout` gives 124 where it had to end it, which it would not have with a server that had failed.
+        run(command.args(["-c", &script])).expect_code(124);
+    }
+}

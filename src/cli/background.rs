@@ -116,7 +116,7 @@ pub async fn end_of_process(pid: Option<i32>) {
   buildproxy stop")]
 pub struct Stop {
     /// The server's state folder
-    #[arg(long, value_name = "DIR", env = STATE_VARIABLE)]
+    #[arg(long, value_name = "DIR", env = super::unless_empty(STATE_VARIABLE))]
     state_dir: Option<PathBuf>,
     /// Print the report as JSON on stdout
     #[arg(long)]

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, ffi::OsString, time::Duration};
 
-use super::{Common, DONE, FAILED, USAGE, block_on, child, listen::Listen, output};
+use tokio::time::sleep;
+
+use super::{Common, DONE, FAILED, USAGE, block_on, child, listen::Listen, output, signals::Signals};
+
 use crate::{
     capture::{self, AllowPrivate, CaptureOptions, LeftOut, Omission, Summary},
     inventory::{Change, ChangeKind, Entry, Source},
@@ -12,6 +15,8 @@ use crate::{
 
 /// How long a download may go on whose client has gone, once the command has ended.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long it may go on before people are told.
+const NOTICED: Duration = Duration::from_secs(1);
 
 /// Run a command (or a shell) behind the capturing proxy, then write the inventory
 #[derive(clap::Args)]
@@ -58,9 +63,20 @@ impl Capture {
                 if error.is_usage() { USAGE } else { FAILED }
             })?;
             tracing::debug!("capturing at http://{}", capture.address());
-            let code = child::run(&command, capture.environment()).await;
+            // Before the command starts: from then on there is always somebody who takes them.
+            let mut signals = Signals::new().map_err(|error| {
+                output::error(&format!("cannot take over signals: {error}"));
+                FAILED
+            })?;
+            let code = child::run(&command, capture.environment(), &mut signals).await;
             let failures = capture.handshake_failures();
-            let result = capture.finish(self.prune && code == DONE, tokio::time::sleep(PATIENCE)).await;
+            let give_up = async {
+                tokio::select! {
+                    () = patience(common.quiet) => {}
+                    _ = signals.received() => {}
+                }
+            };
+            let result = capture.finish(self.prune && code == DONE, give_up).await;
             Ok::<_, u8>((code, result, failures.list()))
         })?;
         let summary = result.map_err(|error| {
@@ -77,6 +93,15 @@ impl Capture {
         let not_stored = summary.left_out.iter().any(|omission| matches!(omission.reason, LeftOut::NotStored(_)));
         Ok(if code == DONE && not_stored { FAILED } else { code })
     }
+}
+
+/// The time that downloads have whose clients have left; says what is waited for where people would notice.
+async fn patience(quiet: bool) {
+    sleep(NOTICED).await;
+    if !quiet {
+        output::say("waiting for downloads whose clients have left; Ctrl-C leaves them out");
+    }
+    sleep(PATIENCE - NOTICED).await;
 }
 
 /// The user's shell, which says where it is.

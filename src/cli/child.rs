@@ -7,13 +7,10 @@ use std::{
     process::{Command, ExitStatus},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
-use tokio::{
-    process::Child,
-    signal::unix::{SignalKind, signal},
-};
+use rustix::process::{Pid, kill_process};
+use tokio::process::Child;
 
-use super::{FAILED, output};
+use super::{FAILED, output, signals::Signals};
 use crate::{proxy::ClientEnvironment, text::printable};
 
 /// What a shell gives for a command that does not exist (POSIX, Shell and Utilities §2.8.2).
@@ -24,9 +21,9 @@ const NOT_EXECUTABLE: u8 = 126;
 /// Runs `command` in `environment` and gives its exit code; 128+N where signal N ended it.
 ///
 /// Signals that people send to end a program go to the command, which decides; its end is then ours.
-pub async fn run(command: &[OsString], environment: &ClientEnvironment) -> u8 {
+pub async fn run(command: &[OsString], environment: &ClientEnvironment, signals: &mut Signals) -> u8 {
     match start(command, environment) {
-        Ok(child) => match wait(child).await {
+        Ok(child) => match wait(child, signals).await {
             Ok(status) => exit_code(status),
             Err(error) => {
                 output::error(&format!("cannot wait for the command: {error}"));
@@ -52,32 +49,22 @@ fn start(command: &[OsString], environment: &ClientEnvironment) -> io::Result<Ch
     tokio::process::Command::from(command).spawn()
 }
 
-async fn wait(mut child: Child) -> io::Result<ExitStatus> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut hang_up = signal(SignalKind::hangup())?;
-    let mut quit = signal(SignalKind::quit())?;
+async fn wait(mut child: Child, signals: &mut Signals) -> io::Result<ExitStatus> {
     loop {
         let received = tokio::select! {
-            status = child.wait() => return status,
-            _ = interrupt.recv() => Signal::INT,
-            _ = quit.recv() => Signal::QUIT,
-            _ = terminate.recv() => Signal::TERM,
-            _ = hang_up.recv() => Signal::HUP,
+            status = child.wait() => {
+                // What was sent before its end was for the command.
+                signals.forget().await;
+                return status;
+            }
+            received = signals.received() => received,
         };
-        // The terminal sends these two to the whole foreground group, the command included.
-        let from_terminal = matches!(received, Signal::INT | Signal::QUIT) && is_foreground();
         let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        if let Some(pid) = pid.filter(|_| !from_terminal) {
+        if let Some(pid) = pid.filter(|_| !signals.is_key(received)) {
             // It may just have ended.
             let _ = kill_process(pid, received);
         }
     }
-}
-
-/// Whether a terminal's keys reach this process.
-fn is_foreground() -> bool {
-    rustix::termios::tcgetpgrp(io::stdin()).is_ok_and(|group| group == rustix::process::getpgrp())
 }
 
 fn exit_code(status: ExitStatus) -> u8 {

@@ -10,6 +10,7 @@ mod listen;
 mod output;
 mod paths;
 mod replay;
+mod signals;
 mod verify;
 
 use std::{
@@ -17,13 +18,20 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Args, Parser, Subcommand};
+use clap::{
+    Args, Parser, Subcommand,
+    builder::{OsStr, Resettable},
+};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
     inventory::{self, BodyFiles, Inventory},
     store::Stores,
+    text::printable,
 };
+
+/// What to log, in the words of `RUST_LOG`, which is for the programs of the build.
+const LOG_VARIABLE: &str = "BUILDPROXY_LOG";
 
 /// The command did what it should.
 const DONE: u8 = 0;
@@ -57,7 +65,7 @@ struct Common {
     #[arg(short, long, value_name = "FILE", default_value = "inventory.toml", global = true)]
     inventory: PathBuf,
     /// The one store to read and write, instead of the Nix store and the embedded one
-    #[arg(long, value_name = "DIR", env = "BUILDPROXY_STORE", global = true)]
+    #[arg(long, value_name = "DIR", env = unless_empty("BUILDPROXY_STORE"), global = true)]
     store: Option<PathBuf>,
     /// Leave the Nix store out: read and write the embedded store only
     #[arg(long, global = true)]
@@ -102,6 +110,12 @@ impl Common {
     }
 }
 
+/// The name of a variable that clap reads; of one that is empty, as scripts leave it, no name.
+fn unless_empty(name: &'static str) -> Resettable<OsStr> {
+    let is_empty = std::env::var_os(name).is_some_and(|value| value.is_empty());
+    if is_empty { Resettable::Reset } else { Resettable::Value(name.into()) }
+}
+
 /// Runs the command that the arguments name and gives its exit code.
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -132,7 +146,12 @@ fn start_logging(common: &Common) {
         (_, 1) => "buildproxy=debug,warn",
         _ => "debug",
     };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let wanted = std::env::var(LOG_VARIABLE).ok().filter(|wanted| !wanted.is_empty());
+    let filter = wanted.map(|wanted| EnvFilter::try_new(&wanted)).transpose().unwrap_or_else(|error| {
+        output::warning(printable(&format!("{LOG_VARIABLE} is passed over: {error}")));
+        None
+    });
+    let filter = filter.unwrap_or_else(|| EnvFilter::new(level));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

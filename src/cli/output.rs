@@ -54,7 +54,8 @@ pub fn bytes(count: u64) -> String {
 /// Data on stdout.
 pub fn data(text: &str) {
     // A reader that has enough closes the pipe; that is no error of ours.
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    let mut stdout = std::io::stdout();
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }
 
 /// JSON on stdout.

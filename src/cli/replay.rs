@@ -5,7 +5,7 @@ use std::{ffi::OsString, io, path::PathBuf, sync::Arc};
 use http::StatusCode;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Common, DONE, FAILED, INCOMPLETE, background, block_on, child, listen::Listen, output};
+use super::{Common, DONE, FAILED, INCOMPLETE, background, block_on, child, listen::Listen, output, signals::Signals};
 use crate::{
     inventory,
     proxy::{ClientEnvironment, Running, StartOptions},
@@ -34,13 +34,13 @@ pub struct Replay {
     #[arg(long)]
     check_bodies: bool,
     /// Write the environment as `export` lines to this file once the server is ready
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "command")]
     env_file: Option<PathBuf>,
     /// Return once the server is ready, print the environment for `eval`, and leave the server running
     #[arg(long, conflicts_with = "command")]
     background: bool,
     /// End the server when this process ends
-    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
+    #[arg(long, value_name = "PID", conflicts_with = "command", value_parser = clap::value_parser!(i32).range(1..))]
     parent_pid: Option<i32>,
     /// Print the report as JSON on stdout
     #[arg(long)]
@@ -102,16 +102,18 @@ impl Replay {
             FAILED
         };
         if !self.command.is_empty() {
-            return Ok(child::run(&self.command, environment).await);
+            let mut signals = Signals::new().map_err(|error| failed("cannot take over signals", error))?;
+            return Ok(child::run(&self.command, environment, &mut signals).await);
         }
         let mut end = End::new(self.parent_pid).map_err(|error| failed("cannot wait for a signal", error))?;
         let lines = environment.shell_lines();
-        if let Some(state) = &self.background_state {
-            background::ready(state, &lines).map_err(|error| failed("cannot go to the background", error))?;
-        } else if let Some(file) = &self.env_file {
+        if let Some(file) = &self.env_file {
             let written = inventory::write_atomically(file, &mut lines.as_bytes());
             written.map_err(|error| failed(&format!("cannot write {}", file.display()), error))?;
-        } else {
+        }
+        if let Some(state) = &self.background_state {
+            background::ready(state, &lines).map_err(|error| failed("cannot go to the background", error))?;
+        } else if self.env_file.is_none() {
             output::data(&lines);
         }
         end.wait().await;
