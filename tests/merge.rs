@@ -6,7 +6,7 @@ mod common;
 
 use std::fs;
 
-use common::{Awkward, Workdir, sri};
+use common::{Awkward, Workdir, run, sri};
 
 /// Everything whose recording could differ from run to run.
 fn restless_script(origin: &Awkward) -> String {
