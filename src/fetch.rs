@@ -14,7 +14,7 @@ use crate::{
         embedded::{EmbeddedStore, StoreError},
         hash::{Hasher, NixHash},
         path::StorePath,
-        spool::{Spool, SpooledContent},
+        spool::{SPOOL_MEMORY, Spool, SpooledContent},
     },
 };
 
@@ -48,6 +48,24 @@ impl fmt::Display for Pin {
     }
 }
 
+/// What came where a body was changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Received {
+    /// All of it.
+    Whole(Box<Pin>),
+    /// More than this many bytes, where the download was stopped.
+    MoreThan(u64),
+}
+
+impl fmt::Display for Received {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole(pin) => pin.fmt(f),
+            Self::MoreThan(size) => write!(f, "more than {size} bytes"),
+        }
+    }
+}
+
 /// Why a body could not be downloaded.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
@@ -70,7 +88,7 @@ pub enum FetchError {
         /// What the inventory pins.
         expected: Box<Pin>,
         /// What came.
-        received: Box<Pin>,
+        received: Received,
     },
     /// The store did not take it.
     #[error("{url}: {source}")]
@@ -124,13 +142,12 @@ pub async fn fetch(
     origin: &Origin,
     progress: impl Fn(u64) + Clone + Send + 'static,
 ) -> io::Result<Vec<Result<Wanted, FetchError>>> {
-    let parent = store.spool_dir("fetch");
-    std::fs::create_dir_all(&parent)?;
-    let spool = tempfile::tempdir_in(parent)?;
+    let (folder, _claim) = store.temporary_spool()?;
     let results = each(wanted, |number, one| {
         let (store, origin, progress) = (store.clone(), origin.clone(), progress.clone());
-        let file = spool.path().join(number.to_string());
-        async move { into_store(&one, Spool::new(file), &store, &origin, progress).await.map(|()| one) }
+        let file = folder.path().join(number.to_string());
+        let spool = Spool::with(file, one.hash.algo(), SPOOL_MEMORY);
+        async move { into_store(&one, spool, &store, &origin, progress).await.map(|()| one) }
     });
     Ok(results.await)
 }
@@ -187,7 +204,7 @@ async fn into_store(
     let name = wanted.path.name();
     wanted.compare(Pin { hash: spooled.hash, size: spooled.size })?;
     let stored = tokio::task::block_in_place(|| match &spooled.content {
-        SpooledContent::Memory(bytes) => store.insert_bytes(bytes, name),
+        SpooledContent::Memory(bytes) => store.insert_pinned(bytes, &spooled.hash, name),
         SpooledContent::File(file) => store.adopt(file, &spooled.hash, spooled.size, name),
     });
     stored.map(drop).map_err(|source| FetchError::Store { url: wanted.url.clone(), source })
@@ -210,11 +227,15 @@ async fn download(
         }
         status => return Err(failed(format!("the origin answered {status}"))),
     }
-    let mut body = answer.into_body();
+    let (mut body, mut size) = (answer.into_body(), 0);
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| failed(format!("the answer did not arrive whole: {error}")))?;
         if let Some(data) = frame.data_ref() {
             progress(data.len() as u64);
+            size += data.len() as u64;
+            if size > wanted.size {
+                return Err(wanted.changed(Received::MoreThan(wanted.size)));
+            }
             sink(data).map_err(|source| FetchError::Write { url: wanted.url.clone(), source })?;
         }
     }
@@ -223,11 +244,17 @@ async fn download(
 
 impl Wanted {
     fn compare(&self, received: Pin) -> Result<(), FetchError> {
-        let expected = Pin { hash: self.hash, size: self.size };
-        if received == expected {
-            return Ok(());
+        match received == self.pin() {
+            true => Ok(()),
+            false => Err(self.changed(Received::Whole(Box::new(received)))),
         }
-        let (expected, received) = (Box::new(expected), Box::new(received));
-        Err(FetchError::Changed { url: self.url.clone(), expected, received })
+    }
+
+    fn changed(&self, received: Received) -> FetchError {
+        FetchError::Changed { url: self.url.clone(), expected: Box::new(self.pin()), received }
+    }
+
+    fn pin(&self) -> Pin {
+        Pin { hash: self.hash, size: self.size }
     }
 }

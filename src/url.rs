@@ -32,12 +32,12 @@ pub enum UrlError {
     /// The URL standard refuses it.
     #[error("`{url}` is not a URL: {source}")]
     Invalid {
-        /// The text.
+        /// The text without userinfo.
         url: String,
         /// What the parser said.
         source: url::ParseError,
     },
-    /// A scheme other than `http` and `https`.
+    /// A scheme other than `http` and `https`; the text without userinfo.
     #[error("`{0}` is not an http or https URL")]
     Scheme(String),
 }
@@ -48,7 +48,7 @@ impl NormalizedUrl {
     /// # Errors
     /// Where the result is no http or https URL.
     pub fn join(&self, reference: &str) -> Result<Self, UrlError> {
-        let invalid = |source| UrlError::Invalid { url: reference.to_owned(), source };
+        let invalid = |source| UrlError::Invalid { url: without_userinfo(reference), source };
         let base = Url::parse(&self.0).map_err(invalid)?;
         Self::try_from(base.join(reference).map_err(invalid)?)
     }
@@ -107,10 +107,10 @@ impl TryFrom<Url> for NormalizedUrl {
 
     fn try_from(mut url: Url) -> Result<Self, UrlError> {
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(UrlError::Scheme(url.into()));
+            return Err(UrlError::Scheme(without_userinfo(url.as_str())));
         }
         url.set_fragment(None);
-        let invalid = |source| UrlError::Invalid { url: url.to_string(), source };
+        let invalid = |source| UrlError::Invalid { url: without_userinfo(url.as_str()), source };
         let host = match url.host().ok_or(url::ParseError::EmptyHost).map_err(invalid)? {
             Host::Domain(domain) => {
                 let domain = domain.strip_suffix('.').unwrap_or(domain);
@@ -132,7 +132,7 @@ impl FromStr for NormalizedUrl {
     type Err = UrlError;
 
     fn from_str(text: &str) -> Result<Self, UrlError> {
-        let url = Url::parse(text).map_err(|source| UrlError::Invalid { url: text.to_owned(), source })?;
+        let url = Url::parse(text).map_err(|source| UrlError::Invalid { url: without_userinfo(text), source })?;
         Self::try_from(url)
     }
 }
@@ -154,6 +154,23 @@ impl<'de> Deserialize<'de> for NormalizedUrl {
         let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
         text.parse().map_err(serde::de::Error::custom)
     }
+}
+
+/// `target` for people: a URL or an authority as it was asked for, without userinfo, which is a credential.
+///
+/// It need not be valid. What has neither scheme nor leading `/` is an authority to its end, since a `/` in it can be
+/// one of a password.
+pub fn without_userinfo(target: &str) -> String {
+    let start = match target.find("//") {
+        Some(0) => 2,
+        Some(slashes) if target[..slashes].ends_with(':') => slashes + 2,
+        _ => 0,
+    };
+    let (scheme, rest) = target.split_at(start);
+    let is_path = start == 0 && rest.starts_with('/');
+    let end = if start == 0 && !is_path { rest.len() } else { rest.find(['/', '?', '#']).unwrap_or(rest.len()) };
+    let host = rest[..end].rfind('@').map_or(0, |at| at + 1);
+    format!("{scheme}{}", &rest[host..])
 }
 
 /// Decodes the percent-encoded unreserved characters and writes the other codes in upper case
@@ -223,6 +240,26 @@ mod tests {
     fn other_schemes_and_broken_urls_are_refused() {
         for text in ["ftp://h/a", "/path", "http://", "http://./", "http://a b/", "file:///etc/passwd"] {
             assert!(text.parse::<NormalizedUrl>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_people_see_has_no_userinfo() {
+        for (target, shown) in [
+            ("http://u:s3cret@h.test/@scope/a?b@c", "http://h.test/@scope/a?b@c"),
+            ("http://u:s3@cret@h.test:1", "http://h.test:1"),
+            ("ftp://u:s3cret@h.test?x", "ftp://h.test?x"),
+            ("//u:s3cret@h.test/a", "//h.test/a"),
+            ("u:s3cret@h.test:80", "h.test:80"),
+            ("u:s3/cret@h.test", "h.test"),
+            ("u:s3//cret@h.test", "h.test"),
+            ("/@scope/a", "/@scope/a"),
+            ("*", "*"),
+        ] {
+            assert_eq!(without_userinfo(target), shown, "{target}");
+        }
+        for text in ["ftp://u:s3cret@h/", "http://u:s3cret@h h/", "http://u:s3cret@./"] {
+            assert!(!text.parse::<NormalizedUrl>().unwrap_err().to_string().contains("s3cret"), "{text}");
         }
     }
 

@@ -6,7 +6,7 @@ mod common;
 
 use std::fs;
 
-use common::{Awkward, Workdir, sri};
+use common::{Awkward, Workdir, run, sri};
 
 /// Everything whose recording could differ from run to run.
 fn restless_script(origin: &Awkward) -> String {
@@ -99,4 +99,40 @@ fn files_of_bodies_that_are_committed_come_with_git_attributes() {
     let file = work.inventory().one(&url).body("file").unwrap().to_owned();
     assert!(file.starts_with("inventory.bodies/"), "{file}");
     assert_eq!(fs::read_to_string(work.path("inventory.bodies/.gitattributes")).unwrap(), "* -text\n");
+}
+
+#[test]
+fn pruning_keeps_what_was_asked_in_vain_and_everything_where_the_command_failed() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let (cut, other) = (origin.url("/truncated"), origin.url("/plain/other"));
+    work.capture_sh(&origin, &format!("curl -sSf -o /dev/null '{other}' -o /dev/null '{}'", origin.url("/plain/cut")))
+        .expect_code(0);
+    let text = String::from_utf8(work.read("inventory.toml")).unwrap().replace("/plain/cut", "/truncated");
+    work.write("inventory.toml", &text);
+    let prune = |script: &str| {
+        let mut command = work.capturing(&origin.ca.pem);
+        run(command.args(["--prune", "--", "sh", "-c", script]))
+    };
+    prune("exit 7").expect_code(7).expect_stderr(&["nothing is pruned"]);
+    assert_eq!(work.inventory().0.len(), 2);
+    prune(&format!("curl -sS -o /dev/null '{cut}'; true"))
+        .expect_code(0)
+        .expect_stderr(&["/truncated is not recorded"]);
+    let inventory = work.inventory();
+    assert_eq!((inventory.0.len(), inventory.one(&cut).size()), (1, Some(1000)));
+}
+
+#[test]
+fn an_inventory_behind_a_link_has_its_bodies_beside_the_file() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    std::fs::create_dir(work.path("sub")).unwrap();
+    work.write("sub/real.toml", "version = 1\n");
+    std::os::unix::fs::symlink("sub/real.toml", work.path("link.toml")).unwrap();
+    let script = format!("curl -sSf -o /dev/null '{}'", origin.url("/gzip-always"));
+    let mut command = work.capturing(&origin.ca.pem);
+    run(command.args(["-i", "link.toml", "--", "sh", "-euc", &script])).expect_code(0);
+    assert!(work.path("link.toml").is_symlink() && work.path("sub/real.bodies").is_dir());
+    for path in ["link.toml", "sub/real.toml"] {
+        run(work.buildproxy("verify").args(["-i", path])).expect_code(0);
+    }
 }

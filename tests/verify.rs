@@ -153,6 +153,33 @@ fn what_comes_back_with_another_hash_or_not_at_all_is_not_stored() {
 }
 
 #[test]
+fn bodies_are_fetched_under_whatever_hash_pins_them() {
+    use sha2::{Digest, Sha512};
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let mut text = "version = 1\n".to_owned();
+    for size in [1000, 100_000] {
+        let url = origin.url(&format!("/plain/a?size={size}"));
+        let hash = data_encoding::BASE64.encode(&Sha512::digest(pattern(size)));
+        let body = format!("{{ hash = \"sha512-{hash}\", size = {size}, name = \"a-{size}\" }}");
+        text.push_str(&format!("\n[[entry]]\nurl = \"{url}\"\nbody = {body}\n"));
+    }
+    work.write("inventory.toml", text);
+    run(&mut work.buildproxy("fetch")).expect_code(0);
+    assert_eq!(fs::read(stored(&work, "-a-1000")).unwrap(), pattern(1000));
+    run(&mut work.buildproxy("verify")).expect_code(0);
+}
+
+#[test]
+fn a_download_stops_where_it_is_longer_than_what_is_pinned() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let (url, hash) = (origin.url("/plain/a?size=2000000"), sri(b"x"));
+    let body = format!("body = {{ hash = \"{hash}\", size = 1000, name = \"a\" }}");
+    work.write("inventory.toml", format!("version = 1\n\n[[entry]]\nurl = \"{url}\"\n{body}\n"));
+    let outcome = run(&mut work.buildproxy("fetch")).expect_code(1);
+    outcome.expect_stderr(&[&url, "more than 1000 bytes"]);
+}
+
+#[test]
 fn refetch_asks_the_origins_whether_they_still_give_the_same() {
     let (origin, work) = (Awkward::start(), Workdir::new());
     let (counter, plain) = (origin.url("/counter"), origin.url("/plain/stable"));

@@ -9,7 +9,7 @@ use super::{
     policy::is_refetchable,
 };
 use crate::{
-    inventory::{Body, Entry, Hop, Key, Keys, MatchRules, Source},
+    inventory::{Body, Entry, Hop, Key, Keys, MatchRules, Source, becomes_get},
     store::{hash::NixHash, path::StorePathName},
     url::NormalizedUrl,
 };
@@ -186,13 +186,9 @@ impl Chain {
 
 /// Whether `next` has the method and the body with which a client follows the redirect `last`.
 fn follows(last: &Exchange, next: &Exchange) -> bool {
-    let same = next.method == last.method && next.request_body == last.request_body;
-    let becomes_get = next.method == Method::GET && next.request_body.is_none();
     match last.status() {
-        Some(303) => becomes_get || same && last.method == Method::HEAD,
-        // Replay cannot know which of the two ways its client goes: it is the one that all clients go unless told.
-        Some(301 | 302) if last.method == Method::POST => becomes_get,
-        _ => same,
+        Some(status) if becomes_get(status, &last.method) => next.method == Method::GET && next.request_body.is_none(),
+        _ => next.method == last.method && next.request_body == last.request_body,
     }
 }
 

@@ -23,15 +23,15 @@ pub struct Spooling {
 }
 
 enum State {
-    Idle(Spool),
-    Writing(JoinHandle<io::Result<Spool>>),
+    Idle(Box<Spool>),
+    Writing(JoinHandle<io::Result<Box<Spool>>>),
     Failed(io::Error),
 }
 
 impl Spooling {
     /// An empty body; where it gets large it goes to the file `path`.
     pub fn new(path: PathBuf) -> Self {
-        Self { state: State::Idle(Spool::new(path)), waiting: Vec::new(), waiting_bytes: 0 }
+        Self { state: State::Idle(Box::new(Spool::new(path))), waiting: Vec::new(), waiting_bytes: 0 }
     }
 
     /// Whether nothing can be recorded any more.

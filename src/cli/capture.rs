@@ -54,7 +54,7 @@ impl Capture {
                 USAGE
             })?,
             proxy_loopback: self.listen.proxy_loopback,
-            system: current_system().to_owned(),
+            system: current_system(),
         };
         let command = if self.command.is_empty() { shell() } else { self.command };
         let (code, result, failures) = block_on(async {
@@ -69,6 +69,11 @@ impl Capture {
                 FAILED
             })?;
             let code = child::run(&command, capture.environment(), &mut signals).await;
+            if self.prune && code != DONE {
+                output::warning(
+                    "the command failed, so nothing is pruned: it may not have asked for all that it needs",
+                );
+            }
             let failures = capture.handshake_failures();
             let give_up = async {
                 tokio::select! {

@@ -105,7 +105,9 @@ impl Common {
     }
 
     fn body_files(&self) -> BodyFiles {
-        let folder = self.inventory.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        // `file` bodies are beside the file, not beside a link to it.
+        let inventory = std::fs::canonicalize(&self.inventory).unwrap_or_else(|_| self.inventory.clone());
+        let folder = inventory.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         BodyFiles { inventory_dir: folder.to_owned(), stores: self.stores() }
     }
 }

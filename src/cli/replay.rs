@@ -69,7 +69,7 @@ impl Replay {
             // clap let nothing else in.
             miss_status: StatusCode::from_u16(self.miss_status).unwrap_or(StatusCode::NOT_FOUND),
             check_bodies: self.check_bodies,
-            system: current_system().to_owned(),
+            system: current_system(),
         };
         let replayer = Replayer::new(inventory, common.body_files(), options).map_err(|error| {
             output::error(&format!("{}: {error}", common.inventory.display()));

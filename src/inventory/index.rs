@@ -21,11 +21,10 @@ use std::{
     sync::Arc,
 };
 
-use globset::GlobSet;
 use http::{HeaderMap, Method};
 
 use self::urls::UrlTable;
-use super::{Entry, Hop, Inventory};
+use super::{BadGlob, Entry, Hop, Inventory, Keys};
 use crate::{store::hash::NixHash, url::NormalizedUrl};
 
 /// How many recorded alternatives a [`MissReason`] lists at most.
@@ -155,13 +154,8 @@ fn list(methods: &[Method]) -> String {
 #[derive(Debug, thiserror::Error)]
 pub enum IndexError {
     /// A pattern of `[match] ignore-query` is no glob.
-    #[error("ignore-query: `{pattern}` is not a pattern")]
-    BadGlob {
-        /// The pattern.
-        pattern: String,
-        /// What is wrong with it.
-        source: globset::Error,
-    },
+    #[error(transparent)]
+    BadGlob(#[from] BadGlob),
     /// More entries and hops than the index can number.
     #[error("the inventory has more than four billion answers")]
     TooLarge,
@@ -171,7 +165,7 @@ pub enum IndexError {
 #[derive(Debug)]
 pub struct Index {
     inventory: Arc<Inventory>,
-    ignored: GlobSet,
+    keys: Keys,
     urls: UrlTable,
     /// Where each URL's groups start; one more at the end.
     first_group: Vec<u32>,
@@ -216,7 +210,7 @@ impl Index {
 
     /// The URL without the parameters that `ignore-query` leaves out of the key.
     pub fn comparable(&self, url: &NormalizedUrl) -> NormalizedUrl {
-        url.without_query_parameters(|name| self.ignored.is_match(name))
+        self.keys.comparable(url)
     }
 
     /// What `visit` stands for.

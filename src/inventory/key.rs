@@ -5,12 +5,26 @@ use std::{cmp::Ordering, collections::BTreeMap};
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use http::Method;
 
-use super::entry::{Entry, Inventory, MatchRules};
+use super::{
+    entry::{Entry, Inventory, MatchRules},
+    redirect::becomes_get,
+};
 use crate::{store::hash::NixHash, url::NormalizedUrl};
 
 /// Makes keys under an inventory's rules.
+#[derive(Debug, Clone, Default)]
 pub struct Keys {
     ignored: GlobSet,
+}
+
+/// A pattern of `[match] ignore-query` that is no glob.
+#[derive(Debug, thiserror::Error)]
+#[error("ignore-query: `{pattern}` is not a pattern")]
+pub struct BadGlob {
+    /// The pattern.
+    pub pattern: String,
+    /// What is wrong with it.
+    source: globset::Error,
 }
 
 /// A request, without what the rules ignore.
@@ -25,11 +39,26 @@ pub struct Key {
 impl Keys {
     /// The rules of `rules`; patterns that are no globs are left out, being findings of their own.
     pub fn new(rules: &MatchRules) -> Self {
+        // Together they can still be refused, for their size.
+        Self::of_patterns(rules.ignore_query.iter().filter(|text| Glob::new(text).is_ok())).unwrap_or_default()
+    }
+
+    /// The rules of `rules`.
+    ///
+    /// # Errors
+    /// Where a pattern is no glob.
+    pub fn strict(rules: &MatchRules) -> Result<Self, BadGlob> {
+        Self::of_patterns(rules.ignore_query.iter())
+    }
+
+    fn of_patterns<'a>(patterns: impl Iterator<Item = &'a String> + Clone) -> Result<Self, BadGlob> {
+        let bad = |pattern: String| move |source| BadGlob { pattern, source };
         let mut ignored = GlobSetBuilder::new();
-        for glob in rules.ignore_query.iter().filter_map(|text| Glob::new(text).ok()) {
-            ignored.add(glob);
+        for pattern in patterns.clone() {
+            ignored.add(Glob::new(pattern).map_err(bad(pattern.clone()))?);
         }
-        Self { ignored: ignored.build().unwrap_or_default() }
+        let all = || patterns.map(String::as_str).collect::<Vec<_>>().join(", ");
+        Ok(Self { ignored: ignored.build().map_err(|source| BadGlob { pattern: all(), source })? })
     }
 
     /// The key of the request that `entry` answers. A header that is recorded as empty is part of it: it wants a
@@ -48,14 +77,9 @@ impl Keys {
         inventory.entries.iter().map(|entry| self.of(entry)).collect()
     }
 
-    /// The key of the request that a client makes when `key` is answered with the redirect `status` to `url`
-    /// (RFC 9110 §15.4): 303 asks with GET, and so do 301 and 302 after POST; the body goes with the method.
+    /// The key of the request that a client makes when `key` is answered with the redirect `status` to `url`.
     pub fn redirected(&self, key: &Key, status: u16, url: &NormalizedUrl) -> Key {
-        let becomes_get = match status {
-            303 => key.method != Method::HEAD,
-            301 | 302 => key.method == Method::POST,
-            _ => false,
-        };
+        let becomes_get = becomes_get(status, &key.method);
         Key {
             method: if becomes_get { Method::GET } else { key.method.clone() },
             url: self.comparable(url),

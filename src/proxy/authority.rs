@@ -8,6 +8,8 @@ use std::{
 
 use http::uri;
 
+use crate::url::without_userinfo;
+
 /// A host with an optional port: `uri-host [ ":" port ]` (RFC 9110 §7.2), no userinfo.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostPort {
@@ -15,9 +17,9 @@ pub struct HostPort {
     port: Option<u16>,
 }
 
-/// A text that is no host with an optional port.
+/// A text that is no host with an optional port; without userinfo, which is one reason for it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not HOST or HOST:PORT, with an IPv6 address in brackets and a port below 65536")]
+#[error("`{0}` is not HOST or HOST:PORT without userinfo, with an IPv6 address in brackets and a port below 65536")]
 pub struct AuthorityError(pub String);
 
 impl HostPort {
@@ -72,7 +74,7 @@ impl FromStr for HostPort {
     type Err = AuthorityError;
 
     fn from_str(text: &str) -> Result<Self, AuthorityError> {
-        let refused = || AuthorityError(text.to_owned());
+        let refused = || AuthorityError(without_userinfo(text));
         // The http crate knows which characters can stand in an authority; it allows more than a host and a port.
         uri::Authority::try_from(text).map_err(|_| refused())?;
         let host_length = match text.strip_prefix('[') {
@@ -129,8 +131,10 @@ mod tests {
     #[test]
     fn what_is_no_host_and_port_is_refused() {
         for text in ["", ":80", "h:65536", "h:+80", "h:a", "::1", "[::1", "[::1]80", "u@h", "u:p@h:1", "h/x", "a b"] {
-            assert_eq!(text.parse::<HostPort>(), Err(AuthorityError(text.to_owned())));
+            assert_eq!(text.parse::<HostPort>(), Err(AuthorityError(without_userinfo(text))));
         }
+        let message = "u:s3cret@h.test".parse::<HostPort>().unwrap_err().to_string();
+        assert!(message.contains("`h.test` is not HOST or HOST:PORT without userinfo"), "{message}");
     }
 
     #[test]

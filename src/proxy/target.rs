@@ -8,6 +8,7 @@ use http::{
 };
 
 use super::authority::HostPort;
+use crate::url::without_userinfo;
 
 /// How a request came here: what its target does not say itself.
 #[derive(Debug, Clone)]
@@ -27,7 +28,7 @@ pub enum TargetError {
     #[error("the request has more than one Host header, which RFC 9112 §3.2 forbids")]
     RepeatedHost,
     /// A `Host` field or an authority that is no host with an optional port.
-    #[error("the request names the host `{0}`, which is not HOST or HOST:PORT")]
+    #[error("the request names the host `{0}`, which is not HOST or HOST:PORT without userinfo")]
     InvalidHost(String),
     /// Neither the target nor `Host` nor CONNECT names a host.
     #[error("the request names no host: it has no Host header, and it came without CONNECT")]
@@ -95,19 +96,27 @@ pub fn effective_uri<B>(request: &Request<B>, arrival: &Arrival) -> Result<Uri, 
     let host = host_field(request.headers())?;
     let (scheme, authority) = match (uri.scheme(), uri.authority()) {
         (Some(scheme), Some(authority)) if request.version() < Version::HTTP_2 => {
-            refuse_own_address(&without_userinfo(authority)?, scheme, arrival)?;
+            refuse_own_address(&host_port(authority)?, scheme, arrival)?;
             return web_scheme(scheme).map(|()| uri.clone());
         }
-        (Some(scheme), Some(authority)) => (scheme.clone(), Some(without_userinfo(authority)?)),
+        (Some(scheme), Some(authority)) => (scheme.clone(), Some(host_port(authority)?)),
         (None, None) => (arrival.scheme(), host),
-        _ => return Err(TargetError::Form(uri.to_string())),
+        _ => return Err(form_error(uri)),
     };
     web_scheme(&scheme)?;
     let authority = with_tunnel_port(authority, &scheme, arrival).ok_or(TargetError::NoHost)?;
     refuse_own_address(&authority, &scheme, arrival)?;
     let path = path_and_query(request)?;
-    let form = |_| TargetError::Form(uri.to_string());
-    Uri::builder().scheme(scheme).authority(authority.to_string()).path_and_query(path).build().map_err(form)
+    Uri::builder()
+        .scheme(scheme)
+        .authority(authority.to_string())
+        .path_and_query(path)
+        .build()
+        .map_err(|_| form_error(uri))
+}
+
+fn form_error(uri: &Uri) -> TargetError {
+    TargetError::Form(without_userinfo(&uri.to_string()))
 }
 
 /// The one `Host` field. An empty one says as much as none (RFC 9110 §7.2).
@@ -122,16 +131,16 @@ fn host_field(headers: &HeaderMap) -> Result<Option<HostPort>, TargetError> {
     if field.is_empty() {
         return Ok(None);
     }
-    let invalid = || TargetError::InvalidHost(String::from_utf8_lossy(field.as_bytes()).into_owned());
+    let invalid = || TargetError::InvalidHost(without_userinfo(&String::from_utf8_lossy(field.as_bytes())));
     let text = field.to_str().map_err(|_| invalid())?;
     text.parse().map(Some).map_err(|_| invalid())
 }
 
 /// Host and port of an absolute URI, where userinfo can stand before them.
-fn without_userinfo(authority: &Authority) -> Result<HostPort, TargetError> {
+fn host_port(authority: &Authority) -> Result<HostPort, TargetError> {
     let text = authority.as_str();
     let host_port = text.rsplit_once('@').map_or(text, |(_, host_port)| host_port);
-    host_port.parse().map_err(|_| TargetError::InvalidHost(text.to_owned()))
+    host_port.parse().map_err(|_| TargetError::InvalidHost(host_port.to_owned()))
 }
 
 fn web_scheme(scheme: &Scheme) -> Result<(), TargetError> {
@@ -171,7 +180,7 @@ fn path_and_query<B>(request: &Request<B>) -> Result<PathAndQuery, TargetError> 
     match request.uri().path_and_query() {
         Some(path) if path.as_str().starts_with('/') => Ok(path.clone()),
         Some(path) if path == "*" && request.method() == Method::OPTIONS => Ok(PathAndQuery::from_static("/")),
-        _ => Err(TargetError::Form(request.uri().to_string())),
+        _ => Err(form_error(request.uri())),
     }
 }
 
@@ -263,7 +272,9 @@ mod tests {
             ("plain", "GET /", &["h.test", "h.test"], RepeatedHost),
             ("plain", "GET http://h.test/", &["h.test", "o.test"], RepeatedHost),
             ("plain", "GET http://h.test/", &["h test"], InvalidHost("h test".into())),
-            ("plain", "GET /", &["u@h.test"], InvalidHost("u@h.test".into())),
+            ("plain", "GET /", &["u:s3cret@h.test"], InvalidHost("h.test".into())),
+            ("plain", "GET http://u:s3cret@h.test:99999/", &[], InvalidHost("h.test:99999".into())),
+            ("plain", "GET u:s3cret@h.test:80", &["h.test"], Form("h.test:80".into())),
             ("plain", "GET /", &["h.test:99999"], InvalidHost("h.test:99999".into())),
             ("plain", "GET http://h.test:99999/", &[], InvalidHost("h.test:99999".into())),
             ("plain", "GET *", &["h.test"], Form("*".into())),

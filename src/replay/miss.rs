@@ -8,7 +8,7 @@ use super::nearest::{self, Difference, Near};
 use crate::{
     inventory::index::{Index, MissReason, RequestBody, RequestKey, field_value},
     text::printable,
-    url::{NormalizedUrl, UrlError},
+    url::{NormalizedUrl, UrlError, without_userinfo},
 };
 
 /// A request that nothing answers.
@@ -38,7 +38,7 @@ pub enum Cause {
 impl Miss {
     /// A request for something that is no URL.
     pub fn not_a_url(method: &Method, uri: &Uri, error: UrlError) -> Self {
-        let url = without_userinfo(uri);
+        let url = without_userinfo(&uri.to_string());
         Self { method: method.clone(), url, cause: Cause::NotAUrl(error), near: Vec::new(), details: Vec::new() }
     }
 
@@ -142,16 +142,6 @@ fn variant_lines(recorded: &BTreeMap<String, String>, asked: &HeaderMap) -> Vec<
             format!("{}: recorded with {}, asked with {}", printable(name), value(recorded), value(&asked))
         })
         .collect()
-}
-
-/// A request target as it came, without credentials.
-fn without_userinfo(uri: &Uri) -> String {
-    let text = uri.to_string();
-    let (scheme, rest) =
-        text.split_once("://").map_or(("", text.as_str()), |(_, rest)| text.split_at(text.len() - rest.len()));
-    let end = rest.find(['/', '?']).unwrap_or(rest.len());
-    let host = rest[..end].rfind('@').map_or(0, |at| at + 1);
-    format!("{scheme}{}", &rest[host..])
 }
 
 /// Parses a request target, which the proxy made absolute.

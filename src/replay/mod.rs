@@ -26,6 +26,7 @@ use http::StatusCode;
 
 pub use self::report::Report;
 use self::{check::BodyChecks, report::RunLog, sequence::Sequences};
+pub use crate::inventory::current_system;
 use crate::inventory::{
     BodyFiles, Inventory,
     index::{Index, IndexError},
@@ -44,7 +45,7 @@ pub struct ReplayOptions {
 
 impl Default for ReplayOptions {
     fn default() -> Self {
-        Self { miss_status: StatusCode::NOT_FOUND, check_bodies: false, system: current_system().to_owned() }
+        Self { miss_status: StatusCode::NOT_FOUND, check_bodies: false, system: current_system() }
     }
 }
 
@@ -83,20 +84,4 @@ impl Replayer {
     pub fn report(&self) -> Report {
         self.log.report(&self.index)
     }
-}
-
-/// The Nix system that this program was made for.
-pub fn current_system() -> &'static str {
-    const fn system() -> &'static str {
-        if cfg!(all(target_arch = "x86_64", target_os = "macos")) {
-            "x86_64-darwin"
-        } else if cfg!(all(target_arch = "aarch64", target_os = "macos")) {
-            "aarch64-darwin"
-        } else if cfg!(target_arch = "aarch64") {
-            "aarch64-linux"
-        } else {
-            "x86_64-linux"
-        }
-    }
-    const { system() }
 }

@@ -7,22 +7,23 @@
 use std::{
     ffi::OsString,
     fs::{self, File, Permissions},
-    io::{self, Write},
+    io::{self, Read, Write},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
 
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempDir};
 
 use super::{
-    hash::NixHash,
+    claim::{Claim, claim, sweep},
+    hash::{HashAlgo, Hasher, NixHash},
     path::{FileIngestionMethod, StorePath, StorePathName, build_ca_path},
 };
 
 /// What the names of temporary files start with; no store path does.
 const TEMPORARY_PREFIX: &str = ".tmp-";
 
-/// The folder of the capture sessions' unfinished bodies, inside the store so that they are on its file system.
+/// The folder of unfinished bodies, a folder for each process that has some, inside the store so that they are on its file system.
 const SPOOL_FOLDER: &str = ".spool";
 
 /// What can go wrong when a store is written.
@@ -97,14 +98,28 @@ impl EmbeddedStore {
         self.dir.join(SPOOL_FOLDER).join(session)
     }
 
+    /// Makes a folder for unfinished bodies that nobody needs after its owner's death. Dropping it removes it.
+    ///
+    /// # Errors
+    /// Where it cannot be made.
+    pub fn temporary_spool(&self) -> io::Result<(TempDir, Claim)> {
+        let parent = self.dir.join(SPOOL_FOLDER);
+        fs::create_dir_all(&parent)?;
+        let folder = tempfile::Builder::new().prefix("fetch-").tempdir_in(parent)?;
+        let claim = claim(folder.path(), None)?;
+        Ok((folder, claim))
+    }
+
     /// Makes the store's folder and proves that it takes files, before anything is downloaded that would have to go
-    /// there.
+    /// there. Removes the unfinished bodies that killed processes left behind and that no journal needs.
     ///
     /// # Errors
     /// Where the folder cannot be made or is not writable; the message names it and a way out.
     pub fn prepare(&self) -> Result<(), StoreError> {
         fs::create_dir_all(&self.dir).map_err(|source| StoreError::Create { dir: self.dir.clone(), source })?;
-        self.temporary()?.close().map_err(|source| StoreError::NotWritable { dir: self.dir.clone(), source })
+        self.temporary()?.close().map_err(|source| StoreError::NotWritable { dir: self.dir.clone(), source })?;
+        sweep(&self.dir.join(SPOOL_FOLDER));
+        Ok(())
     }
 
     /// Where `path` is, or would be.
@@ -122,9 +137,18 @@ impl EmbeddedStore {
     /// # Errors
     /// Where the file cannot be written; nothing is left under the final name then.
     pub fn insert_bytes(&self, bytes: &[u8], name: &StorePathName) -> Result<StorePath, StoreError> {
-        let path = build_ca_path(name, FileIngestionMethod::Flat, &NixHash::sha256(bytes));
+        self.insert_pinned(bytes, &NixHash::sha256(bytes), name)
+    }
+
+    /// Writes `bytes`, whose hash of whatever algorithm is `hash`, under the store path that they have as a fixed output
+    /// of that hash called `name`.
+    ///
+    /// # Errors
+    /// Where the file cannot be written; nothing is left under the final name then.
+    pub fn insert_pinned(&self, bytes: &[u8], hash: &NixHash, name: &StorePathName) -> Result<StorePath, StoreError> {
+        let path = build_ca_path(name, FileIngestionMethod::Flat, hash);
         let target = self.path_of(&path);
-        if !has_size(&target, bytes.len() as u64) {
+        if !has(&target, bytes.len() as u64, hash) {
             let mut file = self.temporary()?;
             file.write_all(bytes).map_err(failed("write", &target))?;
             self.publish(file, &target)?;
@@ -135,15 +159,15 @@ impl EmbeddedStore {
     /// Takes a finished spool file into the store. On one file system that is a rename, without a second write; else
     /// a copy. The spool file is gone afterwards.
     ///
-    /// A file of that size which is already there stays, and then the spool file can be absent, so that a recovery
-    /// can repeat what a killed process did. One of another size is damaged, and is replaced.
+    /// Where the store has those bytes already they stay, and then the spool file can be absent, so that a recovery can
+    /// repeat what a killed process did. A file with other bytes is damaged, and is replaced.
     ///
     /// # Errors
     /// Where the spool file does not have `size` bytes, or cannot be moved.
     pub fn adopt(&self, file: &Path, hash: &NixHash, size: u64, name: &StorePathName) -> Result<StorePath, StoreError> {
         let path = build_ca_path(name, FileIngestionMethod::Flat, hash);
         let target = self.path_of(&path);
-        if has_size(&target, size) {
+        if has(&target, size, hash) {
             remove_if_there(file)?;
             return Ok(path);
         }
@@ -202,8 +226,23 @@ pub(super) fn regular_file(path: PathBuf) -> Option<PathBuf> {
     fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_file()).then_some(path)
 }
 
-fn has_size(path: &Path, size: u64) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.len() == size)
+/// Whether `path` is a file with these bytes. Only one of the right size is read.
+fn has(path: &Path, size: u64, hash: &NixHash) -> bool {
+    let has_size = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.len() == size);
+    has_size && hash_file(path, hash.algo()).is_ok_and(|found| found == *hash)
+}
+
+/// The hash of a file, read a piece at a time.
+fn hash_file(path: &Path, algo: HashAlgo) -> io::Result<NixHash> {
+    let (mut file, mut hasher, mut piece) = (File::open(path)?, Hasher::new(algo), vec![0; 256 * 1024]);
+    loop {
+        match file.read(&mut piece) {
+            Ok(0) => return Ok(hasher.finish()),
+            Ok(read) => hasher.update(&piece[..read]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Checks the spool file's size, makes it read-only and waits until it is on disk, so that the rename behind it can
@@ -297,19 +336,34 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_the_wrong_size_is_replaced() {
+    fn a_damaged_file_is_replaced() {
         let (_folder, store) = store();
         let path = store.insert_bytes(b"body", &name("b")).unwrap();
         let file = store.path_of(&path);
-        fs::remove_file(&file).unwrap();
-        fs::write(&file, b"bo").unwrap();
-        let spooled = spool_file(&store, "1", b"body");
-        store.adopt(&spooled, &NixHash::sha256(b"body"), 4, &name("b")).unwrap();
-        assert_eq!(fs::read(&file).unwrap(), b"body");
-        fs::remove_file(&file).unwrap();
-        fs::write(&file, b"bo").unwrap();
-        store.insert_bytes(b"body", &name("b")).unwrap();
-        assert_eq!(fs::read(&file).unwrap(), b"body");
+        for damaged in [b"bo".as_slice(), b"bodY"] {
+            let damage = || {
+                fs::remove_file(&file).unwrap();
+                fs::write(&file, damaged).unwrap();
+            };
+            damage();
+            let spooled = spool_file(&store, "1", b"body");
+            store.adopt(&spooled, &NixHash::sha256(b"body"), 4, &name("b")).unwrap();
+            assert_eq!(fs::read(&file).unwrap(), b"body");
+            damage();
+            store.insert_bytes(b"body", &name("b")).unwrap();
+            assert_eq!(fs::read(&file).unwrap(), b"body");
+        }
+    }
+
+    #[test]
+    fn bytes_can_be_pinned_by_another_algorithm() {
+        let (_folder, store) = store();
+        let mut hasher = Hasher::new(HashAlgo::Sha512);
+        hasher.update(b"body");
+        let hash = hasher.finish();
+        let path = store.insert_pinned(b"body", &hash, &name("b")).unwrap();
+        assert_eq!(path, build_ca_path(&name("b"), FileIngestionMethod::Flat, &hash));
+        assert_eq!(fs::read(store.find(&path).unwrap()).unwrap(), b"body");
     }
 
     #[test]

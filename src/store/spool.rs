@@ -9,7 +9,7 @@ use std::{
 
 use super::hash::{HashAlgo, Hasher, NixHash};
 
-/// Bodies up to this many bytes stay in memory. Most answers of package registries are smaller, and a file costs more
+/// Bodies up to this many bytes stay in memory, unless a spool is told otherwise. Most answers of package registries are smaller, and a file costs more
 /// than they do.
 pub const SPOOL_MEMORY: usize = 64 * 1024;
 
@@ -20,6 +20,7 @@ pub struct Spool {
     path: PathBuf,
     hasher: Hasher,
     size: u64,
+    memory: usize,
     sink: Sink,
 }
 
@@ -33,7 +34,7 @@ enum Sink {
 /// A finished body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spooled {
-    /// The SHA-256 of all bytes.
+    /// The hash of all bytes.
     pub hash: NixHash,
     /// The number of bytes.
     pub size: u64,
@@ -44,7 +45,7 @@ pub struct Spooled {
 /// Where a finished body is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SpooledContent {
-    /// In memory, at most [`SPOOL_MEMORY`] bytes.
+    /// In memory: no more bytes than the spool may keep there.
     Memory(Vec<u8>),
     /// In this file, which belongs to whoever holds this value.
     File(PathBuf),
@@ -58,10 +59,15 @@ impl Spooled {
 }
 
 impl Spool {
-    /// An empty body. Where it gets too large for memory it goes to the new file `path`, whose folder is made when it
-    /// is needed.
+    /// An empty body, hashed with SHA-256. Where it gets larger than [`SPOOL_MEMORY`] it goes to the new file `path`,
+    /// whose folder is made when it is needed.
     pub fn new(path: PathBuf) -> Self {
-        Self { path, hasher: Hasher::new(HashAlgo::Sha256), size: 0, sink: Sink::Memory(Vec::new()) }
+        Self::with(path, HashAlgo::Sha256, SPOOL_MEMORY)
+    }
+
+    /// An empty body, hashed with `algo`, of which at most `memory` bytes stay in memory.
+    pub fn with(path: PathBuf, algo: HashAlgo, memory: usize) -> Self {
+        Self { path, hasher: Hasher::new(algo), size: 0, memory, sink: Sink::Memory(Vec::new()) }
     }
 
     /// The number of bytes written so far.
@@ -87,7 +93,7 @@ impl Spool {
 
     fn sink_to(&mut self, data: &[u8]) -> io::Result<()> {
         match &mut self.sink {
-            Sink::Memory(bytes) if bytes.len() + data.len() <= SPOOL_MEMORY => bytes.extend_from_slice(data),
+            Sink::Memory(bytes) if bytes.len() + data.len() <= self.memory => bytes.extend_from_slice(data),
             Sink::Memory(bytes) => {
                 let bytes = std::mem::take(bytes);
                 let mut file = create(&self.path)?;
@@ -115,8 +121,7 @@ impl Spool {
             Sink::Memory(bytes) => SpooledContent::Memory(bytes),
             _ => SpooledContent::File(std::mem::take(&mut self.path)),
         };
-        let hasher = std::mem::replace(&mut self.hasher, Hasher::new(HashAlgo::Sha256));
-        Ok(Spooled { hash: hasher.finish(), size: self.size, content })
+        Ok(Spooled { hash: self.hasher.clone().finish(), size: self.size, content })
     }
 
     fn remove_file(&self) {
@@ -182,6 +187,21 @@ mod tests {
         assert_eq!((spooled.hash, spooled.size), (NixHash::sha256(&whole), whole.len() as u64));
         assert_eq!(spooled.content, SpooledContent::File(path.clone()));
         assert_eq!(fs::read(&path).unwrap(), whole);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn algorithm_and_memory_can_be_chosen() {
+        let folder = folder();
+        let path = folder.path().join("1");
+        let mut spool = Spool::with(path.clone(), HashAlgo::Sha512, 4);
+        spool.write(b"hell").unwrap();
+        assert!(!path.exists());
+        spool.write(b"o").unwrap();
+        let spooled = spool.finish().unwrap();
+        let mut hasher = Hasher::new(HashAlgo::Sha512);
+        hasher.update(b"hello");
+        assert_eq!((spooled.hash, spooled.content), (hasher.finish(), SpooledContent::File(path.clone())));
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }
 

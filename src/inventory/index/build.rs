@@ -2,12 +2,11 @@
 
 use std::{cmp::Ordering, collections::HashSet, sync::Arc};
 
-use globset::{Glob, GlobSet, GlobSetBuilder};
 use http::Method;
 
 use super::{EntryId, Index, IndexError, UrlTable, Visit};
 use crate::{
-    inventory::{Entry, Inventory},
+    inventory::{Entry, Inventory, Keys, becomes_get},
     store::hash::NixHash,
 };
 
@@ -24,21 +23,21 @@ pub(super) fn build(inventory: Arc<Inventory>, system: &str) -> Result<Index, In
     }
     let mut walk = Walk {
         inventory: &inventory,
-        ignored: ignored_parameters(&inventory)?,
+        keys: Keys::strict(&inventory.match_rules)?,
         urls: UrlTable::new(std::hash::RandomState::new()),
         found: Vec::with_capacity(answers),
         revisiting: HashSet::new(),
     };
     for (id, entry) in (0..).zip(&inventory.entries) {
-        if entry.systems.is_empty() || entry.systems.iter().any(|name| name == system) {
+        if entry.is_for(system) {
             walk.follow(EntryId(id), entry);
         }
     }
-    let Walk { ignored, mut urls, mut found, revisiting, .. } = walk;
+    let Walk { keys, mut urls, mut found, revisiting, .. } = walk;
     urls.shrink();
     found.sort_unstable_by(|a, b| compare_groups(&inventory, a, b).then_with(|| order(a.1).cmp(&order(b.1))));
     let mut index = Index {
-        ignored,
+        keys,
         first_group: Vec::with_capacity(urls.len() + 1),
         urls,
         first_visit: Vec::new(),
@@ -51,18 +50,6 @@ pub(super) fn build(inventory: Arc<Inventory>, system: &str) -> Result<Index, In
     Ok(index)
 }
 
-fn ignored_parameters(inventory: &Inventory) -> Result<GlobSet, IndexError> {
-    let bad = |pattern: &str| {
-        let pattern = pattern.to_owned();
-        move |source| IndexError::BadGlob { pattern, source }
-    };
-    let mut globs = GlobSetBuilder::new();
-    for pattern in &inventory.match_rules.ignore_query {
-        globs.add(Glob::new(pattern).map_err(bad(pattern))?);
-    }
-    globs.build().map_err(bad(&inventory.match_rules.ignore_query.join(", ")))
-}
-
 /// The method and the body that a request has at a visit.
 pub(super) fn method_and_body(inventory: &Inventory, visit: Visit) -> (&Method, Option<&NixHash>) {
     let entry = &inventory.entries[visit.entry.index()];
@@ -72,7 +59,7 @@ pub(super) fn method_and_body(inventory: &Inventory, visit: Visit) -> (&Method, 
 /// Collects what the entries' chains visit.
 struct Walk<'a> {
     inventory: &'a Inventory,
-    ignored: GlobSet,
+    keys: Keys,
     urls: UrlTable,
     found: Vec<Found>,
     revisiting: HashSet<EntryId>,
@@ -83,47 +70,23 @@ impl Walk<'_> {
     fn follow(&mut self, id: EntryId, entry: &Entry) {
         let start = self.found.len();
         let mut url = entry.url.clone();
-        let mut forms = Forms { original: true, get: false };
+        // From the redirect on that turns the request into a bodiless `GET`.
+        let mut as_get = false;
         for step in 0.. {
-            let key = url.without_query_parameters(|name| self.ignored.is_match(name));
+            let key = self.keys.comparable(&url);
             let number = self.urls.insert(&key, id.0, self.inventory);
-            for as_get in forms.iter() {
-                let own_key = step == 0 || (!as_get && self.found[start].0 == number);
-                let visit = Visit { entry: id, step, as_get, second_rank: !own_key };
-                if self.found[start..].iter().any(|(url, known)| *url == number && known.as_get == as_get) {
-                    self.revisiting.insert(id);
-                }
-                self.found.push((number, visit));
+            let own_key = step == 0 || (!as_get && self.found[start].0 == number);
+            let visit = Visit { entry: id, step, as_get, second_rank: !own_key };
+            if self.found[start..].iter().any(|(url, known)| *url == number && known.as_get == as_get) {
+                self.revisiting.insert(id);
             }
+            self.found.push((number, visit));
             let Some(hop) = entry.redirects.get(step as usize) else { break };
-            forms = forms.after(hop.status, &entry.method);
+            as_get |= becomes_get(hop.status, &entry.method);
             match url.join(&hop.location) {
                 Ok(next) => url = next,
                 Err(_) => break,
             }
-        }
-    }
-}
-
-/// As what a chain's next request may come: as it was, or as a bodiless `GET`.
-#[derive(Clone, Copy)]
-struct Forms {
-    original: bool,
-    get: bool,
-}
-
-impl Forms {
-    fn iter(self) -> impl Iterator<Item = bool> {
-        [(self.original, false), (self.get, true)].into_iter().filter_map(|(used, as_get)| used.then_some(as_get))
-    }
-
-    /// The forms behind a redirect (RFC 9110 §15.4): 303 turns all but `GET` and `HEAD` into `GET`; 301 and 302 let
-    /// the client choose for `POST`; the others keep the request.
-    fn after(self, status: u16, method: &Method) -> Self {
-        match status {
-            303 if method != Method::GET && method != Method::HEAD => Self { original: false, get: true },
-            301 | 302 if method == Method::POST => Self { get: true, ..self },
-            _ => self,
         }
     }
 }

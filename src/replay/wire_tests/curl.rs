@@ -47,7 +47,8 @@ fn a_post_that_is_redirected_is_followed_as_recorded() {
     for url in ["http://h/303", "http://h/302", "http://g/307"] {
         assert_eq!(curl(&server, &["-L", "-d", "a=1", url]), "made", "{url}");
     }
-    assert_eq!(curl(&server, &["-L", "--post302", "-d", "a=1", "http://h/302"]), "made");
+    // What was followed by a GET is not known to answer a POST.
+    assert!(curl(&server, &["-L", "--post302", "-d", "a=1", "http://h/302"]).contains("recorded only with GET"));
 }
 
 #[test]
