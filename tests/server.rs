@@ -101,6 +101,16 @@ fn a_background_server_ends_with_its_parent() {
     let outcome = background(&work, "start; echo \"${http_proxy##*:}\"").expect_code(0);
     let port: u16 = outcome.text().trim().trim_end_matches('/').parse().unwrap();
     wait_for("the end of the server", || std::net::TcpStream::connect(("127.0.0.1", port)).is_err().then_some(()));
+    let left = || fs::read_dir(work.root().join("tmp")).unwrap().count();
+    wait_for("an empty temporary folder", || (left() == 0).then_some(()));
+}
+
+#[test]
+fn a_background_server_keeps_no_descriptor_of_its_caller() {
+    let (work, ..) = captured();
+    // The reader of the pipe ends when its last writer has; a server with descriptor 3 would be one.
+    let outcome = background(&work, "(exec 3>&1; start; echo ready) | cat; kill -0 $$").expect_code(0);
+    assert_eq!(outcome.text().trim(), "ready");
 }
 
 #[test]

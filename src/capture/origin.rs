@@ -109,6 +109,9 @@ impl OriginError {
             () if text.contains("UnknownIssuer") => Some(
                 "the origin's certificate comes from a CA that is not trusted here; point SSL_CERT_FILE to its bundle",
             ),
+            () if text.contains("InvalidContentType") => {
+                Some("the origin does not speak TLS there; is it an http URL?")
+            }
             () if text.contains("invalid peer certificate") => {
                 Some("the origin's certificate is not valid for this host now")
             }

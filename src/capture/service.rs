@@ -22,7 +22,10 @@ use super::{
     share::{Share, content_length},
     spooling::Spooling,
 };
-use crate::{proxy::hop_by_hop, url::NormalizedUrl};
+use crate::{
+    proxy::{hop_by_hop, plain_text},
+    url::NormalizedUrl,
+};
 
 /// What the client gets.
 pub type ClientBody = UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>;
@@ -150,7 +153,7 @@ async fn pass_on(
         }
         Err((error, client)) => {
             let reason = format!("the answer did not arrive whole: {error}");
-            tracing::warn!("{}: {reason}", asked.url());
+            tracing::info!("{}: {reason}", asked.url());
             recorder.failed(asked, reason);
             if let Some(client) = client {
                 client.abort(Box::new(error));
@@ -255,15 +258,12 @@ fn empty() -> ClientBody {
 
 fn bad_gateway(asked: &Asked, error: &OriginError) -> Response<ClientBody> {
     let hint = error.hint().map(|hint| format!("\nhint: {hint}\n")).unwrap_or_default();
-    tracing::warn!("{}: the origin could not be asked: {error}{}", asked.url(), hint.trim_end());
+    // The summary says it, unless a retry makes it good.
+    tracing::info!("{}: the origin could not be asked: {error}{}", asked.url(), hint.trim_end());
     let text = format!("buildproxy could not ask the origin of {}: {error}\n{hint}", asked.url());
     explain(StatusCode::BAD_GATEWAY, text)
 }
 
 fn explain(status: StatusCode, text: String) -> Response<ClientBody> {
-    let mut response = Response::new(Full::from(text).map_err(|never| match never {}).boxed_unsync());
-    *response.status_mut() = status;
-    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
-    response.headers_mut().insert(header::CONTENT_TYPE, plain);
-    response
+    plain_text(status, text).map(|body| body.map_err(|never| match never {}).boxed_unsync())
 }

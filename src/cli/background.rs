@@ -25,6 +25,10 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 /// the end of a process.
 const POLL: Duration = Duration::from_millis(20);
 
+/// Runs the command in `$0` and `$@` without the descriptors that a shell script can have opened. A server that kept one of
+/// them would keep a pipe of its caller's open for as long as it lives.
+const CLOSE_AND_RUN: &str = "exec 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-; exec \"$0\" \"$@\"";
+
 /// What a server leaves when it has ended.
 #[derive(Serialize, Deserialize)]
 struct Outcome {
@@ -42,7 +46,9 @@ pub fn start() -> Result<u8, u8> {
     let state = tempfile::Builder::new().prefix("buildproxy-").tempdir().map_err(failed)?.keep();
     let arguments = std::env::args_os().skip(1).filter(|argument| argument != "--background");
     let log = File::create(state.join("log")).map_err(failed)?;
-    let mut server = Command::new(std::env::current_exe().map_err(failed)?)
+    let mut server = Command::new("/bin/sh")
+        .args(["-c", CLOSE_AND_RUN])
+        .arg(std::env::current_exe().map_err(failed)?)
         .args(arguments)
         .arg("--background-state")
         .arg(&state)
@@ -96,6 +102,12 @@ pub fn ended(state: &Path, text: &str, report: &Report, code: u8) {
     if let Err(error) = crate::inventory::write_atomically(&state.join("outcome.json"), &mut json.as_slice()) {
         tracing::warn!("cannot leave the report in {}: {error}", state.display());
     }
+}
+
+/// In the server: nobody is left who could ask for its report.
+pub fn abandoned(state: &Path) {
+    // What stays of it is only a few small files in the temporary folder.
+    let _ = fs::remove_dir_all(state);
 }
 
 /// Waits until process `pid` has ended; not at all where there is none.

@@ -20,8 +20,8 @@ use crate::{
   buildproxy replay --env-file env.sh &      then: source env.sh
   eval \"$(buildproxy replay --background --parent-pid $$)\"; …; buildproxy stop
 
-The exit code is the command's own; 4 where the command succeeded although requests were missed, or a
-body was missing or damaged.")]
+The exit code is the command's own; 4 where it succeeded although requests were missed, or a body
+was missing or damaged.")]
 pub struct Replay {
     #[command(flatten)]
     listen: Listen,
@@ -77,34 +77,39 @@ impl Replay {
         })?;
         let replayer = Arc::new(replayer);
         let start = StartOptions { address, user_roots: None, proxy_loopback: self.listen.proxy_loopback };
-        let (code, failures) = block_on(async {
+        let (ending, failures) = block_on(async {
             let proxy = Running::start(start, Arc::clone(&replayer).router()).await.map_err(|error| {
                 output::error(&error);
                 FAILED
             })?;
-            let code = self.serve(proxy.environment()).await?;
+            let ending = self.serve(proxy.environment()).await?;
             let failures = proxy.handshake_failures();
             proxy.stop().await;
-            Ok((code, failures.list()))
+            Ok::<_, u8>((ending, failures.list()))
         })?;
         let report = replayer.report().with_failed_handshakes(&failures);
-        let code = match code {
-            DONE if report.failed(self.allow_misses) => INCOMPLETE,
-            code => code,
+        let code = match ending {
+            Ending::Command(code) if code != DONE => code,
+            _ if report.failed(self.allow_misses) => INCOMPLETE,
+            _ => DONE,
         };
-        self.report(&report, code, common);
+        match (&self.background_state, ending) {
+            (Some(state), Ending::Parent) => background::abandoned(state),
+            (Some(state), _) => background::ended(state, &report.to_string(), &report, code),
+            (None, _) => self.report(&report, common),
+        }
         Ok(code)
     }
 
-    /// Runs the command, or waits for the end; gives the exit code.
-    async fn serve(&self, environment: &ClientEnvironment) -> Result<u8, u8> {
+    /// Runs the command, or waits for the end.
+    async fn serve(&self, environment: &ClientEnvironment) -> Result<Ending, u8> {
         let failed = |what: &str, error: io::Error| {
             output::error(&format!("{what}: {error}"));
             FAILED
         };
         if !self.command.is_empty() {
             let mut signals = Signals::new().map_err(|error| failed("cannot take over signals", error))?;
-            return Ok(child::run(&self.command, environment, &mut signals).await);
+            return Ok(Ending::Command(child::run(&self.command, environment, &mut signals).await));
         }
         let mut end = End::new(self.parent_pid).map_err(|error| failed("cannot wait for a signal", error))?;
         let lines = environment.shell_lines();
@@ -117,14 +122,11 @@ impl Replay {
         } else if self.env_file.is_none() {
             output::data(&lines);
         }
-        end.wait().await;
-        Ok(DONE)
+        Ok(end.wait().await)
     }
 
-    fn report(&self, report: &Report, code: u8, common: &Common) {
-        if let Some(state) = &self.background_state {
-            background::ended(state, &report.to_string(), report, code);
-        } else if self.json {
+    fn report(&self, report: &Report, common: &Common) {
+        if self.json {
             output::json(report);
         }
         let has_warnings = !report.unused.is_empty() || !report.failed_handshakes.is_empty();
@@ -133,6 +135,17 @@ impl Replay {
             output::say(report);
         }
     }
+}
+
+/// Why a run is over.
+#[derive(Clone, Copy)]
+enum Ending {
+    /// The command ended with this exit code.
+    Command(u8),
+    /// Somebody ended the server.
+    Signal,
+    /// The process ended that the server was for.
+    Parent,
 }
 
 /// What ends a server without a command.
@@ -149,7 +162,7 @@ impl End {
         Ok(Self { interrupt, terminate, parent: parent.and_then(Pid::from_raw) })
     }
 
-    async fn wait(&mut self) {
+    async fn wait(&mut self) -> Ending {
         let parent = async {
             match self.parent {
                 Some(parent) => background::end_of_process(parent).await,
@@ -157,9 +170,9 @@ impl End {
             }
         };
         tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            () = parent => {}
+            _ = self.interrupt.recv() => Ending::Signal,
+            _ = self.terminate.recv() => Ending::Signal,
+            () = parent => Ending::Parent,
         }
     }
 }
