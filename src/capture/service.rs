@@ -7,7 +7,7 @@ use data_encoding::BASE64;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header, request};
 use http_body::{Body, Frame};
 use http_body_util::{
-    BodyExt, Empty, Full,
+    BodyExt, Empty,
     channel::{Channel, Sender},
     combinators::UnsyncBoxBody,
 };
