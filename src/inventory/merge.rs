@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use http::Method;
 
 use super::{
-    entry::{Entry, Inventory},
+    entry::{Entry, Inventory, Source},
     key::{Key, Keys},
 };
 use crate::url::NormalizedUrl;
@@ -180,12 +180,19 @@ fn merge_sequence(before: &[&Entry], now: Vec<Entry>, only: Option<&str>) -> (Ve
         if let Some(old) = before.iter().find(|old| old.has_same_answer(&new)) {
             new.headers.clone_from(&old.headers);
             new.redirects.clone_from(&old.redirects);
-            new.body.clone_from(&old.body);
+            // Where it was put by hand it stays; but what now changes from request to request is not to be fetched.
+            if !is_fetched(old) || is_fetched(&new) {
+                new.body.clone_from(&old.body);
+            }
         }
         new.systems = only.map(str::to_owned).into_iter().collect();
         new
     });
     (sequence.collect(), Some(kind))
+}
+
+fn is_fetched(entry: &Entry) -> bool {
+    entry.body.as_ref().is_some_and(|body| matches!(body.source, Source::Fetch(_)))
 }
 
 /// Whether somebody put other bytes there than those of the origin: captures pin theirs by hash.
@@ -201,8 +208,8 @@ fn describe(entry: &Entry) -> String {
 mod tests {
     use super::*;
     use crate::{
-        inventory::{Body, Hop, Source, to_toml},
-        store::hash::NixHash,
+        inventory::{Body, Hop, to_toml},
+        store::{hash::NixHash, path::StorePathName},
     };
 
     const SYSTEM: &str = "x86_64-linux";
@@ -268,6 +275,16 @@ mod tests {
         let (merged, changes) = merge_capture(&old(&before), vec![entry("http://h/a", "2")], &[], SYSTEM, false);
         assert_eq!(merged.entries, vec![before[2].clone(), before[1].clone()]);
         assert_eq!(changes, vec![Change { request: "GET http://h/a".to_owned(), kind: ChangeKind::Replaced }]);
+    }
+
+    #[test]
+    fn an_answer_that_is_now_one_of_several_is_not_fetched_any_more() {
+        let mut before = entry("http://h/a", "1");
+        let body = before.body.as_mut().unwrap();
+        (body.source, body.name) = (Source::Fetch(None), Some(StorePathName::new("a").unwrap()));
+        let now = vec![entry("http://h/a", "1"), entry("http://h/a", "2")];
+        let (merged, _) = merge_capture(&old(&[before]), now.clone(), &[], SYSTEM, false);
+        assert_eq!(merged.entries, now);
     }
 
     #[test]
