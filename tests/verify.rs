@@ -233,3 +233,15 @@ fn a_file_outside_of_the_inventorys_folder_is_neither_served_nor_good() {
         assert!(!replayed.text().contains("not yours"), "{replayed}");
     }
 }
+
+#[test]
+fn every_name_that_nix_refuses_is_found_at_once() {
+    let (work, _origin) = captured();
+    let text = String::from_utf8(work.read("inventory.toml")).unwrap();
+    let mut parts = text.split("name = \"");
+    let first = parts.next().unwrap().to_owned();
+    work.write("inventory.toml", parts.fold(first, |text, part| text + "name = \".hidden " + part));
+    let outcome = run(&mut work.buildproxy("verify")).expect_code(1);
+    assert_eq!(outcome.stderr.matches("Nix refuses the name").count(), 3, "{outcome}");
+    run(work.replaying().args(["--", "true"])).expect_code(2).expect_stderr(&["starts with a dot"]);
+}

@@ -3,8 +3,8 @@
 use super::{Common, DONE, FOUND, block_on, output};
 use crate::{
     fetch::{self, FetchError},
-    inventory::{Entry, Inventory},
-    verify,
+    inventory::{self, Entry, Inventory},
+    verify::{self, Finding},
 };
 
 /// Check every body against its hash and store path, and the inventory against itself
@@ -28,10 +28,11 @@ impl Verify {
     }
 
     fn try_run(self, common: &Common) -> Result<u8, u8> {
-        let inventory = common.read_inventory()?;
+        let (inventory, refused_names) = read(common)?;
         let total = inventory.entries.iter().filter_map(Entry::body_size).sum();
         let progress = output::progress(total, "verifying", common.quiet);
-        let findings = verify::verify(&inventory, &common.body_files(), &|bytes| progress.inc(bytes));
+        let mut findings = refused_names;
+        findings.extend(verify::verify(&inventory, &common.body_files(), &|bytes| progress.inc(bytes)));
         progress.finish_and_clear();
         let changes = if self.refetch { refetch(&inventory, common)? } else { Vec::new() };
         if self.json {
@@ -51,6 +52,19 @@ impl Verify {
             });
         }
         Ok(if found == 0 { DONE } else { FOUND })
+    }
+}
+
+/// The inventory, and what is wrong with its names: a reason for others not to read it, but for `verify` to say so.
+fn read(common: &Common) -> Result<(Inventory, Vec<Finding>), u8> {
+    if let Ok(inventory) = inventory::read(&common.inventory) {
+        return Ok((inventory, Vec::new()));
+    }
+    let text = std::fs::read_to_string(&common.inventory).ok();
+    match text.and_then(|text| verify::read_despite_names(&text)) {
+        Some(found) => Ok(found),
+        // Once more, for its message.
+        None => common.read_inventory().map(|inventory| (inventory, Vec::new())),
     }
 }
 

@@ -122,6 +122,13 @@ pub enum FindingKind {
         /// Why not.
         reasons: Vec<String>,
     },
+    /// A store path name that Nix refuses.
+    BadName {
+        /// The name.
+        name: String,
+        /// The rule that it breaks.
+        reason: String,
+    },
     /// A pattern in `[match]` that is no glob.
     BadGlob {
         /// The pattern.
@@ -208,6 +215,9 @@ impl fmt::Display for FindingKind {
                  that gives these bytes",
                 reasons.join(" and ")
             ),
+            Self::BadName { name, reason } => {
+                write!(f, "Nix refuses the name `{name}`: {reason}; by custom it is the last path segment of the URL")
+            }
             Self::BadGlob { glob, reason } => {
                 write!(f, "`{glob}` in `ignore-query` is not a glob: {reason}; correct it")
             }

@@ -8,9 +8,11 @@ mod compare;
 mod consistency;
 mod finding;
 mod hashing;
+mod names;
 mod redirects;
 
 pub use finding::{Finding, FindingKind};
+pub use names::read_despite_names;
 
 use crate::inventory::{BodyFiles, Inventory};
 
