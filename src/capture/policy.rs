@@ -10,8 +10,8 @@ use crate::{
 };
 
 /// Response header fields that an entry leaves out, beside the hop-by-hop ones: framing, clocks, session state, fields
-/// that lead clients around the proxy, and what differs from one request to the next. A `*` at the end stands for any
-/// rest.
+/// that lead clients around the proxy, and what differs from one request to the next. A `*` stands for any
+/// text.
 pub const LEFT_OUT_HEADERS: &[&str] = &[
     // Framing and clocks: replay makes its own, or none.
     "content-length",

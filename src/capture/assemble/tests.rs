@@ -1,0 +1,169 @@
+use super::*;
+use crate::inventory::Headers;
+
+/// Exchanges come in the order in which they are made here; each answer is there before the next request.
+#[derive(Default)]
+struct Build(Vec<Exchange>);
+
+impl Build {
+    fn ask(mut self, method: &Method, url: &str, outcome: Outcome) -> Self {
+        let arrival = self.0.len() as u64;
+        let (method, url) = (method.clone(), url.parse().unwrap());
+        self.0.push(Exchange { arrival, answered: arrival + 1, method, url, request_body: None, outcome });
+        self
+    }
+
+    fn get(self, url: &str, outcome: Outcome) -> Self {
+        self.ask(&Method::GET, url, outcome)
+    }
+
+    fn entries(self) -> Vec<Entry> {
+        assemble(self.0, &MatchRules::default()).entries.into_iter().map(|(entry, _)| entry).collect()
+    }
+}
+
+fn answer(status: u16, content: &str) -> Outcome {
+    let body = (!content.is_empty()).then(|| RecordedBody {
+        hash: NixHash::sha256(content.as_bytes()),
+        size: content.len() as u64,
+        bytes: RecordedBytes::Inline(content.as_bytes().to_vec()),
+    });
+    Outcome::Answered(Answer { status, headers: Headers::default(), varied: vec![], anonymous: true, body })
+}
+
+fn redirect(status: u16, location: &str) -> Outcome {
+    let Outcome::Answered(mut redirect) = answer(status, "") else { unreachable!() };
+    redirect.headers.append("location", location).unwrap();
+    Outcome::Answered(redirect)
+}
+
+fn summary(entries: &[Entry]) -> Vec<String> {
+    let hops = |entry: &Entry| entry.redirects.iter().map(|hop| format!(" {}", hop.location)).collect::<String>();
+    entries.iter().map(|e| format!("{} {} {}{}", e.method, e.url.path(), e.status, hops(e))).collect()
+}
+
+#[test]
+fn a_followed_redirect_is_one_entry_fetched_from_its_first_url() {
+    let build = Build::default()
+        .get("http://h/a.tar", redirect(302, "/b"))
+        .get("http://h/b", redirect(307, "http://cdn/c?sig=1"))
+        .get("http://cdn/c?sig=1", answer(200, "x"));
+    let entries = build.entries();
+    assert_eq!(summary(&entries), ["GET /a.tar 200 /b http://cdn/c?sig=1"]);
+    let body = entries[0].body.as_ref().unwrap();
+    assert_eq!(body.source, Source::Fetch(None));
+    assert_eq!(body.name.as_ref().unwrap().as_str(), "a.tar");
+}
+
+#[test]
+fn parallel_downloads_through_one_redirect_are_joined_each_with_its_own() {
+    let mut build = Build::default()
+        .get("http://h/a", redirect(302, "/c"))
+        .get("http://h/b", redirect(302, "/c"))
+        .get("http://h/c", answer(200, "x"))
+        .get("http://h/c", answer(200, "x"));
+    build.0[0].answered = 2;
+    assert_eq!(summary(&build.entries()), ["GET /a 200 /c", "GET /b 200 /c"]);
+}
+
+#[test]
+fn chains_that_replay_could_not_tell_apart_are_plain_redirects_and_a_sequence() {
+    let direct = Build::default()
+        .get("http://h/b", answer(200, "1"))
+        .get("http://h/a", redirect(302, "/b"))
+        .get("http://h/b", answer(200, "2"));
+    assert_eq!(summary(&direct.entries()), ["GET /b 200", "GET /a 302", "GET /b 200"]);
+    let two = Build::default()
+        .get("http://h/a", redirect(302, "/c"))
+        .get("http://h/c", answer(200, "1"))
+        .get("http://h/b", redirect(302, "/c"))
+        .get("http://h/c", answer(200, "2"));
+    assert_eq!(summary(&two.entries()), ["GET /a 302", "GET /c 200", "GET /b 302", "GET /c 200"]);
+    let itself = Build::default().get("http://h/a", redirect(302, "/a")).get("http://h/a", answer(200, "x"));
+    assert_eq!(summary(&itself.entries()), ["GET /a 302", "GET /a 200"]);
+    let retried = Build::default()
+        .get("http://h/a", redirect(302, "/b"))
+        .get("http://h/b", answer(503, "busy"))
+        .get("http://h/a", redirect(302, "/b"))
+        .get("http://h/b", answer(200, "x"));
+    assert_eq!(summary(&retried.entries()), ["GET /a 200 /b"]);
+}
+
+#[test]
+fn redirects_that_nobody_followed_or_that_lead_round_stay_plain() {
+    let alone = Build::default().get("http://h/a", redirect(302, "/b"));
+    assert_eq!(summary(&alone.entries()), ["GET /a 302"]);
+    let round = Build::default()
+        .get("http://h/a", redirect(302, "/b"))
+        .get("http://h/b", redirect(302, "/a"))
+        .get("http://h/a", redirect(302, "/b"));
+    assert_eq!(summary(&round.entries()), ["GET /a 302", "GET /b 302"]);
+    let both = Build::default()
+        .get("http://h/a", redirect(302, "/b"))
+        .ask(&Method::GET, "http://h/a", redirect(302, "/b"))
+        .get("http://h/b", answer(200, "x"));
+    assert_eq!(summary(&both.entries()), ["GET /a 200 /b"]);
+}
+
+#[test]
+fn a_post_is_followed_by_a_get_after_303_and_by_itself_after_307() {
+    let see_other =
+        Build::default().ask(&Method::POST, "http://h/a", redirect(303, "/b")).get("http://h/b", answer(200, "x"));
+    let entries = see_other.entries();
+    assert_eq!(summary(&entries), ["POST /a 200 /b"]);
+    assert!(matches!(entries[0].body.as_ref().unwrap().source, Source::Text(_)));
+    let temporary = Build::default()
+        .ask(&Method::POST, "http://h/a", redirect(307, "/b"))
+        .get("http://h/b", answer(200, "y"))
+        .ask(&Method::POST, "http://h/b", answer(200, "x"));
+    assert_eq!(summary(&temporary.entries()), ["POST /a 200 /b", "GET /b 200"]);
+}
+
+#[test]
+fn retries_and_repetitions_are_one_entry_and_changes_are_a_sequence() {
+    let build = Build::default()
+        .get("http://h/a", answer(503, "busy"))
+        .get("http://h/a", answer(200, "1"))
+        .get("http://h/a", answer(200, "1"))
+        .get("http://h/a", answer(200, "2"))
+        .get("http://h/gone", answer(404, "no"))
+        .get("http://h/down", answer(503, "busy"));
+    let entries = build.entries();
+    assert_eq!(summary(&entries), ["GET /a 200", "GET /a 200", "GET /gone 404", "GET /down 503"]);
+    assert_eq!(entries[0].body.as_ref().unwrap().source, Source::Text("1".to_owned()));
+}
+
+#[test]
+fn a_head_is_kept_only_where_there_is_no_get() {
+    let build = Build::default()
+        .ask(&Method::HEAD, "http://h/a", answer(200, ""))
+        .ask(&Method::HEAD, "http://h/b", answer(200, ""))
+        .get("http://h/a", answer(200, "x"));
+    assert_eq!(summary(&build.entries()), ["HEAD /b 200", "GET /a 200"]);
+}
+
+#[test]
+fn what_needed_credentials_is_left_out_with_its_challenge() {
+    let private = || Outcome::LeftOut(LeftOut::NeededCredentials("authorization".to_owned()));
+    let build = Build::default()
+        .get("http://h/a", answer(401, "who?"))
+        .get("http://h/a", private())
+        .get("http://h/b", redirect(302, "/a"))
+        .get("http://h/a", private());
+    let assembled = assemble(build.0, &MatchRules::default());
+    assert!(assembled.entries.is_empty());
+    let left_out: Vec<_> = assembled.left_out.iter().map(|omission| omission.url.path()).collect();
+    assert_eq!(left_out, ["/a", "/b"]);
+}
+
+#[test]
+fn bodies_that_cannot_be_fetched_again_are_text_or_a_file() {
+    let source = |content: &str| {
+        let entries = Build::default().get("http://h/a", answer(404, content)).entries();
+        entries[0].body.as_ref().unwrap().source.clone()
+    };
+    assert_eq!(source("line\r\n\tä"), Source::Text("line\r\n\tä".to_owned()));
+    for content in ["\u{1b}[0m", "a\0", &"x".repeat(4097)] {
+        assert!(matches!(source(content), Source::File(name) if name.ends_with("-a")), "{content:?}");
+    }
+}
