@@ -1,6 +1,7 @@
 //! Capturing: asking the origins for a client and recording what they answer.
 
 mod assemble;
+mod channel;
 mod exchange;
 mod finish;
 mod journal;

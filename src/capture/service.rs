@@ -6,16 +6,13 @@ use bytes::Bytes;
 use data_encoding::BASE64;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header, request};
 use http_body::{Body, Frame};
-use http_body_util::{
-    BodyExt, Empty,
-    channel::{Channel, Sender},
-    combinators::UnsyncBoxBody,
-};
+use http_body_util::{BodyExt, Empty, combinators::UnsyncBoxBody};
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
+    channel::{self, Sender},
     origin::{Origin, OriginError},
     recorder::{AnswerHead, Asked, Recorder},
     request_body::digested,
@@ -29,8 +26,6 @@ use crate::{
 
 /// What the client gets.
 pub type ClientBody = UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>;
-
-type ClientSender = Sender<Bytes, Box<dyn Error + Send + Sync>>;
 
 /// Frames on their way to the client; more make the origin wait. A frame can have some hundred KiB.
 const CLIENT_QUEUE: usize = 2;
@@ -140,8 +135,8 @@ async fn pass_on(
         drop(answer.send(client_head(empty())));
         None
     } else {
-        let (sender, channel) = Channel::new(CLIENT_QUEUE);
-        drop(answer.send(client_head(channel.boxed_unsync())));
+        let (sender, receiver) = channel::channel(CLIENT_QUEUE);
+        drop(answer.send(client_head(receiver.boxed_unsync())));
         Some(sender)
     };
     let spooling = recorder.spool(asked, head.status);
@@ -156,7 +151,7 @@ async fn pass_on(
             tracing::info!("{}: {reason}", asked.url());
             recorder.failed(asked, reason);
             if let Some(client) = client {
-                client.abort(Box::new(error));
+                client.abort(error).await;
             }
         }
     }
@@ -178,7 +173,7 @@ fn is_delimited(version: Version, headers: &HeaderMap) -> bool {
 /// A body on its way from the origin to the client and the spool.
 struct Transfer {
     /// `None` once the client has gone, or has all that it gets.
-    client: Option<ClientSender>,
+    client: Option<Sender>,
     spooling: Option<Spooling>,
     /// What the client gets.
     share: Share,
@@ -190,12 +185,12 @@ struct Transfer {
 
 /// What the client must not see before the exchange is recorded.
 struct Ending {
-    client: Option<ClientSender>,
+    client: Option<Sender>,
     spooling: Option<Spooling>,
     last: Vec<Frame<Bytes>>,
 }
 
-type Broken = (OriginError, Option<ClientSender>);
+type Broken = (OriginError, Option<Sender>);
 
 impl Transfer {
     async fn run(mut self, mut body: reqwest::Body) -> Result<Ending, Broken> {
@@ -232,7 +227,7 @@ impl Transfer {
 
     async fn send(&mut self, frame: Frame<Bytes>) {
         let is_nothing = frame.data_ref().is_some_and(Bytes::is_empty);
-        if let Some(client) = self.client.as_mut().filter(|_| !is_nothing)
+        if let Some(client) = self.client.as_ref().filter(|_| !is_nothing)
             && client.send(frame).await.is_err()
         {
             self.client = None;
@@ -241,8 +236,8 @@ impl Transfer {
 }
 
 /// Lets the client see the end.
-async fn release(client: Option<ClientSender>, last: Vec<Frame<Bytes>>) {
-    let Some(mut client) = client else {
+async fn release(client: Option<Sender>, last: Vec<Frame<Bytes>>) {
+    let Some(client) = client else {
         return;
     };
     for frame in last {
@@ -250,6 +245,7 @@ async fn release(client: Option<ClientSender>, last: Vec<Frame<Bytes>>) {
             return;
         }
     }
+    client.finish().await;
 }
 
 fn empty() -> ClientBody {
