@@ -70,21 +70,28 @@ struct Chain {
 /// Makes entries of all exchanges of a capture, whose inventory has `rules`.
 pub fn assemble(mut exchanges: Vec<Exchange>, rules: &MatchRules) -> Assembled {
     exchanges.sort_by_key(|exchange| exchange.arrival);
+    let answers = exchanges.iter().filter(|exchange| matches!(exchange.outcome, Outcome::Answered(_)));
+    let last_answers: HashMap<_, _> =
+        answers.map(|answer| ((answer.method.clone(), answer.url.clone()), answer.arrival)).collect();
     let mut assembled = Assembled::default();
     let keys = Keys::new(rules);
     let mut drafts = Vec::new();
     for chain in settle(join_redirects(exchanges), &keys) {
+        let arrival = chain.links.last().map(|link| link.arrival);
         match chain.into_draft() {
             Ok(draft) => drafts.extend(draft),
-            Err(omission) => assembled.left_out.push(omission),
+            Err(omission) => {
+                let last_answer = last_answers.get(&(omission.method.clone(), omission.url.clone())).copied();
+                // A retry may have made it good.
+                if last_answer < arrival {
+                    assembled.left_out.push(omission);
+                }
+            }
         }
     }
     let drafts = drop_unneeded(drafts, &assembled.left_out, &keys);
     assembled.left_out.dedup();
     assembled.entries = drafts.into_iter().map(Draft::place).collect();
-    // A retry has made good what failed.
-    let recorded: HashSet<_> = assembled.entries.iter().map(|(entry, _)| (&entry.method, &entry.url)).collect();
-    assembled.left_out.retain(|omission| !recorded.contains(&(&omission.method, &omission.url)));
     assembled
 }
 

@@ -167,3 +167,14 @@ fn bodies_that_cannot_be_fetched_again_are_text_or_a_file() {
         assert!(matches!(source(content), Source::File(name) if name.ends_with("-a")), "{content:?}");
     }
 }
+
+#[test]
+fn a_failure_is_said_unless_a_later_answer_made_it_good() {
+    let failed = || Outcome::LeftOut(LeftOut::Failed("reset".to_owned()));
+    let left_out = |build: Build| assemble(build.0, &MatchRules::default()).left_out.len();
+    assert_eq!(left_out(Build::default().get("http://h/a", failed()).get("http://h/a", answer(200, "x"))), 0);
+    assert_eq!(left_out(Build::default().get("http://h/a", answer(200, "x")).get("http://h/a", failed())), 1);
+    let chain = || Build::default().get("http://h/a", redirect(302, "/b")).get("http://h/b", failed());
+    assert_eq!(left_out(chain()), 1);
+    assert_eq!(left_out(chain().get("http://h/a", redirect(302, "/b")).get("http://h/b", answer(200, "x"))), 0);
+}
