@@ -299,3 +299,14 @@ fn answers_that_one_chain_and_another_request_share_are_not_mixed_up() {
     let miss = work.replay_sh(&format!("curl -sS -d two=2 '{echo}'")).expect_code(4);
     assert!(miss.text().contains("no recorded answer"), "{miss}");
 }
+
+#[test]
+fn a_miss_has_the_status_of_an_error_so_that_its_explanation_can_be_sent() {
+    let work = Workdir::new();
+    work.write("inventory.toml", "version = 1\n");
+    for status in ["204", "304", "200"] {
+        let mut command = work.replaying();
+        run(command.args(["--miss-status", status, "--", "touch", "started"])).expect_code(2).expect_stderr(&[status]);
+        assert!(!work.path("started").exists());
+    }
+}

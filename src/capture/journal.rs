@@ -60,7 +60,10 @@ pub struct Journal {
 
 /// Held while journals are made and taken over, and while the inventory is read, merged and written.
 #[derive(Debug)]
-pub struct FolderLock(#[allow(dead_code, reason = "dropping it unlocks")] File);
+pub struct FolderLock {
+    // Dropping it unlocks.
+    _file: File,
+}
 
 /// The folder `.buildproxy` beside an inventory.
 #[derive(Debug, Clone)]
@@ -104,7 +107,7 @@ impl JournalFolder {
         let path = self.folder.join("lock");
         let file = File::options().create(true).append(true).open(&path).map_err(failed("open", &path))?;
         file.lock().map_err(failed("lock", &path))?;
-        Ok(FolderLock(file))
+        Ok(FolderLock { _file: file })
     }
 
     /// Starts a journal whose spool files will be in `store`.

@@ -26,7 +26,7 @@ pub struct Replay {
     #[command(flatten)]
     listen: Listen,
     /// The status of the answer to a request that no entry answers
-    #[arg(long, value_name = "N", default_value_t = 404, value_parser = clap::value_parser!(u16).range(200..=599))]
+    #[arg(long, value_name = "N", default_value_t = 404, value_parser = clap::value_parser!(u16).range(400..=599))]
     miss_status: u16,
     /// Do not let misses make the run fail
     #[arg(long)]

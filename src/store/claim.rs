@@ -14,7 +14,10 @@ const OWNER: &str = "owner";
 
 /// Holds a folder. Dropping it, or dying, lets go of it.
 #[derive(Debug)]
-pub struct Claim(#[allow(dead_code, reason = "dropping it unlocks")] File);
+pub struct Claim {
+    // Dropping it unlocks.
+    _file: File,
+}
 
 /// Claims `folder`. Where `journal` is given (an absolute path), the folder stays as long as that file does.
 ///
@@ -25,7 +28,7 @@ pub fn claim(folder: &Path, journal: Option<&Path>) -> io::Result<Claim> {
     let mut file = tempfile::Builder::new().prefix(".owner-").tempfile_in(folder)?;
     file.as_file().lock()?;
     file.write_all(journal.map_or(b"", |path| path.as_os_str().as_bytes()))?;
-    file.persist(folder.join(OWNER)).map(Claim).map_err(|error| error.error)
+    file.persist(folder.join(OWNER)).map(|file| Claim { _file: file }).map_err(|error| error.error)
 }
 
 /// Removes the folders in `parent` that were claimed, whose owner is dead, and that no journal needs. What cannot be
@@ -59,7 +62,7 @@ fn is_abandoned(folder: &Path) -> io::Result<Option<Claim>> {
     let journal = fs::read(&path)?;
     let journal = (!journal.is_empty()).then(|| PathBuf::from(OsStr::from_bytes(&journal)));
     let is_needed = journal.is_some_and(|path| !matches!(path.try_exists(), Ok(false)));
-    Ok((!is_needed).then_some(Claim(file)))
+    Ok((!is_needed).then_some(Claim { _file: file }))
 }
 
 #[cfg(test)]
