@@ -58,6 +58,17 @@ impl NormalizedUrl {
         &self.0
     }
 
+    /// Scheme, host and port, without the `/` behind them.
+    pub fn origin(&self) -> &str {
+        &self.0[..self.0.len() - self.after_origin().len()]
+    }
+
+    /// Path and query.
+    fn after_origin(&self) -> &str {
+        let start = self.0.find("://").map_or(0, |at| at + 3);
+        self.0[start..].find(['/', '?']).map_or("", |at| &self.0[start + at..])
+    }
+
     /// Host and, where it is not the scheme's default, port.
     pub fn authority(&self) -> &str {
         let rest = self.0.split_once("://").map_or("", |(_, rest)| rest);

@@ -9,7 +9,10 @@ use super::{
     policy::is_refetchable,
 };
 use crate::{
-    inventory::{Body, Entry, Hop, Key, Keys, MatchRules, Source, becomes_get},
+    inventory::{
+        Body, Entry, Hop, Inventory, Key, Keys, Source, UrlMatch, becomes_get,
+        request_body::{BodyDigest, BodyForm},
+    },
     store::{hash::NixHash, path::StorePathName},
     url::NormalizedUrl,
 };
@@ -67,14 +70,16 @@ struct Chain {
     links: Vec<Exchange>,
 }
 
-/// Makes entries of all exchanges of a capture, whose inventory has `rules`.
-pub fn assemble(mut exchanges: Vec<Exchange>, rules: &MatchRules) -> Assembled {
+/// Makes entries of all exchanges of a capture into `inventory`, whose rules and forms of request bodies count.
+pub fn assemble(mut exchanges: Vec<Exchange>, inventory: &Inventory) -> Assembled {
     exchanges.sort_by_key(|exchange| exchange.arrival);
+    let keys = Keys::new(&inventory.match_rules);
+    let forms = BodyForms::of(inventory, &keys);
+    exchanges.iter_mut().for_each(|exchange| forms.choose(exchange));
     let answers = exchanges.iter().filter(|exchange| matches!(exchange.outcome, Outcome::Answered(_)));
     let last_answers: HashMap<_, _> =
         answers.map(|answer| ((answer.method.clone(), answer.url.clone()), answer.arrival)).collect();
     let mut assembled = Assembled::default();
-    let keys = Keys::new(rules);
     let mut drafts = Vec::new();
     for chain in settle(join_redirects(exchanges), &keys) {
         let arrival = chain.links.last().map(|link| link.arrival);
@@ -93,6 +98,41 @@ pub fn assemble(mut exchanges: Vec<Exchange>, rules: &MatchRules) -> Assembled {
     assembled.left_out.dedup();
     assembled.entries = drafts.into_iter().map(Draft::place).collect();
     assembled
+}
+
+/// In which form the inventory has request bodies compared.
+struct BodyForms<'a> {
+    keys: &'a Keys,
+    wanted: Vec<(&'a Entry, NormalizedUrl, BodyForm)>,
+}
+
+impl<'a> BodyForms<'a> {
+    fn of(inventory: &'a Inventory, keys: &'a Keys) -> Self {
+        let wanted = inventory.entries.iter().filter_map(|entry| {
+            let form = entry.request_body?.form;
+            (form != BodyForm::Bytes).then(|| (entry, keys.comparable(&entry.url), form))
+        });
+        Self { keys, wanted: wanted.collect() }
+    }
+
+    /// Keeps that digest of a request body by which it is compared: in the form that an entry for this method and URL
+    /// asks for, else in git's own for what git posts, else that of its bytes.
+    fn choose(&self, exchange: &mut Exchange) {
+        if exchange.request_body.len() < 2 {
+            return;
+        }
+        let url = self.keys.comparable(&exchange.url);
+        let is_for = |entry: &Entry, of: &NormalizedUrl| match entry.url_match {
+            UrlMatch::Exact => *of == url,
+            UrlMatch::Prefix => url.as_str().starts_with(of.as_str()),
+        };
+        let wanted = self.wanted.iter().find(|(entry, of, _)| entry.method == exchange.method && is_for(entry, of));
+        let wanted = wanted.map(|(.., form)| *form);
+        let is_of_git = exchange.url.path().ends_with("/git-upload-pack");
+        let form = wanted.or(is_of_git.then_some(BodyForm::Git)).unwrap_or(BodyForm::Bytes);
+        let chosen = exchange.request_body.iter().position(|digest| digest.form == form).unwrap_or(0);
+        exchange.request_body = vec![exchange.request_body[chosen]];
+    }
 }
 
 /// Joins each redirect with the next request for its `Location`, made with a method that RFC 9110 §15.4 gives.
@@ -149,9 +189,14 @@ fn settle(mut chains: Vec<Chain>, keys: &Keys) -> Vec<Chain> {
 }
 
 impl Exchange {
+    /// The digest by which the request body is compared, once that is [chosen](BodyForms::choose).
+    fn body_digest(&self) -> Option<BodyDigest> {
+        self.request_body.first().copied()
+    }
+
     fn key(&self, keys: &Keys) -> Key {
         let request =
-            Entry { method: self.method.clone(), request_body: self.request_body, ..Entry::get(self.url.clone()) };
+            Entry { method: self.method.clone(), request_body: self.body_digest(), ..Entry::get(self.url.clone()) };
         keys.of(&request)
     }
 
@@ -194,7 +239,7 @@ impl Chain {
 /// Whether `next` has the method and the body with which a client follows the redirect `last`.
 fn follows(last: &Exchange, next: &Exchange) -> bool {
     match last.status() {
-        Some(status) if becomes_get(status, &last.method) => next.method == Method::GET && next.request_body.is_none(),
+        Some(status) if becomes_get(status, &last.method) => next.method == Method::GET && next.request_body.is_empty(),
         _ => next.method == last.method && next.request_body == last.request_body,
     }
 }
@@ -210,7 +255,7 @@ struct Draft {
 impl Draft {
     fn new(mut links: Vec<Exchange>) -> Result<Self, Omission> {
         let (method, url) = (links[0].method.clone(), links[0].url.clone());
-        let request_body = links[0].request_body;
+        let request_body = links[0].body_digest();
         // A chain has the links it was made of, at least one.
         let last = links.pop().map(|link| link.outcome);
         let hops = links.into_iter().map(|link| link.outcome);

@@ -6,7 +6,11 @@ use data_encoding::BASE64;
 use http::Method;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-use crate::{inventory::Headers, store::hash::NixHash, url::NormalizedUrl};
+use crate::{
+    inventory::{Headers, request_body::BodyDigest},
+    store::hash::NixHash,
+    url::NormalizedUrl,
+};
 
 /// A request that an origin was asked, with its outcome. Holds no credential.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,8 +25,8 @@ pub struct Exchange {
     pub method: Method,
     /// The request's URL.
     pub url: NormalizedUrl,
-    /// The hash of the decoded request body, where there was one.
-    pub request_body: Option<NixHash>,
+    /// The digests of the request body in every form that it has; none of an empty one.
+    pub request_body: Vec<BodyDigest>,
     /// What the origin answered, or why that is not recorded.
     pub outcome: Outcome,
 }

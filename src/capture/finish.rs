@@ -66,7 +66,7 @@ impl Merging<'_> {
     fn add(&mut self, journal: &Journal, unrecorded: Vec<Omission>, prune: bool) -> Result<usize, CaptureError> {
         let exchanges = journal.exchanges()?;
         let count = exchanges.len();
-        let Assembled { entries, mut left_out } = assemble(exchanges, &self.inventory.match_rules);
+        let Assembled { entries, mut left_out } = assemble(exchanges, &self.inventory);
         left_out.extend(unrecorded);
         let mut kept = Vec::new();
         for (mut entry, body) in entries {

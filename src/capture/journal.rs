@@ -258,7 +258,7 @@ mod tests {
             answered: arrival + 1,
             method: http::Method::GET,
             url: "http://h/a".parse().unwrap(),
-            request_body: None,
+            request_body: vec![],
             outcome: Outcome::LeftOut(LeftOut::NotWhole(206)),
         }
     }

@@ -184,6 +184,10 @@ pub fn credential_in_query(url: &NormalizedUrl) -> Option<&'static str> {
 pub fn varied(request: &HeaderMap, response: &HeaderMap) -> Option<Vec<(String, String)>> {
     let mut varied = Vec::new();
     let names = response.get_all(header::VARY).iter().filter_map(|value| value.to_str().ok());
+    // Git's servers answer in the protocol version that this asks for, and do not say so.
+    let of_git =
+        response.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/x-git-"));
+    let names = names.chain(of_git.then_some("git-protocol"));
     for name in names.flat_map(|list| list.split(',')).map(|name| name.trim().to_ascii_lowercase()) {
         if name == "*" {
             return None;

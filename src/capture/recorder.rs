@@ -303,6 +303,6 @@ impl Asked {
 
     fn exchange(&self, answered: u64, outcome: Outcome) -> Exchange {
         let (method, url) = (self.method.clone(), self.url.clone());
-        Exchange { arrival: self.arrival, answered, method, url, request_body: None, outcome }
+        Exchange { arrival: self.arrival, answered, method, url, request_body: Vec::new(), outcome }
     }
 }

@@ -11,7 +11,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use crate::{inventory::RequestDigest, store::hash::NixHash};
+use crate::inventory::request_body::{BodyDigest, RequestDigest};
 
 struct Progress {
     digest: RequestDigest,
@@ -36,8 +36,8 @@ pub fn digested(inner: Incoming, headers: &HeaderMap) -> (DigestedBody, PendingD
 }
 
 impl PendingDigest {
-    /// The digest, `Some(None)` for an empty body; `None` where the origin answered without reading it all.
-    pub fn take(&self) -> Option<Option<NixHash>> {
+    /// The digests, none for an empty body; `None` where the origin answered without reading it all.
+    pub fn take(&self) -> Option<Vec<BodyDigest>> {
         let progress = self.0.lock().unwrap_or_else(PoisonError::into_inner).take()?;
         progress.ended.then(|| progress.digest.finish())
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use http::{HeaderName, HeaderValue, Method};
 use serde::Serialize;
 
+use super::{request_body::BodyDigest, rules::MatchRules};
 use crate::{
     store::{
         hash::NixHash,
@@ -22,13 +23,6 @@ pub struct Inventory {
     pub entries: Vec<Entry>,
 }
 
-/// Rules for comparing requests: the `[match]` table.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct MatchRules {
-    /// Globs over the names of query parameters that are not part of the key.
-    pub ignore_query: Vec<String>,
-}
-
 /// One request and its recorded response.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
@@ -36,8 +30,10 @@ pub struct Entry {
     pub method: Method,
     /// The request's URL; of a redirect chain the first.
     pub url: NormalizedUrl,
-    /// The hash of the decoded request body; `None` matches only an empty one.
-    pub request_body: Option<NixHash>,
+    /// Which URLs the entry is for.
+    pub url_match: UrlMatch,
+    /// The digest of the request body; `None` matches only an empty one.
+    pub request_body: Option<BodyDigest>,
     /// Request headers that are part of the key (those that the response's `Vary` names); names in lower case, an
     /// absent header equals `""`.
     pub request_headers: BTreeMap<String, String>,
@@ -59,6 +55,7 @@ impl Entry {
         Self {
             method: Method::GET,
             url,
+            url_match: UrlMatch::Exact,
             request_body: None,
             request_headers: BTreeMap::new(),
             systems: Vec::new(),
@@ -73,6 +70,16 @@ impl Entry {
     pub fn body_size(&self) -> Option<u64> {
         self.body.as_ref().map_or(Some(0), |body| body.size)
     }
+}
+
+/// Which URLs an entry is for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum UrlMatch {
+    /// Its own.
+    #[default]
+    Exact,
+    /// Every URL that starts with its own, where no other entry answers; the longest counts.
+    Prefix,
 }
 
 /// One redirect of a chain.

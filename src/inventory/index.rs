@@ -1,9 +1,9 @@
 //! The request index: which entry answers a request, found by one hash of its URL.
 //!
-//! A request is compared by method, by URL without the ignored query parameters, by the hash of its decoded body, and
-//! by the request headers that an entry names. Whatever agrees in all four is one *group*: a sequence of answers.
+//! A request is compared by method, by URL as the `[match]` rules have it, by the digest of its decoded body, and by
+//! the request headers that an entry names. Whatever agrees in all four is one *group*: a sequence of answers.
 //! Redirect chains put their later URLs into the index as groups of second rank, which answer only where no entry was
-//! recorded for that request itself.
+//! recorded for that request itself. Entries for every URL that starts with theirs come last, the longest first.
 //!
 //! The index holds numbers that point into the inventory; the only texts of its own are URLs that the inventory does
 //! not spell out (resolved `Location`s, URLs with parameters left out).
@@ -24,8 +24,11 @@ use std::{
 use http::{HeaderMap, Method};
 
 use self::urls::UrlTable;
-use super::{BadGlob, Entry, Hop, Inventory, Keys};
-use crate::{store::hash::NixHash, url::NormalizedUrl};
+use super::{
+    Entry, Hop, Inventory, Keys, UsedRule,
+    request_body::{BodyDigest, BodyForm},
+};
+use crate::url::NormalizedUrl;
 
 /// How many recorded alternatives a [`MissReason`] lists at most.
 const LISTED: usize = 8;
@@ -42,7 +45,7 @@ impl EntryId {
 }
 
 /// What a request is looked up by.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct RequestKey<'a> {
     /// The method.
     pub method: &'a Method,
@@ -55,31 +58,46 @@ pub struct RequestKey<'a> {
 }
 
 /// What is known of a request's body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RequestBody {
     /// It has no bytes.
     Empty,
-    /// The hash of its decoded bytes.
-    Hash(NixHash),
+    /// Its digests in every form that it has, that of its bytes first.
+    Digests(Vec<BodyDigest>),
     /// It has bytes. Which ones makes no difference where no entry [depends on them](Index::depends_on_body).
     Unhashed,
 }
 
 impl RequestBody {
-    /// The body as entries record it; `None` is one that no entry has.
-    fn recorded(&self) -> Option<Option<&NixHash>> {
+    /// The body in every way in which an entry can have recorded it.
+    fn recorded(&self) -> impl Iterator<Item = Option<&BodyDigest>> + Clone {
+        let (empty, digests) = match self {
+            Self::Empty => (Some(None), &[][..]),
+            Self::Digests(digests) => (None, digests.as_slice()),
+            Self::Unhashed => (None, &[][..]),
+        };
+        empty.into_iter().chain(digests.iter().map(Some))
+    }
+}
+
+impl RequestBody {
+    /// What an entry of the form `form`, or else of the bytes, has to record so that it is for this body: nothing for an
+    /// empty one. `None` where that is not known.
+    pub fn of_form(&self, form: Option<BodyForm>) -> Option<Option<BodyDigest>> {
         match self {
             Self::Empty => Some(None),
-            Self::Hash(hash) => Some(Some(hash)),
+            Self::Digests(digests) => {
+                Some(digests.iter().find(|digest| Some(digest.form) == form).or(digests.first()).copied())
+            }
             Self::Unhashed => None,
         }
     }
 }
 
-/// As request bodies are hashed: `None` is an empty one.
-impl From<Option<NixHash>> for RequestBody {
-    fn from(hash: Option<NixHash>) -> Self {
-        hash.map_or(Self::Empty, Self::Hash)
+/// As request bodies are hashed: an empty one has no digest.
+impl From<Vec<BodyDigest>> for RequestBody {
+    fn from(digests: Vec<BodyDigest>) -> Self {
+        if digests.is_empty() { Self::Empty } else { Self::Digests(digests) }
     }
 }
 
@@ -92,8 +110,18 @@ pub struct Visit {
     pub step: u32,
     /// The request became a bodiless `GET` on the way (RFC 9110 §15.4).
     as_get: bool,
-    /// Not the entry's own key, but one that its chain leads to.
-    second_rank: bool,
+    rank: Rank,
+}
+
+/// How a key came to an entry; the lower one answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    /// It is the entry's own.
+    Own,
+    /// The entry's chain leads to it.
+    Chain,
+    /// It is the entry's own, and the entry is for every URL that starts like it.
+    Prefix,
 }
 
 /// Every recorded answer to one request, in the order of the inventory.
@@ -135,8 +163,8 @@ pub enum MissReason {
     /// URL and method agree, the body does not.
     #[error("this URL was recorded only with another request body")]
     OtherBody {
-        /// The hashes of the recorded bodies; `None` is an empty one.
-        recorded: Vec<Option<NixHash>>,
+        /// The digests of the recorded bodies; `None` is an empty one.
+        recorded: Vec<Option<BodyDigest>>,
     },
     /// Only the request headers that entries name differ.
     #[error("this URL was recorded only with other request headers")]
@@ -153,9 +181,6 @@ fn list(methods: &[Method]) -> String {
 /// Why an inventory cannot be indexed.
 #[derive(Debug, thiserror::Error)]
 pub enum IndexError {
-    /// A pattern of `[match] ignore-query` is no glob.
-    #[error(transparent)]
-    BadGlob(#[from] BadGlob),
     /// More entries and hops than the index can number.
     #[error("the inventory has more than four billion answers")]
     TooLarge,
@@ -176,13 +201,15 @@ pub struct Index {
     home: Vec<u32>,
     /// Entries whose chain comes to one key twice.
     revisiting: HashSet<EntryId>,
+    /// The lengths of the URLs that stand for all that start with them, the longest first, in bytes.
+    prefix_lengths: Vec<usize>,
 }
 
 impl Index {
     /// Indexes what `inventory` has for `system`, such as `x86_64-linux`.
     ///
     /// # Errors
-    /// A pattern in `ignore-query` that is no glob.
+    /// An inventory with more answers than there are numbers.
     pub fn new(inventory: Arc<Inventory>, system: &str) -> Result<Self, IndexError> {
         build::build(inventory, system)
     }
@@ -208,9 +235,24 @@ impl Index {
         self.urls.iter(&self.inventory).enumerate().map(move |(url, text)| (text, first(url)))
     }
 
-    /// The URL without the parameters that `ignore-query` leaves out of the key.
+    /// The URL as the `[match]` rules have it.
     pub fn comparable(&self, url: &NormalizedUrl) -> NormalizedUrl {
         self.keys.comparable(url)
+    }
+
+    /// The rules without which `visit` would not answer a request for `url`.
+    pub fn used_rules(&self, url: &NormalizedUrl, visit: Visit) -> Vec<UsedRule> {
+        let entry = self.entry(visit.entry);
+        let mut used = self.keys.used(url);
+        if visit.step == 0 && entry.url != *url {
+            used.extend(self.keys.used(&entry.url));
+        }
+        used.extend((visit.rank == Rank::Prefix).then_some(UsedRule::Prefix));
+        let form = build::method_and_body(&self.inventory, visit).1.and_then(|digest| digest.form.name());
+        used.extend(form.map(UsedRule::RequestBodyAs));
+        used.sort();
+        used.dedup();
+        used
     }
 
     /// What `visit` stands for.
@@ -222,29 +264,47 @@ impl Index {
         }
     }
 
-    /// Whether the hash of the request's body decides what answers `method` at `url`. Where it does not, a request
-    /// with a body is a miss whatever it holds.
+    /// Whether the request's body decides what answers `method` at `url`. Where it does not, a request with a body is a
+    /// miss whatever it holds.
     pub fn depends_on_body(&self, method: &Method, url: &NormalizedUrl) -> bool {
-        self.groups_at(&self.comparable(url)).any(|group| {
+        self.places(&self.comparable(url)).flatten().any(|group| {
             let (recorded, body) = self.method_and_body(self.leader(group));
             recorded == method && body.is_some()
         })
     }
 
-    /// The answers to a request: those of its own key first, then those of chains that lead to it. `HEAD` is answered
-    /// from `HEAD` entries first, then from those for `GET`.
+    /// The answers to a request: those of its own key first, then those of chains that lead to it, then those of
+    /// entries for all that starts like it. `HEAD` is answered from `HEAD` entries first, then from those for `GET`.
     ///
     /// # Errors
     /// What keeps the nearest recorded request from answering.
     pub fn look_up(&self, key: &RequestKey<'_>) -> Result<Matches<'_>, MissReason> {
         let url = self.comparable(key.url);
-        let groups = self.groups_at(&url);
         let stands_in: &[&Method] = if key.method == Method::HEAD { &[&Method::GET] } else { &[] };
-        std::iter::once(&key.method)
-            .chain(stands_in)
-            .find_map(|method| self.best_variant(self.with_body(groups.clone(), method, &key.body), key))
-            .map(|group| Matches { visits: self.visits_of(group), first_rank: !self.leader(group).second_rank })
-            .ok_or_else(|| self.why_not(groups, &url, key))
+        self.places(&url)
+            .find_map(|groups| {
+                let methods = std::iter::once(&key.method).chain(stands_in);
+                let mut bodies = methods.flat_map(|&method| key.body.recorded().map(move |body| (method, body)));
+                bodies.find_map(|(method, body)| self.best_variant(self.with_body(groups.clone(), method, body), key))
+            })
+            .map(|group| Matches { visits: self.visits_of(group), first_rank: self.leader(group).rank != Rank::Chain })
+            .ok_or_else(|| self.why_not(&url, key))
+    }
+
+    /// The groups that can answer at `url`: those of the URL itself, then those of each prefix of it, the longest
+    /// first. Those of one place lie together.
+    fn places(&self, url: &NormalizedUrl) -> impl Iterator<Item = Range<u32>> {
+        let text = url.as_str();
+        // Normalised URLs are ASCII, so any place is one to cut at.
+        let prefixes = self.prefix_lengths.iter().filter_map(|&length| text.get(..length));
+        let of_prefix = prefixes.map(|prefix| self.split_at_prefixes(self.groups_at(prefix)).1);
+        std::iter::once(self.split_at_prefixes(self.groups_at(text)).0).chain(of_prefix.collect::<Vec<_>>())
+    }
+
+    /// Divides a URL's groups into those for that URL alone, and those for all that starts with it.
+    fn split_at_prefixes(&self, groups: Range<u32>) -> (Range<u32>, Range<u32>) {
+        let middle = partition_point(groups.clone(), |group| self.leader(group).rank != Rank::Prefix);
+        (groups.start..middle, middle..groups.end)
     }
 
     /// The sequence that an entry belongs to: the visits of its own key.
@@ -266,9 +326,10 @@ impl Index {
         self.revisiting.contains(&entry)
     }
 
-    /// The groups of a URL, sorted by method, then body, then rank.
-    fn groups_at(&self, url: &NormalizedUrl) -> Range<u32> {
-        match self.urls.find(url.as_str(), &self.inventory) {
+    /// The groups of a URL: those for it alone before those for all that starts with it, each sorted by method, then
+    /// body, then rank.
+    fn groups_at(&self, url: &str) -> Range<u32> {
+        match self.urls.find(url, &self.inventory) {
             Some(url) => self.first_group[url as usize]..self.first_group[url as usize + 1],
             None => 0..0,
         }
@@ -284,7 +345,7 @@ impl Index {
         self.visits[self.first_visit[group as usize] as usize]
     }
 
-    fn method_and_body(&self, visit: Visit) -> (&Method, Option<&NixHash>) {
+    fn method_and_body(&self, visit: Visit) -> (&Method, Option<&BodyDigest>) {
         build::method_and_body(&self.inventory, visit)
     }
 
@@ -293,8 +354,7 @@ impl Index {
     }
 
     /// Those of a URL's groups that have this method and this body.
-    fn with_body(&self, groups: Range<u32>, method: &Method, body: &RequestBody) -> Range<u32> {
-        let Some(body) = body.recorded() else { return 0..0 };
+    fn with_body(&self, groups: Range<u32>, method: &Method, body: Option<&BodyDigest>) -> Range<u32> {
         let wanted = (method.as_str(), body);
         let key = |group: u32| {
             let (method, body) = self.method_and_body(self.leader(group));
@@ -312,13 +372,13 @@ impl Index {
         }
         groups
             .filter(|&group| self.request_headers(group).iter().all(agrees))
-            .min_by_key(|&group| (self.leader(group).second_rank, Reverse(self.request_headers(group).len())))
+            .min_by_key(|&group| (self.leader(group).rank, Reverse(self.request_headers(group).len())))
     }
 
-    fn why_not(&self, groups: Range<u32>, url: &NormalizedUrl, key: &RequestKey<'_>) -> MissReason {
-        if groups.is_empty() {
+    fn why_not(&self, url: &NormalizedUrl, key: &RequestKey<'_>) -> MissReason {
+        let Some(groups) = self.places(url).find(|groups| !groups.is_empty()) else {
             return self.why_not_here(url);
-        }
+        };
         let of_method: Vec<u32> = groups
             .clone()
             .filter(|&group| {
@@ -334,9 +394,10 @@ impl Index {
         }
         let body = |group: u32| self.method_and_body(self.leader(group)).1;
         let (same_body, other_body): (Vec<u32>, Vec<u32>) =
-            of_method.into_iter().partition(|&group| Some(body(group)) == key.body.recorded());
+            of_method.into_iter().partition(|&group| key.body.recorded().any(|asked| asked == body(group)));
         if same_body.is_empty() {
-            let mut recorded: Vec<Option<NixHash>> = other_body.into_iter().map(|group| body(group).copied()).collect();
+            let mut recorded: Vec<Option<BodyDigest>> =
+                other_body.into_iter().map(|group| body(group).copied()).collect();
             recorded.dedup();
             recorded.truncate(LISTED);
             return MissReason::OtherBody { recorded };
@@ -345,13 +406,30 @@ impl Index {
         MissReason::OtherVariant { recorded }
     }
 
+    /// The entry for the URL of a request that nothing answers which has most in common with it.
+    pub fn nearest_entry(&self, key: &RequestKey<'_>) -> Option<EntryId> {
+        let url = self.comparable(key.url);
+        let Some(groups) = self.places(&url).find(|groups| !groups.is_empty()) else {
+            return self.elsewhere(&url).next().map(|(id, _)| id);
+        };
+        let difference = |&group: &u32| {
+            let (method, body) = self.method_and_body(self.leader(group));
+            (method != key.method, !key.body.recorded().any(|asked| asked == body))
+        };
+        groups.min_by_key(difference).map(|group| self.leader(group).entry)
+    }
+
+    /// The entries for a URL that are for other systems.
+    fn elsewhere<'a>(&'a self, url: &'a NormalizedUrl) -> impl Iterator<Item = (EntryId, &'a Entry)> {
+        let all = (0..).map(EntryId).zip(&self.inventory.entries);
+        let elsewhere = all.filter(|(id, _)| self.home[id.index()] == build::NO_GROUP);
+        elsewhere.filter(|(_, entry)| self.comparable(&entry.url) == *url)
+    }
+
     /// Why a URL is not in the index. Reads the whole inventory, which only a miss has to wait for.
     fn why_not_here(&self, url: &NormalizedUrl) -> MissReason {
-        let elsewhere = self.inventory.entries.iter().zip(&self.home).filter(|(_, home)| **home == build::NO_GROUP);
-        let mut recorded: Vec<String> = elsewhere
-            .filter(|(entry, _)| self.comparable(&entry.url) == *url)
-            .flat_map(|(entry, _)| entry.systems.iter().cloned())
-            .collect();
+        let mut recorded: Vec<String> =
+            self.elsewhere(url).flat_map(|(_, entry)| entry.systems.iter().cloned()).collect();
         recorded.sort();
         recorded.dedup();
         recorded.truncate(LISTED);

@@ -2,29 +2,20 @@
 
 use std::{cmp::Ordering, collections::BTreeMap};
 
-use globset::{Glob, GlobSet, GlobSetBuilder};
 use http::Method;
 
 use super::{
-    entry::{Entry, Inventory, MatchRules},
+    entry::{Entry, Inventory, UrlMatch},
     redirect::becomes_get,
+    request_body::BodyDigest,
+    rules::{Comparison, MatchRules, UsedRule},
 };
-use crate::{store::hash::NixHash, url::NormalizedUrl};
+use crate::url::NormalizedUrl;
 
 /// Makes keys under an inventory's rules.
 #[derive(Debug, Clone, Default)]
 pub struct Keys {
-    ignored: GlobSet,
-}
-
-/// A pattern of `[match] ignore-query` that is no glob.
-#[derive(Debug, thiserror::Error)]
-#[error("ignore-query: `{pattern}` is not a pattern")]
-pub struct BadGlob {
-    /// The pattern.
-    pub pattern: String,
-    /// What is wrong with it.
-    source: globset::Error,
+    comparison: Comparison,
 }
 
 /// A request, without what the rules ignore.
@@ -32,33 +23,15 @@ pub struct BadGlob {
 pub struct Key {
     method: Method,
     url: NormalizedUrl,
-    request_body: Option<NixHash>,
+    url_match: UrlMatch,
+    request_body: Option<BodyDigest>,
     request_headers: BTreeMap<String, String>,
 }
 
 impl Keys {
-    /// The rules of `rules`; patterns that are no globs are left out, being findings of their own.
+    /// Under `rules`.
     pub fn new(rules: &MatchRules) -> Self {
-        // Together they can still be refused, for their size.
-        Self::of_patterns(rules.ignore_query.iter().filter(|text| Glob::new(text).is_ok())).unwrap_or_default()
-    }
-
-    /// The rules of `rules`.
-    ///
-    /// # Errors
-    /// Where a pattern is no glob.
-    pub fn strict(rules: &MatchRules) -> Result<Self, BadGlob> {
-        Self::of_patterns(rules.ignore_query.iter())
-    }
-
-    fn of_patterns<'a>(patterns: impl Iterator<Item = &'a String> + Clone) -> Result<Self, BadGlob> {
-        let bad = |pattern: String| move |source| BadGlob { pattern, source };
-        let mut ignored = GlobSetBuilder::new();
-        for pattern in patterns.clone() {
-            ignored.add(Glob::new(pattern).map_err(bad(pattern.clone()))?);
-        }
-        let all = || patterns.map(String::as_str).collect::<Vec<_>>().join(", ");
-        Ok(Self { ignored: ignored.build().map_err(|source| BadGlob { pattern: all(), source })? })
+        Self { comparison: Comparison::new(rules) }
     }
 
     /// The key of the request that `entry` answers. A header that is recorded as empty is part of it: it wants a
@@ -67,6 +40,7 @@ impl Keys {
         Key {
             method: entry.method.clone(),
             url: self.comparable(&entry.url),
+            url_match: entry.url_match,
             request_body: entry.request_body,
             request_headers: entry.request_headers.clone(),
         }
@@ -83,22 +57,29 @@ impl Keys {
         Key {
             method: if becomes_get { Method::GET } else { key.method.clone() },
             url: self.comparable(url),
+            url_match: UrlMatch::Exact,
             request_body: key.request_body.filter(|_| !becomes_get),
             request_headers: key.request_headers.clone(),
         }
     }
 
-    /// The URL without the parameters that the rules ignore.
+    /// The URL as the rules have it.
     pub fn comparable(&self, url: &NormalizedUrl) -> NormalizedUrl {
-        url.without_query_parameters(|name| self.ignored.is_match(name))
+        self.comparison.comparable(url)
+    }
+
+    /// The rules that make a difference to `url`.
+    pub fn used(&self, url: &NormalizedUrl) -> Vec<UsedRule> {
+        self.comparison.used(url)
     }
 }
 
 /// The order of entries in the file: variants of one URL lie together, whatever their parameters that do not count.
 impl Ord for Key {
     fn cmp(&self, other: &Self) -> Ordering {
-        let body = |key: &Self| key.request_body.map(|hash| hash.to_string());
+        let body = |key: &Self| key.request_body.map(|digest| (digest.hash.to_string(), digest.form));
         (self.url.cmp(&other.url))
+            .then_with(|| self.url_match.cmp(&other.url_match))
             .then_with(|| self.method.as_str().cmp(other.method.as_str()))
             .then_with(|| self.request_headers.cmp(&other.request_headers))
             .then_with(|| body(self).cmp(&body(other)))
@@ -122,6 +103,19 @@ impl Key {
         self.method == Method::GET
     }
 
+    /// Whether an entry with this key, which is for every URL that starts with its own, answers a request with `other`.
+    pub fn covers(&self, other: &Self) -> bool {
+        self.url_match == UrlMatch::Prefix
+            && other.url_match == UrlMatch::Exact
+            && other.url.as_str().starts_with(self.url.as_str())
+            && self.method == other.method
+            && self.request_body == other.request_body
+            && self
+                .request_headers
+                .iter()
+                .all(|(name, value)| other.request_headers.get(name).map_or("", String::as_str) == value)
+    }
+
     /// The key of the `GET` whose entry answers this `HEAD`; `None` for any other method.
     pub fn of_get(&self) -> Option<Self> {
         (self.method == Method::HEAD).then(|| Self { method: Method::GET, ..self.clone() })
@@ -137,7 +131,7 @@ mod tests {
     }
 
     fn keys() -> Keys {
-        Keys::new(&MatchRules { ignore_query: vec!["X-Amz-*".to_owned(), "[".to_owned()] })
+        Keys::new(&MatchRules::ignoring(&["X-Amz-*"]))
     }
 
     #[test]
@@ -155,7 +149,7 @@ mod tests {
     fn a_redirect_changes_the_method_as_rfc_9110_says() {
         let keys = keys();
         let mut post = entry(Method::POST, "http://h/a");
-        post.request_body = Some(NixHash::sha256(b"x"));
+        post.request_body = Some(BodyDigest::of_bytes(b"x"));
         let target: NormalizedUrl = "http://h/b".parse().unwrap();
         let after = |status| keys.redirected(&keys.of(&post), status, &target);
         let get = keys.of(&entry(Method::GET, "http://h/b"));

@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use http::Method;
 
 use super::{
-    entry::{Entry, Inventory, Source},
+    entry::{Entry, Inventory, Source, UrlMatch},
     key::{Key, Keys},
 };
 use crate::url::NormalizedUrl;
@@ -69,6 +69,7 @@ pub fn merge_capture(
 ) -> (Inventory, Vec<Change>) {
     let keys = Keys::new(&old.match_rules);
     let mut asked = Asked::new(&keys, unrecorded);
+    let captured = asked.without_covered(&keys, captured, old.entries.iter().filter(|entry| entry.is_for(system)));
     asked.add(&keys, captured, &gets(&keys, old.entries.iter().filter(|entry| entry.is_for(system))));
 
     let (mut entries, mut changes) = (Vec::new(), Vec::new());
@@ -124,6 +125,29 @@ impl Asked {
             asked.unrecorded.insert((method.clone(), url));
         }
         asked
+    }
+
+    /// Takes out what an old entry for all URLs that start with its own answers: that one was put there because these
+    /// requests differ each time. One that has an old entry of its own stays.
+    fn without_covered<'a>(
+        &mut self,
+        keys: &Keys,
+        captured: Vec<Entry>,
+        old: impl Iterator<Item = &'a Entry> + Clone,
+    ) -> Vec<Entry> {
+        let prefixes: Vec<Key> =
+            old.clone().filter(|entry| entry.url_match == UrlMatch::Prefix).map(|entry| keys.of(entry)).collect();
+        if prefixes.is_empty() {
+            return captured;
+        }
+        let exact: HashSet<Key> = old.map(|entry| keys.of(entry)).collect();
+        let is_new = |entry: &Entry| {
+            let key = keys.of(entry);
+            let covering = prefixes.iter().find(|prefix| prefix.covers(&key) && !exact.contains(&key));
+            self.unrecorded.extend(covering.map(Key::method_and_url));
+            covering.is_none()
+        };
+        captured.into_iter().filter(is_new).collect()
     }
 
     /// Adds what was recorded. A `HEAD` needs no entry where there is the `GET`, among those or in `old_gets`.
@@ -208,7 +232,7 @@ fn describe(entry: &Entry) -> String {
 mod tests {
     use super::*;
     use crate::{
-        inventory::{Body, Hop, to_toml},
+        inventory::{Body, Hop, MatchRules, to_toml},
         store::{hash::NixHash, path::StorePathName},
     };
 
@@ -243,6 +267,21 @@ mod tests {
         now.redirects = vec![hop("/b?sig=2")];
         let (merged, changes) = merge_capture(&old(&[before.clone()]), vec![now], &[], SYSTEM, false);
         assert_eq!((merged.entries, changes), (vec![before], vec![]));
+    }
+
+    #[test]
+    fn what_an_entry_for_a_prefix_answers_is_not_added() {
+        let mut prefix = entry("http://h/stamp?", "same");
+        prefix.url_match = UrlMatch::Prefix;
+        let own = entry("http://h/stamp?own", "1");
+        let before = old(&[prefix.clone(), own.clone()]);
+        let captured = vec![entry("http://h/stamp?1", "x"), entry("http://h/stamp?own", "2"), entry("http://h/b", "b")];
+        let (merged, changes) = merge_capture(&before, captured, &[], SYSTEM, true);
+        let texts: Vec<_> = merged.entries.iter().map(|entry| entry.url.to_string()).collect();
+        assert_eq!(texts, ["http://h/stamp?", "http://h/stamp?own", "http://h/b"]);
+        assert_eq!(merged.entries[0], prefix, "it was asked, so pruning keeps it");
+        assert_ne!(merged.entries[1], own);
+        assert_eq!(changes.len(), 2);
     }
 
     #[test]
@@ -318,7 +357,7 @@ mod tests {
     #[test]
     fn a_parameter_that_is_ignored_makes_no_new_key() {
         let mut old = old(&[entry("http://h/a?sig=1", "1")]);
-        old.match_rules.ignore_query = vec!["sig".to_owned()];
+        old.match_rules = MatchRules::ignoring(&["sig"]);
         let (merged, changes) = merge_capture(&old, vec![entry("http://h/a?sig=2", "1")], &[], SYSTEM, false);
         assert_eq!((merged, changes), (old, vec![]));
     }
@@ -353,7 +392,7 @@ mod tests {
     #[test]
     fn a_head_needs_no_entry_where_the_get_is_recorded() {
         let mut before = old(&[entry("http://h/a?sig=1", "1")]);
-        before.match_rules.ignore_query = vec!["sig".to_owned()];
+        before.match_rules = MatchRules::ignoring(&["sig"]);
         let (merged, changes) = merge_capture(&before, vec![head("http://h/a?sig=2")], &[], SYSTEM, true);
         assert_eq!((merged, changes), (before.clone(), vec![]), "and it counts as asked for its GET");
         before.entries = vec![];
@@ -375,7 +414,7 @@ mod tests {
     #[test]
     fn what_was_asked_but_not_recorded_is_neither_pruned_nor_replaced() {
         let mut before = old(&[entry("http://h/a?sig=1", "1"), entry("http://h/head", "2"), entry("http://h/b", "3")]);
-        before.match_rules.ignore_query = vec!["sig".to_owned()];
+        before.match_rules = MatchRules::ignoring(&["sig"]);
         let asked = [(Method::GET, "http://h/a?sig=2"), (Method::HEAD, "http://h/head"), (Method::POST, "http://h/b")];
         let asked = asked.map(|(method, url)| (method, url.parse().unwrap()));
         let (merged, changes) = merge_capture(&before, vec![], &asked, SYSTEM, true);

@@ -6,14 +6,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use globset::Glob;
 use http::{HeaderValue, Method};
+use regex::Regex;
 use serde::{
     Deserialize, Deserializer,
     de::{self, MapAccess, Visitor},
 };
 
 use super::{
-    entry::{Body, Entry, HeaderError, Headers, Hop, Inventory, MatchRules, Source},
+    entry::{Body, Entry, HeaderError, Headers, Hop, Inventory, Source, UrlMatch},
+    request_body::{BodyDigest, BodyForm},
+    rules::{MatchRules, Rewrite},
     strict,
 };
 use crate::{
@@ -194,10 +198,7 @@ impl RawInventory {
     fn into_inventory(self, text: &str) -> Result<Inventory, SyntaxError> {
         match unknown_version(Some(self.version), text) {
             Some(error) => Err(error),
-            None => Ok(Inventory {
-                match_rules: MatchRules { ignore_query: self.r#match.ignore_query },
-                entries: self.entry,
-            }),
+            None => Ok(Inventory { match_rules: self.r#match.into(), entries: self.entry }),
         }
     }
 }
@@ -206,7 +207,60 @@ impl RawInventory {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct RawMatch {
     #[serde(default)]
-    ignore_query: Vec<String>,
+    ignore_query: Vec<QueryPattern>,
+    #[serde(default)]
+    rewrite: Vec<RawRewrite>,
+}
+
+impl From<RawMatch> for MatchRules {
+    fn from(raw: RawMatch) -> Self {
+        let rewrite = |rule: RawRewrite| Rewrite { from: rule.from.0, to: rule.to };
+        Self {
+            ignore_query: raw.ignore_query.into_iter().map(|pattern| pattern.0).collect(),
+            rewrite: raw.rewrite.into_iter().map(rewrite).collect(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRewrite {
+    from: UrlRegex,
+    to: String,
+}
+
+/// A glob, checked where it stands so that an error names its line.
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct QueryPattern(Glob);
+
+impl TryFrom<String> for QueryPattern {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let reason = |error: globset::Error| format!("`{text}` is not a pattern: {}", error.kind());
+        Glob::new(&text).map(Self).map_err(reason)
+    }
+}
+
+/// A regular expression, checked where it stands.
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct UrlRegex(Regex);
+
+impl TryFrom<String> for UrlRegex {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        // The last line of the error's own drawing says what is wrong.
+        let reason = |error: regex::Error| error.to_string().lines().last().unwrap_or_default().to_owned();
+        let regex =
+            Regex::new(&text).map_err(|error| format!("`{text}` is not a regular expression: {}", reason(error)))?;
+        match regex.is_match("") {
+            true => Err(format!("`{text}` also matches an empty text; hint: write what it is to replace")),
+            false => Ok(Self(regex)),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -215,7 +269,11 @@ struct RawEntry {
     #[serde(default, deserialize_with = "method")]
     method: Method,
     url: NormalizedUrl,
+    #[serde(default)]
+    r#match: RawUrlMatch,
     request_body: Option<NixHash>,
+    #[serde(default, deserialize_with = "body_form")]
+    request_body_as: Option<BodyForm>,
     #[serde(default)]
     request_headers: BTreeMap<String, String>,
     #[serde(default)]
@@ -227,6 +285,14 @@ struct RawEntry {
     #[serde(default)]
     headers: Headers,
     body: Option<Body>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+enum RawUrlMatch {
+    #[default]
+    Exact,
+    Prefix,
 }
 
 #[derive(Deserialize)]
@@ -262,6 +328,10 @@ fn method<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Method, D::Error
     Method::from_bytes(name.as_bytes()).map_err(|_| de::Error::custom(format!("`{name}` is not a method")))
 }
 
+fn body_form<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<BodyForm>, D::Error> {
+    String::deserialize(deserializer)?.parse().map(Some).map_err(de::Error::custom)
+}
+
 fn final_status<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
     let status = u16::deserialize(deserializer)?;
     let message = || format!("{status} is not the status of a final response: it has to be 200 to 599");
@@ -289,10 +359,22 @@ impl<'de> Deserialize<'de> for Entry {
             request_headers.insert(name.to_ascii_lowercase(), value);
         }
         let hop = |hop: RawHop| Hop { status: hop.status, location: hop.location, headers: hop.headers };
+        let request_body = match (raw.request_body, raw.request_body_as) {
+            (None, Some(_)) => {
+                return Err(de::Error::custom(
+                    "`request-body-as` says how `request-body` is compared, which is missing",
+                ));
+            }
+            (hash, form) => hash.map(|hash| BodyDigest { form: form.unwrap_or(BodyForm::Bytes), hash }),
+        };
         Ok(Entry {
             method: raw.method,
             url: raw.url,
-            request_body: raw.request_body,
+            url_match: match raw.r#match {
+                RawUrlMatch::Exact => UrlMatch::Exact,
+                RawUrlMatch::Prefix => UrlMatch::Prefix,
+            },
+            request_body,
             request_headers,
             systems: raw.systems,
             redirects: raw.redirects.into_iter().map(hop).collect(),
@@ -464,6 +546,9 @@ mod tests {
             ("url = \"http://h/\"\nstatus = 99", "status of a final response"),
             ("url = \"http://h/\"\nrequest-body = \"sha256-x\"", "32 bytes"),
             ("url = \"http://h/\"\nmethod = \"G T\"", "not a method"),
+            ("url = \"http://h/\"\nmatch = \"suffix\"", "unknown variant"),
+            ("url = \"http://h/\"\nrequest-body-as = \"json\"", "is missing"),
+            ("url = \"http://h/\"\nrequest-body-as = \"xml\"", "no form"),
             ("url = \"http://h/\"\n[entry.headers]\na = \"b\\nc\"", "does not allow"),
             ("url = \"http://h/\"\n[entry.headers]\na = 1", "array of strings"),
             ("url = \"http://h/\"\nbody = { size = 1 }", "no `hash`"),

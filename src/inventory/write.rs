@@ -15,23 +15,24 @@ use http::Method;
 use toml_writer::TomlStringBuilder;
 
 use super::{
-    entry::{Body, Entry, Headers, Hop, Inventory, Source},
+    entry::{Body, Entry, Headers, Hop, Inventory, Source, UrlMatch},
     key::Keys,
     read::VERSION,
+    rules::{MatchRules, Rewrite},
 };
 
 /// The canonical text of `inventory`.
 pub fn to_toml(inventory: &Inventory) -> String {
     let mut text = format!("version = {VERSION}\n");
-    if !inventory.match_rules.ignore_query.is_empty() {
-        text.push_str(&format!("\n[match]\nignore-query = {}\n", array(&inventory.match_rules.ignore_query)));
+    if inventory.match_rules != MatchRules::default() {
+        let _ = write!(text, "\n{}", toml_of_rules(&inventory.match_rules));
     }
     let mut entries: Vec<&Entry> = inventory.entries.iter().collect();
     let keys = Keys::new(&inventory.match_rules);
     entries.sort_by_cached_key(|entry| (keys.of(entry), entry.systems.iter().collect::<BTreeSet<_>>()));
     for entry in entries {
-        text.push_str("\n[[entry]]\n");
-        write_entry(&mut text, entry);
+        // Writing to a String cannot fail.
+        let _ = write!(text, "\n{}", toml_of_entry(entry));
     }
     text
 }
@@ -69,7 +70,23 @@ pub fn write_atomically(path: &Path, content: &mut impl Read) -> io::Result<()> 
     fs::File::open(folder)?.sync_all()
 }
 
-fn write_entry(text: &mut String, entry: &Entry) {
+/// The `[match]` table.
+pub fn toml_of_rules(rules: &MatchRules) -> String {
+    let mut text = "[match]\n".to_owned();
+    if !rules.ignore_query.is_empty() {
+        let patterns: Vec<String> = rules.ignore_query.iter().map(|pattern| pattern.glob().to_owned()).collect();
+        text.push_str(&format!("ignore-query = {}\n", array(&patterns)));
+    }
+    if !rules.rewrite.is_empty() {
+        let rule = |rule: &Rewrite| inline_table([("from", string(rule.from.as_str())), ("to", string(&rule.to))]);
+        text.push_str(&format!("rewrite = {}\n", array_of_tables(rules.rewrite.iter().map(rule).collect())));
+    }
+    text
+}
+
+/// One `[[entry]]`.
+pub fn toml_of_entry(entry: &Entry) -> String {
+    let mut text = "[[entry]]\n".to_owned();
     let mut line = |key: &str, value: String| {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "{key} = {value}");
@@ -78,8 +95,14 @@ fn write_entry(text: &mut String, entry: &Entry) {
         line("method", string(entry.method.as_str()));
     }
     line("url", string(entry.url.as_str()));
-    if let Some(hash) = entry.request_body {
-        line("request-body", string(&hash.to_string()));
+    if entry.url_match == UrlMatch::Prefix {
+        line("match", string("prefix"));
+    }
+    if let Some(digest) = entry.request_body {
+        line("request-body", string(&digest.hash.to_string()));
+        if let Some(form) = digest.form.name() {
+            line("request-body-as", string(form));
+        }
     }
     if !entry.request_headers.is_empty() {
         line("request-headers", inline_table(entry.request_headers.iter().map(|(name, value)| (name, string(value)))));
@@ -102,6 +125,7 @@ fn write_entry(text: &mut String, entry: &Entry) {
             let _ = writeln!(text, "{} = {}", key(name), header_value(values));
         }
     }
+    text
 }
 
 fn body_fields(body: &Body) -> Vec<(&'static str, String)> {
@@ -129,9 +153,14 @@ fn redirects(hops: &[Hop]) -> String {
         }
         inline_table(fields)
     };
-    match hops {
-        [one] => format!("[{}]", hop(one)),
-        several => format!("[\n{}]", several.iter().map(|one| format!("  {},\n", hop(one))).collect::<String>()),
+    array_of_tables(hops.iter().map(hop).collect())
+}
+
+/// One table stays on the line, several have a line each.
+fn array_of_tables(tables: Vec<String>) -> String {
+    match &tables[..] {
+        [one] => format!("[{one}]"),
+        several => format!("[\n{}]", several.iter().map(|one| format!("  {one},\n")).collect::<String>()),
     }
 }
 
@@ -174,7 +203,10 @@ fn string(value: &str) -> String {
 mod tests {
     use super::*;
     use crate::{
-        inventory::{entry::MatchRules, merge_capture, read},
+        inventory::{
+            merge_capture, read,
+            request_body::{BodyDigest, BodyForm},
+        },
         store::{hash::NixHash, path::StorePathName},
     };
 
@@ -192,14 +224,18 @@ mod tests {
         let mut post = Entry::get("http://h/a".parse().unwrap());
         post.method = Method::POST;
         post.status = 404;
-        post.request_body = Some(NixHash::sha256(b"q"));
+        post.url_match = UrlMatch::Prefix;
+        post.request_body = Some(BodyDigest { form: BodyForm::Json, ..BodyDigest::of_bytes(b"q") });
         post.request_headers.insert("accept".to_owned(), "a/b".to_owned());
         post.systems = vec!["x86_64-linux".to_owned()];
         post.body = body(Source::Text("not \"found\"\n\tat all ä".to_owned()));
         post.headers.append("x.odd", "1").unwrap();
         post.headers.append("link", "a").unwrap();
         post.headers.append("link", "b").unwrap();
-        Inventory { match_rules: MatchRules { ignore_query: vec!["X-*".to_owned()] }, entries: vec![chain, post] }
+        let rewrite = |from: &str, to: &str| Rewrite { from: from.parse().unwrap(), to: to.to_owned() };
+        let rewrite = vec![rewrite("^http://m[0-9]\\.test/", "http://h/"), rewrite("/[0-9]+/", "/$0/")];
+        let match_rules = MatchRules { rewrite, ..MatchRules::ignoring(&["X-*"]) };
+        Inventory { match_rules, entries: vec![chain, post] }
     }
 
     #[test]
@@ -221,11 +257,17 @@ mod tests {
 
 [match]
 ignore-query = ["X-*"]
+rewrite = [
+  {{ from = "^http://m[0-9]\\.test/", to = "http://h/" }},
+  {{ from = "/[0-9]+/", to = "/$0/" }},
+]
 
 [[entry]]
 method = "POST"
 url = "http://h/a"
+match = "prefix"
 request-body = "{request}"
+request-body-as = "json"
 request-headers = {{ accept = "a/b" }}
 systems = ["x86_64-linux"]
 status = 404
@@ -250,7 +292,7 @@ body = {{ hash = "{hash}", size = 1, name = "a.tar" }}
     fn a_sequence_keeps_its_order_whatever_its_ignored_parameters() {
         let entry = |url: &str, status: u16| Entry { status, ..Entry::get(url.parse().unwrap()) };
         let entries = vec![entry("http://h/a?sig=2", 404), entry("http://h/a?sig=1", 200), entry("http://h/", 200)];
-        let inventory = Inventory { match_rules: MatchRules { ignore_query: vec!["sig".to_owned()] }, entries };
+        let inventory = Inventory { match_rules: MatchRules::ignoring(&["sig"]), entries };
         let statuses: Vec<_> = read::parse(&to_toml(&inventory)).unwrap().entries.iter().map(|e| e.status).collect();
         assert_eq!(statuses, [200, 404, 200]);
     }

@@ -1,6 +1,6 @@
 //! One request and its answer.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use axum::body::Body as AxumBody;
 use http::{Method, Request, Response, StatusCode, header, request::Parts};
@@ -17,7 +17,7 @@ use super::{
 use crate::{
     inventory::{
         Entry,
-        index::{Answer, EntryId, RequestBody, RequestKey},
+        index::{Answer, EntryId, Index, RequestBody, RequestKey, Visit},
     },
     proxy::plain_text,
     text::printable,
@@ -44,16 +44,20 @@ pub(super) async fn answer(replayer: Arc<Replayer>, request: Request<AxumBody>) 
         Err(reason) => return replayer.miss(&Miss::not_recorded(&replayer.index, &key, reason)),
     };
     let visit = replayer.sequences.choose(&replayer.index, &matches);
+    let rules = UsedRules { index: &replayer.index, url: &url, visit };
     match replayer.index.answer(visit) {
         Answer::Hop(entry, hop) => {
             replayer.sequences.hop_answered(&replayer.index, visit);
             replayer.log.answered(visit.entry);
-            tracing::debug!(method = %head.method, %url, "redirect to {}", printable(&hop.location));
+            tracing::debug!(method = %head.method, %url, %rules, "redirect to {}", printable(&hop.location));
             let plan = respond::redirect(entry, hop, &head.method);
             send(plan, OpenBody::nothing(), None)
         }
         Answer::Final(entry) => {
             let sent = replayer.final_response(visit.entry, entry, &head).await;
+            if let Ok(response) = &sent {
+                tracing::debug!(method = %head.method, %url, status = response.status().as_u16(), %rules, "hit");
+            }
             sent.unwrap_or_else(|error| {
                 let problem = printable(&error.to_string());
                 replayer.log.broken(&replayer.index, visit.entry, &problem);
@@ -75,7 +79,7 @@ impl Replayer {
             return Ok(RequestBody::Empty);
         }
         if self.index.depends_on_body(&head.method, url) {
-            return request_body::hash(&head.headers, body).await.map(RequestBody::from);
+            return request_body::digests(&head.headers, body).await.map(RequestBody::from);
         }
         // A client that waits to be asked for its body (RFC 9110 §10.1.1) is not asked.
         let has_bytes = head.headers.contains_key(header::EXPECT) || request_body::drain(body).await?;
@@ -111,11 +115,10 @@ impl Replayer {
         if let Some(hash) = hash.filter(|_| self.options.check_bodies && needs_file(&plan.body)) {
             self.checks.check(id, &body, hash).await?;
         }
-        let (status, is_whole) = (plan.status, plan.is_whole);
+        let is_whole = plan.is_whole;
         let response = send(plan, body, Some(self.on_end(id, is_whole)));
         self.sequences.final_answered(&self.index, id);
         self.log.answered(id);
-        tracing::debug!(method = %head.method, url = %entry.url, status = status.as_u16(), "hit");
         Ok(response)
     }
 
@@ -133,6 +136,23 @@ impl Replayer {
     fn miss(&self, miss: &Miss) -> Response<AxumBody> {
         self.log.missed(miss);
         text(self.options.miss_status, miss.to_string())
+    }
+}
+
+/// What the log says of the rules without which this would be a miss. Only a log that is read works it out.
+struct UsedRules<'a> {
+    index: &'a Index,
+    url: &'a NormalizedUrl,
+    visit: Visit,
+}
+
+impl fmt::Display for UsedRules<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let used = self.index.used_rules(self.url, self.visit);
+        if used.is_empty() {
+            return f.write_str("none");
+        }
+        (0..).zip(used).try_for_each(|(place, rule)| write!(f, "{}{rule}", if place == 0 { "" } else { ", " }))
     }
 }
 

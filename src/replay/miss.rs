@@ -4,9 +4,15 @@ use std::{collections::BTreeMap, fmt};
 
 use http::{HeaderMap, Method, Uri};
 
-use super::nearest::{self, Difference, Near};
+use super::{
+    nearest::{self, Near},
+    suggestion::suggestion,
+};
 use crate::{
-    inventory::index::{Index, MissReason, RequestBody, RequestKey, field_value},
+    inventory::{
+        index::{Index, MissReason, RequestBody, RequestKey, field_value},
+        request_body::BodyDigest,
+    },
     text::printable,
     url::{NormalizedUrl, UrlError, without_userinfo},
 };
@@ -22,6 +28,7 @@ pub struct Miss {
     pub cause: Cause,
     near: Vec<Near>,
     details: Vec<String>,
+    suggestion: Option<String>,
 }
 
 /// Why a request is a miss.
@@ -39,7 +46,8 @@ impl Miss {
     /// A request for something that is no URL.
     pub fn not_a_url(method: &Method, uri: &Uri, error: UrlError) -> Self {
         let url = without_userinfo(&uri.to_string());
-        Self { method: method.clone(), url, cause: Cause::NotAUrl(error), near: Vec::new(), details: Vec::new() }
+        let (near, details) = (Vec::new(), Vec::new());
+        Self { method: method.clone(), url, cause: Cause::NotAUrl(error), near, details, suggestion: None }
     }
 
     /// A request that `index` refused for `reason`.
@@ -47,8 +55,9 @@ impl Miss {
         let near = if reason == MissReason::NoSuchUrl { nearest::nearest(index, asked.url) } else { Vec::new() };
         let mut details = details(asked, &reason);
         details.extend(near.iter().flat_map(|near| lines_about(index, asked.method, near)));
+        let suggestion = suggestion(index, asked, &reason, &near);
         let (method, url) = (asked.method.clone(), asked.url.to_string());
-        Self { method, url, cause: reason.into(), near, details }
+        Self { method, url, cause: reason.into(), near, details, suggestion }
     }
 
     /// The recorded URL that comes nearest, where nothing was recorded for the one that was asked.
@@ -56,20 +65,31 @@ impl Miss {
         self.near.first().map(|near| near.url.as_str())
     }
 
+    /// What to paste into the inventory where this request is to be answered like the one that comes nearest: a rule
+    /// or an entry.
+    pub fn suggestion(&self) -> Option<&str> {
+        self.suggestion.as_deref()
+    }
+
     /// What to do about it.
-    pub fn hint(&self) -> String {
-        let names = self.near.first().map_or_else(Vec::new, only_query_parameters);
-        if !names.is_empty() {
-            let names = names.iter().map(|name| format!("\"{}\"", printable(name))).collect::<Vec<_>>().join(", ");
-            return format!(
-                "where these parameters do not matter, add them to the inventory: `[match]`, `ignore-query = [{names}]`; \
+    pub fn hint(&self) -> &'static str {
+        let only_parameters = self.near.first().is_some_and(|near| near.only_query_parameters().is_some());
+        match (&self.cause, &self.suggestion) {
+            (Cause::NotAUrl(_), _) => "only http and https are recorded and replayed",
+            (Cause::NotRecorded(MissReason::NoSuchUrl), Some(_)) if only_parameters => {
+                "where these parameters do not matter, put the rule below into the inventory; \
                  else record this request: run `buildproxy capture` again"
-            );
-        }
-        match self.cause {
-            Cause::NotAUrl(_) => "only http and https are recorded and replayed".to_owned(),
-            Cause::NotRecorded(_) => {
-                "record it: run `buildproxy capture` again with the command that asks for this".to_owned()
+            }
+            (Cause::NotRecorded(MissReason::NoSuchUrl), Some(_)) => {
+                "where both URLs mean the same, put the rule below into the inventory; \
+                 else record this request: run `buildproxy capture` again"
+            }
+            (Cause::NotRecorded(_), Some(_)) => {
+                "record it: run `buildproxy capture` again with the command that asks for this; \
+                 or, where the answer is the same, put the entry below into the inventory"
+            }
+            (Cause::NotRecorded(_), None) => {
+                "record it: run `buildproxy capture` again with the command that asks for this"
             }
         }
     }
@@ -84,17 +104,9 @@ impl fmt::Display for Miss {
         for line in &self.details {
             writeln!(f, "  {line}")?;
         }
-        writeln!(f, "\nhint: {}", self.hint())
+        writeln!(f, "\nhint: {}", self.hint())?;
+        self.suggestion.iter().try_for_each(|suggestion| write!(f, "\n{suggestion}"))
     }
-}
-
-/// The names of the query parameters where nothing else differs.
-fn only_query_parameters(near: &Near) -> Vec<&str> {
-    let names = near.differences.iter().map(|difference| match difference {
-        Difference::Query { name, .. } => Some(name.as_str()),
-        _ => None,
-    });
-    names.collect::<Option<Vec<_>>>().unwrap_or_default()
 }
 
 /// A nearby URL and what differs, a line each.
@@ -114,7 +126,9 @@ fn details(asked: &RequestKey<'_>, reason: &MissReason) -> Vec<String> {
     match reason {
         MissReason::OtherBody { recorded } => recorded
             .iter()
-            .map(|body| format!("recorded with {}, asked with {}", body_text((*body).into()), body_text(asked.body)))
+            .map(|body| {
+                format!("recorded with {}, asked with {}", recorded_body(body.as_ref()), asked_body(&asked.body))
+            })
             .collect(),
         MissReason::OtherVariant { recorded } => {
             recorded.iter().flat_map(|headers| variant_lines(headers, asked.headers)).collect()
@@ -123,10 +137,17 @@ fn details(asked: &RequestKey<'_>, reason: &MissReason) -> Vec<String> {
     }
 }
 
-fn body_text(body: RequestBody) -> String {
+fn recorded_body(body: Option<&BodyDigest>) -> String {
+    body.map_or_else(|| "an empty body".to_owned(), |digest| format!("a body of hash {digest}"))
+}
+
+fn asked_body(body: &RequestBody) -> String {
     match body {
-        RequestBody::Empty => "an empty body".to_owned(),
-        RequestBody::Hash(hash) => format!("a body of hash {hash}"),
+        RequestBody::Empty => recorded_body(None),
+        RequestBody::Digests(digests) => {
+            let digests: Vec<String> = digests.iter().map(ToString::to_string).collect();
+            format!("a body of hash {}", digests.join(", "))
+        }
         RequestBody::Unhashed => "a body".to_owned(),
     }
 }

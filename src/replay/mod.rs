@@ -15,6 +15,7 @@ pub mod report;
 pub mod request_body;
 pub mod respond;
 pub mod sequence;
+pub mod suggestion;
 
 #[cfg(test)]
 mod wire_tests;

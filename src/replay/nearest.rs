@@ -56,6 +56,17 @@ pub enum Difference {
     },
 }
 
+impl Near {
+    /// The names of the query parameters where nothing else differs.
+    pub fn only_query_parameters<'a>(&'a self) -> Option<Vec<&'a str>> {
+        let name = |difference: &'a Difference| match difference {
+            Difference::Query { name, .. } => Some(name.as_str()),
+            _ => None,
+        };
+        self.differences.iter().map(name).collect()
+    }
+}
+
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let value = |value: &Option<String>| value.as_deref().map_or("without it".to_owned(), |v| format!("{v:?}"));

@@ -86,6 +86,9 @@ pub struct Missed {
     pub nearest: Option<String>,
     /// What to do.
     pub hint: String,
+    /// What to paste into the inventory where the request is to be answered like the nearest one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub suggestion: Option<String>,
     /// How often it was asked.
     pub count: u64,
 }
@@ -139,14 +142,18 @@ impl RunLog {
     /// Counts and logs a miss.
     pub fn missed(&self, miss: &Miss) {
         let (method, url, reason) = (miss.method.to_string(), printable(&miss.url), miss.cause.to_string());
-        tracing::warn!(%method, %url, "miss: {reason}");
+        match miss.nearest() {
+            Some(nearest) => tracing::warn!(%method, %url, nearest = %printable(nearest), "miss: {reason}"),
+            None => tracing::warn!(%method, %url, "miss: {reason}"),
+        }
         let key = (url.clone(), method.clone(), reason.clone());
         let mut problems = self.lock();
         if let Some(known) = problems.misses.get_mut(&key) {
             known.count += 1;
         } else if problems.misses.len() < KEPT {
             let nearest = miss.nearest().map(printable);
-            problems.misses.insert(key, Missed { method, url, reason, nearest, hint: miss.hint(), count: 1 });
+            let (hint, suggestion) = (miss.hint().to_owned(), miss.suggestion().map(str::to_owned));
+            problems.misses.insert(key, Missed { method, url, reason, nearest, hint, suggestion, count: 1 });
         } else {
             problems.misses_not_listed += 1;
         }
@@ -235,7 +242,9 @@ impl fmt::Display for Report {
             if let Some(nearest) = &miss.nearest {
                 writeln!(f, "    nearest: {nearest}")?;
             }
-            writeln!(f, "    hint: {}", miss.hint)
+            writeln!(f, "    hint: {}", miss.hint)?;
+            let suggestion = miss.suggestion.iter().flat_map(|suggestion| suggestion.lines());
+            suggestion.into_iter().try_for_each(|line| writeln!(f, "      {line}"))
         })?;
         if self.misses_not_listed > 0 {
             writeln!(f, "  and {} more that are not listed", self.misses_not_listed)?;

@@ -5,13 +5,13 @@ use http::HeaderMap;
 use http_body::Body;
 use http_body_util::BodyExt;
 
-use crate::{inventory::RequestDigest, store::hash::NixHash};
+use crate::inventory::request_body::{BodyDigest, RequestDigest};
 
-/// Reads `body` to its end and gives its hash; `None` where it is empty.
+/// Reads `body` to its end and gives its digests; none where it is empty.
 ///
 /// # Errors
 /// Where the client leaves before it has sent everything.
-pub async fn hash<B: Body<Data = Bytes> + Unpin>(headers: &HeaderMap, body: B) -> Result<Option<NixHash>, B::Error> {
+pub async fn digests<B: Body<Data = Bytes> + Unpin>(headers: &HeaderMap, body: B) -> Result<Vec<BodyDigest>, B::Error> {
     let mut hasher = RequestDigest::new(headers);
     read(body, |data| hasher.update(data)).await?;
     Ok(hasher.finish())
@@ -44,7 +44,7 @@ mod tests {
     #[tokio::test]
     async fn a_body_is_read_to_its_end() {
         let body = || http_body_util::Full::new(Bytes::from_static(b"abc"));
-        assert_eq!(hash(&HeaderMap::new(), body()).await, Ok(Some(NixHash::sha256(b"abc"))));
+        assert_eq!(digests(&HeaderMap::new(), body()).await.unwrap()[0], BodyDigest::of_bytes(b"abc"));
         assert_eq!(drain(body()).await, Ok(true));
         assert_eq!(drain(http_body_util::Empty::<Bytes>::new()).await, Ok(false));
     }

@@ -2,14 +2,13 @@
 
 use std::collections::HashMap;
 
-use globset::Glob;
 use http::Method;
 
 use super::{
     compare::{common_systems, same_bytes, system_set},
     finding::{Finding, FindingKind},
 };
-use crate::inventory::{Entry, Inventory, Key, Keys, MatchRules, Source};
+use crate::inventory::{Entry, Inventory, Key, Keys, Source, UrlMatch};
 
 /// All findings about `inventory` that need no look at its bodies or redirect chains.
 pub(super) fn check(inventory: &Inventory) -> Vec<Finding> {
@@ -22,25 +21,13 @@ pub(super) fn check(inventory: &Inventory) -> Vec<Finding> {
     found.extend(repeated_answers(&inventory.entries, &keys));
     found.extend(overlapping_systems(&inventory.entries, &keys));
 
-    let whole = |kind| Finding { entry: None, url: String::new(), kind };
-    let mut findings: Vec<Finding> = bad_globs(&inventory.match_rules).into_iter().map(whole).collect();
-    findings.extend(found.into_iter().map(|(index, kind)| finding(inventory, index, kind)));
-    findings
+    found.into_iter().map(|(index, kind)| finding(inventory, index, kind)).collect()
 }
 
 /// A finding about the entry `index`.
 pub(super) fn finding(inventory: &Inventory, index: usize, kind: FindingKind) -> Finding {
     let url = inventory.entries.get(index).map(|entry| entry.url.to_string()).unwrap_or_default();
     Finding { entry: Some(index), url, kind }
-}
-
-/// Patterns in `ignore-query` that are no globs.
-fn bad_globs(rules: &MatchRules) -> Vec<FindingKind> {
-    let check = |glob: &String| {
-        let reason = Glob::new(glob).err()?.kind().to_string();
-        Some(FindingKind::BadGlob { glob: glob.clone(), reason })
-    };
-    rules.ignore_query.iter().filter_map(check).collect()
 }
 
 /// Status codes that cannot be: the final one has three digits from 200 on, since a 1xx is followed by another
@@ -68,6 +55,7 @@ fn not_fetchable(entry: &Entry) -> Option<FindingKind> {
     let reasons: Vec<String> = [
         (entry.method != Method::GET).then(|| format!("the request is a {}", entry.method)),
         (entry.status != 200).then(|| format!("the status is {}", entry.status)),
+        (entry.url_match == UrlMatch::Prefix).then(|| "the entry is for every URL that starts with its own".to_owned()),
         entry.request_body.map(|_| "the request has a body".to_owned()),
         keyed.then(|| "the answer depends on request headers".to_owned()),
         coding.map(|coding| format!("newer Nix would decode its content-encoding {coding}")),
@@ -124,7 +112,7 @@ fn overlapping_systems(entries: &[Entry], keys: &[Key]) -> Vec<(usize, FindingKi
 mod tests {
     use super::*;
     use crate::{
-        inventory::{Body, Hop},
+        inventory::{Body, Hop, MatchRules, request_body::BodyDigest},
         store::hash::NixHash,
     };
 
@@ -161,7 +149,7 @@ mod tests {
     fn ignored_query_parameters_do_not_hide_a_repetition() {
         let entries = vec![entry("a?_=1", "1"), entry("a?_=2", "1")];
         assert_eq!(check_entries(entries.clone()), []);
-        let match_rules = MatchRules { ignore_query: vec!["_".to_owned()] };
+        let match_rules = MatchRules::ignoring(&["_"]);
         assert_eq!(check(&Inventory { match_rules, entries }).len(), 1);
     }
 
@@ -206,7 +194,7 @@ mod tests {
         assert_eq!(fetched(&|_| {}), "");
         assert!(fetched(&|entry| entry.method = Method::POST).contains("is a POST"));
         assert!(fetched(&|entry| entry.status = 404).contains("status is 404"));
-        assert!(fetched(&|entry| entry.request_body = Some(NixHash::sha256(b"x"))).contains("has a body"));
+        assert!(fetched(&|entry| entry.request_body = Some(BodyDigest::of_bytes(b"x"))).contains("has a body"));
         let keyed = |value: &'static str| {
             move |entry: &mut Entry| {
                 entry.request_headers.insert("accept".to_owned(), value.to_owned());
@@ -220,13 +208,5 @@ mod tests {
             entry.body.as_mut().unwrap().source = Source::Fetch(Some("https://h/b".to_owned()));
         };
         assert_eq!(fetched(&elsewhere), "");
-    }
-
-    #[test]
-    fn a_pattern_that_is_no_glob_is_named() {
-        let match_rules = MatchRules { ignore_query: vec!["X-Amz-*".to_owned(), "[a".to_owned()] };
-        let findings = check(&Inventory { match_rules, entries: Vec::new() });
-        let message = findings[0].to_string();
-        assert!(findings.len() == 1 && message.starts_with("`[a` in `ignore-query` is not a glob: "), "{message}");
     }
 }

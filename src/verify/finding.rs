@@ -129,13 +129,6 @@ pub enum FindingKind {
         /// The rule that it breaks.
         reason: String,
     },
-    /// A pattern in `[match]` that is no glob.
-    BadGlob {
-        /// The pattern.
-        glob: String,
-        /// What is wrong with it.
-        reason: String,
-    },
 }
 
 impl fmt::Display for Finding {
@@ -217,9 +210,6 @@ impl fmt::Display for FindingKind {
             ),
             Self::BadName { name, reason } => {
                 write!(f, "Nix refuses the name `{name}`: {reason}; by custom it is the last path segment of the URL")
-            }
-            Self::BadGlob { glob, reason } => {
-                write!(f, "`{glob}` in `ignore-query` is not a glob: {reason}; correct it")
             }
         }
     }

@@ -9,7 +9,7 @@ impl Build {
     fn ask(mut self, method: &Method, url: &str, outcome: Outcome) -> Self {
         let arrival = self.0.len() as u64;
         let (method, url) = (method.clone(), url.parse().unwrap());
-        self.0.push(Exchange { arrival, answered: arrival + 1, method, url, request_body: None, outcome });
+        self.0.push(Exchange { arrival, answered: arrival + 1, method, url, request_body: vec![], outcome });
         self
     }
 
@@ -18,7 +18,7 @@ impl Build {
     }
 
     fn entries(self) -> Vec<Entry> {
-        assemble(self.0, &MatchRules::default()).entries.into_iter().map(|(entry, _)| entry).collect()
+        assemble(self.0, &Inventory::default()).entries.into_iter().map(|(entry, _)| entry).collect()
     }
 }
 
@@ -40,6 +40,31 @@ fn redirect(status: u16, location: &str) -> Outcome {
 fn summary(entries: &[Entry]) -> Vec<String> {
     let hops = |entry: &Entry| entry.redirects.iter().map(|hop| format!(" {}", hop.location)).collect::<String>();
     entries.iter().map(|e| format!("{} {} {}{}", e.method, e.url.path(), e.status, hops(e))).collect()
+}
+
+#[test]
+fn request_bodies_are_compared_as_the_inventory_and_git_have_it() {
+    let digest = |form, bytes: &[u8]| BodyDigest { form, ..BodyDigest::of_bytes(bytes) };
+    let forms = vec![digest(BodyForm::Bytes, b"raw"), digest(BodyForm::Git, b"git"), digest(BodyForm::Json, b"json")];
+    let posted = |url: &str| {
+        let mut build = Build::default().ask(&Method::POST, url, answer(200, "x"));
+        build.0[0].request_body = forms.clone();
+        build.0
+    };
+    let entry = Entry { method: Method::POST, ..Entry::get("http://h/api".parse().unwrap()) };
+    let as_json = Entry { request_body: Some(digest(BodyForm::Json, b"another")), ..entry };
+    let below = Entry { url_match: UrlMatch::Prefix, url: "http://h/all/".parse().unwrap(), ..as_json.clone() };
+    let inventory = Inventory { entries: vec![as_json, below], ..Inventory::default() };
+    for (url, form) in [
+        ("http://h/api", BodyForm::Json),
+        ("http://h/all/of/it", BodyForm::Json),
+        ("http://h/other", BodyForm::Bytes),
+        ("http://h/r.git/git-upload-pack", BodyForm::Git),
+    ] {
+        let assembled = assemble(posted(url), &inventory);
+        let chosen = assembled.entries[0].0.request_body;
+        assert_eq!(chosen, forms.iter().copied().find(|digest| digest.form == form), "{url}");
+    }
 }
 
 #[test]
@@ -150,7 +175,7 @@ fn what_needed_credentials_is_left_out_with_its_challenge() {
         .get("http://h/a", private())
         .get("http://h/b", redirect(302, "/a"))
         .get("http://h/a", private());
-    let assembled = assemble(build.0, &MatchRules::default());
+    let assembled = assemble(build.0, &Inventory::default());
     assert!(assembled.entries.is_empty());
     let left_out: Vec<_> = assembled.left_out.iter().map(|omission| omission.url.path()).collect();
     assert_eq!(left_out, ["/a", "/b"]);
@@ -171,7 +196,7 @@ fn bodies_that_cannot_be_fetched_again_are_text_or_a_file() {
 #[test]
 fn a_failure_is_said_unless_a_later_answer_made_it_good() {
     let failed = || Outcome::LeftOut(LeftOut::Failed("reset".to_owned()));
-    let left_out = |build: Build| assemble(build.0, &MatchRules::default()).left_out.len();
+    let left_out = |build: Build| assemble(build.0, &Inventory::default()).left_out.len();
     assert_eq!(left_out(Build::default().get("http://h/a", failed()).get("http://h/a", answer(200, "x"))), 0);
     assert_eq!(left_out(Build::default().get("http://h/a", answer(200, "x")).get("http://h/a", failed())), 1);
     let chain = || Build::default().get("http://h/a", redirect(302, "/b")).get("http://h/b", failed());

@@ -1,14 +1,15 @@
 //! Makes an index: follows every entry's chain, sorts what was visited, cuts it into groups.
 
-use std::{cmp::Ordering, collections::HashSet, sync::Arc};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+};
 
 use http::Method;
 
-use super::{EntryId, Index, IndexError, UrlTable, Visit};
-use crate::{
-    inventory::{Entry, Inventory, Keys, becomes_get},
-    store::hash::NixHash,
-};
+use super::{EntryId, Index, IndexError, Rank, UrlTable, Visit};
+use crate::inventory::{Entry, Inventory, Keys, UrlMatch, becomes_get, request_body::BodyDigest};
 
 /// The home of an entry that is for other systems.
 pub(super) const NO_GROUP: u32 = u32::MAX;
@@ -23,17 +24,18 @@ pub(super) fn build(inventory: Arc<Inventory>, system: &str) -> Result<Index, In
     }
     let mut walk = Walk {
         inventory: &inventory,
-        keys: Keys::strict(&inventory.match_rules)?,
+        keys: Keys::new(&inventory.match_rules),
         urls: UrlTable::new(std::hash::RandomState::new()),
         found: Vec::with_capacity(answers),
         revisiting: HashSet::new(),
+        prefix_lengths: BTreeSet::new(),
     };
     for (id, entry) in (0..).zip(&inventory.entries) {
         if entry.is_for(system) {
             walk.follow(EntryId(id), entry);
         }
     }
-    let Walk { keys, mut urls, mut found, revisiting, .. } = walk;
+    let Walk { keys, mut urls, mut found, revisiting, prefix_lengths, .. } = walk;
     urls.shrink();
     found.sort_unstable_by(|a, b| compare_groups(&inventory, a, b).then_with(|| order(a.1).cmp(&order(b.1))));
     let mut index = Index {
@@ -44,6 +46,7 @@ pub(super) fn build(inventory: Arc<Inventory>, system: &str) -> Result<Index, In
         visits: Vec::with_capacity(found.len()),
         home: vec![NO_GROUP; inventory.entries.len()],
         revisiting,
+        prefix_lengths: prefix_lengths.into_iter().rev().collect(),
         inventory: Arc::clone(&inventory),
     };
     cut_into_groups(&mut index, &found);
@@ -51,7 +54,7 @@ pub(super) fn build(inventory: Arc<Inventory>, system: &str) -> Result<Index, In
 }
 
 /// The method and the body that a request has at a visit.
-pub(super) fn method_and_body(inventory: &Inventory, visit: Visit) -> (&Method, Option<&NixHash>) {
+pub(super) fn method_and_body(inventory: &Inventory, visit: Visit) -> (&Method, Option<&BodyDigest>) {
     let entry = &inventory.entries[visit.entry.index()];
     if visit.as_get { (&Method::GET, None) } else { (&entry.method, entry.request_body.as_ref()) }
 }
@@ -63,6 +66,7 @@ struct Walk<'a> {
     urls: UrlTable,
     found: Vec<Found>,
     revisiting: HashSet<EntryId>,
+    prefix_lengths: BTreeSet<usize>,
 }
 
 impl Walk<'_> {
@@ -75,8 +79,15 @@ impl Walk<'_> {
         for step in 0.. {
             let key = self.keys.comparable(&url);
             let number = self.urls.insert(&key, id.0, self.inventory);
-            let own_key = step == 0 || (!as_get && self.found[start].0 == number);
-            let visit = Visit { entry: id, step, as_get, second_rank: !own_key };
+            let rank = match entry.url_match {
+                UrlMatch::Prefix if step == 0 => Rank::Prefix,
+                UrlMatch::Exact if step == 0 || (!as_get && self.found[start].0 == number) => Rank::Own,
+                _ => Rank::Chain,
+            };
+            if rank == Rank::Prefix {
+                self.prefix_lengths.insert(key.as_str().len());
+            }
+            let visit = Visit { entry: id, step, as_get, rank };
             if self.found[start..].iter().any(|(url, known)| *url == number && known.as_get == as_get) {
                 self.revisiting.insert(id);
             }
@@ -98,9 +109,11 @@ fn compare_groups(inventory: &Inventory, a: &Found, b: &Found) -> Ordering {
         let (method, body) = method_and_body(inventory, visit);
         (method.as_str(), body)
     };
+    let is_prefix = |visit: Visit| visit.rank == Rank::Prefix;
     a.0.cmp(&b.0)
+        .then_with(|| is_prefix(a.1).cmp(&is_prefix(b.1)))
         .then_with(|| method_and_body(a.1).cmp(&method_and_body(b.1)))
-        .then_with(|| a.1.second_rank.cmp(&b.1.second_rank))
+        .then_with(|| a.1.rank.cmp(&b.1.rank))
         .then_with(|| headers(a.1).cmp(headers(b.1)))
 }
 

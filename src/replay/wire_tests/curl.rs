@@ -40,7 +40,7 @@ fn curl_follows_a_recorded_chain_to_its_end() {
 #[test]
 fn a_post_that_is_redirected_is_followed_as_recorded() {
     let form = |url: &str, status| {
-        let body = Some(NixHash::sha256(b"a=1"));
+        let body = Some(BodyDigest::of_bytes(b"a=1"));
         with_hops(Entry { method: http::Method::POST, request_body: body, ..get(url, "made") }, &[(status, "/made")])
     };
     let server = serve(vec![form("http://h/303", 303), form("http://h/302", 302), form("http://g/307", 307)]);

@@ -7,7 +7,7 @@ use http::Method;
 use super::*;
 
 fn post(url: &str, body: &[u8], text: &str) -> Entry {
-    Entry { method: Method::POST, request_body: Some(NixHash::sha256(body)), ..get(url, text) }
+    Entry { method: Method::POST, request_body: Some(BodyDigest::of_bytes(body)), ..get(url, text) }
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn a_large_upload_to_nothing_still_reads_its_answer() {
 #[test]
 fn variants_and_ignored_parameters() {
     let mut setup = Setup::new();
-    setup.ignore_query = vec!["X-Amz-*".to_owned()];
+    setup.match_rules = MatchRules::ignoring(&["X-Amz-*"]);
     let variant = |accept: &str, text: &str| {
         let request_headers = [("accept".to_owned(), accept.to_owned())].into();
         Entry { request_headers, ..get("http://h/v", text) }
@@ -103,6 +103,79 @@ fn variants_and_ignored_parameters() {
     let miss = client.ask("GET http://h/v", "Accept: \u{9b}31m\u{202e}\r\n");
     assert!(miss.text().contains(r"\u{9b}31m\u{202e}"), "{}", miss.text());
     assert_eq!(client.ask("GET http://h/s?X-Amz-Date=2&X-Amz-Signature=3", "").text(), "signed");
+}
+
+#[test]
+fn urls_that_a_rewrite_rule_makes_one_have_one_answer() {
+    let mut setup = Setup::new();
+    let rule = |from: &str, to: &str| Rewrite { from: from.parse().unwrap(), to: to.to_owned() };
+    setup.match_rules.rewrite =
+        vec![rule("^https?://mirror[0-9]\\.test/", "https://origin.test/"), rule("/nightly-[0-9]+/", "/nightly/")];
+    let recorded = [get("https://origin.test/a", "a"), get("http://mirror3.test/nightly-20240101/b", "b")];
+    let server = setup.serve(recorded.to_vec());
+    for (url, text) in [
+        ("https://origin.test/a", "a"),
+        ("http://mirror1.test/a", "a"),
+        ("https://origin.test/nightly-7/b", "b"),
+        ("https://mirror3.test/nightly/b", "b"),
+    ] {
+        assert_eq!(server.get(url).text(), text, "{url}");
+    }
+    assert_eq!(server.get("http://origin.test/a").status, 404);
+}
+
+#[test]
+fn an_entry_for_a_prefix_answers_what_no_other_entry_does() {
+    let prefix = |url: &str, text: &str| Entry { url_match: UrlMatch::Prefix, ..get(url, text) };
+    let server = serve(vec![
+        prefix("http://h/api/", "short"),
+        prefix("http://h/api/v1?t=", "long"),
+        get("http://h/api/exact", "exact"),
+        with_hops(get("http://h/from", "led"), &[(302, "/api/led")]),
+    ]);
+    for (url, text) in [
+        ("http://h/api/", "short"),
+        ("http://h/api/x/y?z", "short"),
+        ("http://h/api/v1?t=123", "long"),
+        ("http://h/api/v1?u=123", "short"),
+        ("http://h/api/exact", "exact"),
+        ("http://h/api/exact?more", "short"),
+        ("http://h/api/led", "led"),
+    ] {
+        assert_eq!(server.get(url).text(), text, "{url}");
+    }
+    for url in ["http://h/api", "http://h.evil/api/", "http://h/apix"] {
+        assert_eq!(server.get(url).status, 404, "{url}");
+    }
+    assert_eq!(server.ask("POST http://h/api/x").status, 404, "the method is another");
+    assert_eq!(server.ask("HEAD http://h/api/x").header("content-length"), Some("5"));
+}
+
+#[test]
+fn bodies_are_compared_as_their_entries_say() {
+    let recorded = |url: &str, form: &str, body: &[u8], text: &str| {
+        let digests = request_body_digests(body);
+        let digest = digests.into_iter().find(|digest| digest.form == form.parse().unwrap()).unwrap();
+        Entry { method: Method::POST, request_body: Some(digest), ..get(url, text) }
+    };
+    let server = serve(vec![
+        recorded("http://h/j", "json", br#"{"b":1,"a":[true]}"#, "json"),
+        post("http://h/j", b"{ }", "bytes"),
+        recorded("http://h/f", "form", b"b=2&a=1", "form"),
+    ]);
+    let mut client = server.client();
+    let mut asked = |url: &str, body: &str| client.post(url, "", body.as_bytes()).text().to_owned();
+    assert_eq!(asked("http://h/j", "{\"a\": [ true ], \"b\": 1.0}\n"), "json");
+    assert_eq!(asked("http://h/j", "{ }"), "bytes");
+    assert!(asked("http://h/j", "{}").contains("only with another request body"));
+    assert_eq!(asked("http://h/f", "a=1&b=%32"), "form");
+    assert!(asked("http://h/f", "a=2&b=1").contains("request-body-as = \"form\""));
+}
+
+fn request_body_digests(body: &[u8]) -> Vec<BodyDigest> {
+    let mut digest = crate::inventory::request_body::RequestDigest::new(&http::HeaderMap::new());
+    digest.update(body);
+    digest.finish()
 }
 
 #[test]

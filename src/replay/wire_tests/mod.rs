@@ -22,7 +22,9 @@ use hyper_util::{
 
 use super::{ReplayOptions, Replayer, report::Report};
 use crate::{
-    inventory::{Body, BodyFiles, Entry, Hop, Inventory, MatchRules, Source},
+    inventory::{
+        Body, BodyFiles, Entry, Hop, Inventory, MatchRules, Rewrite, Source, UrlMatch, request_body::BodyDigest,
+    },
     store::{Stores, embedded::EmbeddedStore, hash::NixHash, path::StorePathName},
 };
 
@@ -38,7 +40,7 @@ struct Setup {
     folder: tempfile::TempDir,
     files: BodyFiles,
     options: ReplayOptions,
-    ignore_query: Vec<String>,
+    match_rules: MatchRules,
 }
 
 impl Setup {
@@ -49,7 +51,7 @@ impl Setup {
         let embedded = EmbeddedStore::new(folder.path().join("store"));
         embedded.prepare().unwrap();
         let files = BodyFiles { inventory_dir, stores: Stores::new(None, embedded) };
-        Self { folder, files, options: ReplayOptions::default(), ignore_query: Vec::new() }
+        Self { folder, files, options: ReplayOptions::default(), match_rules: MatchRules::default() }
     }
 
     /// A body in the embedded store.
@@ -67,7 +69,7 @@ impl Setup {
     }
 
     fn serve(self, entries: Vec<Entry>) -> Server {
-        let inventory = Inventory { match_rules: MatchRules { ignore_query: self.ignore_query }, entries };
+        let inventory = Inventory { match_rules: self.match_rules, entries };
         let replayer = Arc::new(Replayer::new(inventory, self.files, self.options).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();

@@ -53,7 +53,10 @@ nothing was recorded for this URL:
     query parameter `token`: asked "9", recorded without it
     query parameter `v`: asked "2", recorded without it
 
-hint: where these parameters do not matter, add them to the inventory: `[match]`, `ignore-query = ["token"]`; else record this request: run `buildproxy capture` again
+hint: where these parameters do not matter, put the rule below into the inventory; else record this request: run `buildproxy capture` again
+
+[match]
+ignore-query = ["token"]
 "#;
     assert_eq!(answer.text(), expected);
 }

@@ -1,15 +1,22 @@
-//! The digest of a request's body, the part of the request key that tells one POST from another.
+//! The digests of a request's body, in every form in which an entry may have it compared.
 //!
 //! Clients compress bodies as they like (git does above 1,024 bytes), and not always to the same bytes. So the body is
-//! hashed decoded: `Content-Encoding: gzip` and `deflate` are undone as the bytes pass, in constant memory. Where that
-//! fails, or with any other coding, the hash is that of the bytes as they came.
+//! hashed decoded: `Content-Encoding: gzip` and `deflate` are undone as the bytes pass. Where that fails, or with any
+//! other coding, the digests are those of the bytes as they came.
+//!
+//! The bytes are hashed in constant memory. The other forms need a body as a whole: one of more than
+//! [`MAX_CANONICAL`] bytes has none.
 
 use std::io::{self, Write};
 
 use flate2::write::{MultiGzDecoder, ZlibDecoder};
 use http::{HeaderMap, header::CONTENT_ENCODING};
 
+use super::{BodyDigest, BodyForm};
 use crate::store::hash::{HashAlgo, Hasher, NixHash};
+
+/// Longest decoded body that is compared in another form than its bytes, in bytes.
+pub const MAX_CANONICAL: usize = 4 << 20;
 
 /// Hashes a request body as its bytes pass.
 pub struct RequestDigest {
@@ -22,10 +29,11 @@ enum Decoder {
     Zlib(ZlibDecoder<Sink>),
 }
 
-/// Counts and hashes what is written to it.
+/// Counts and hashes what is written to it, and keeps it while it is short.
 struct Sink {
     hasher: Hasher,
     length: u64,
+    start: Vec<u8>,
 }
 
 impl RequestDigest {
@@ -47,10 +55,10 @@ impl RequestDigest {
         }
     }
 
-    /// The hash of the decoded body; `None` where it is empty.
-    pub fn finish(self) -> Option<NixHash> {
+    /// The digests of the decoded body: of its bytes first, then in each form that it has. None where it is empty.
+    pub fn finish(self) -> Vec<BodyDigest> {
         if self.raw.length == 0 {
-            return None;
+            return Vec::new();
         }
         let decoded = self.decoder.and_then(|decoder| decoder.finish().ok());
         decoded.unwrap_or(self.raw).finish()
@@ -83,16 +91,27 @@ impl Decoder {
 
 impl Sink {
     fn new() -> Self {
-        Self { hasher: Hasher::new(HashAlgo::Sha256), length: 0 }
+        Self { hasher: Hasher::new(HashAlgo::Sha256), length: 0, start: Vec::new() }
     }
 
     fn add(&mut self, data: &[u8]) {
         self.hasher.update(data);
         self.length += data.len() as u64;
+        let free = MAX_CANONICAL - self.start.len();
+        self.start.extend_from_slice(&data[..free.min(data.len())]);
     }
 
-    fn finish(self) -> Option<NixHash> {
-        (self.length > 0).then(|| self.hasher.finish())
+    fn finish(self) -> Vec<BodyDigest> {
+        if self.length == 0 {
+            return Vec::new();
+        }
+        let whole = Some(self.start).filter(|start| start.len() as u64 == self.length).unwrap_or_default();
+        let canonical = BodyForm::CANONICAL.into_iter().filter(|_| !whole.is_empty()).filter_map(|form| {
+            let hash = NixHash::sha256(&form.canonical(&whole)?);
+            Some(BodyDigest { form, hash })
+        });
+        let bytes = BodyDigest { form: BodyForm::Bytes, hash: self.hasher.finish() };
+        std::iter::once(bytes).chain(canonical).collect()
     }
 }
 
@@ -117,6 +136,10 @@ mod tests {
     use super::*;
 
     fn hash_of(coding: &str, bytes: &[u8]) -> Option<NixHash> {
+        digests(coding, bytes).first().map(|digest| digest.hash)
+    }
+
+    fn digests(coding: &str, bytes: &[u8]) -> Vec<BodyDigest> {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_ENCODING, coding.parse().unwrap());
         let mut hasher = RequestDigest::new(&headers);
@@ -173,6 +196,24 @@ mod tests {
         ] {
             assert_eq!(hash_of(coding, bytes), raw(bytes), "{coding}, {} bytes", bytes.len());
         }
+    }
+
+    #[test]
+    fn a_body_is_compared_in_every_form_that_it_has() {
+        let forms =
+            |bytes: &[u8]| digests("gzip", &gzip(bytes, 6)).iter().map(|digest| digest.form).collect::<Vec<_>>();
+        assert_eq!(forms(b"{}"), [BodyForm::Bytes, BodyForm::Form, BodyForm::Json]);
+        assert_eq!(forms(b"0000"), [BodyForm::Bytes, BodyForm::Form, BodyForm::Git]);
+        assert_eq!(forms(b"\xff\xff"), [BodyForm::Bytes]);
+        let digest = |bytes: &[u8]| digests("identity", bytes).into_iter().find(|digest| digest.form == BodyForm::Json);
+        assert!(digest(b"[1, 2]").is_some_and(|one| Some(one) == digest(b"[1,2]")));
+    }
+
+    #[test]
+    fn a_body_that_is_too_long_is_compared_by_its_bytes_alone() {
+        let text = |spaces: usize| format!("[{}]", " ".repeat(spaces)).into_bytes();
+        assert_eq!(digests("identity", &text(MAX_CANONICAL - 2)).len(), 3);
+        assert_eq!(digests("identity", &text(MAX_CANONICAL - 1)).len(), 1);
     }
 
     #[test]

@@ -1,0 +1,155 @@
+//! The rules of the `[match]` table: what makes two different URLs one.
+//!
+//! Both the URL that is asked and those that are recorded are put into one comparable form: first every `rewrite` rule,
+//! in their order, then `ignore-query`. So it makes no difference on which side of a rule a recorded URL is.
+
+use std::fmt;
+
+use globset::{Glob, GlobMatcher};
+use regex::Regex;
+
+use crate::url::NormalizedUrl;
+
+/// Rules for comparing requests: the `[match]` table.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct MatchRules {
+    /// Globs over the names of query parameters that are not part of the key.
+    pub ignore_query: Vec<Glob>,
+    /// Replacements in URLs.
+    pub rewrite: Vec<Rewrite>,
+}
+
+#[cfg(test)]
+impl MatchRules {
+    /// `ignore-query` alone.
+    pub(crate) fn ignoring(patterns: &[&str]) -> Self {
+        let ignore_query = patterns.iter().map(|pattern| Glob::new(pattern).unwrap()).collect();
+        Self { ignore_query, rewrite: Vec::new() }
+    }
+}
+
+/// A replacement in URLs: `{ from = "REGEX", to = "TEXT" }`.
+#[derive(Debug, Clone)]
+pub struct Rewrite {
+    /// What is replaced, wherever the normalised URL has it.
+    pub from: Regex,
+    /// What takes its place; `$1` or `${name}` is what a group of `from` matched, `$$` is a `$`.
+    pub to: String,
+}
+
+impl PartialEq for Rewrite {
+    fn eq(&self, other: &Self) -> bool {
+        self.from.as_str() == other.from.as_str() && self.to == other.to
+    }
+}
+
+/// One rule that took part in an answer, as the log names it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum UsedRule {
+    /// The rewrite rule with this number, counted from 1.
+    Rewrite(usize),
+    /// This pattern of `ignore-query`.
+    IgnoreQuery(String),
+    /// The entry is for every URL that starts with its own.
+    Prefix,
+    /// The request body was compared in the form of this name.
+    RequestBodyAs(&'static str),
+}
+
+impl fmt::Display for UsedRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rewrite(number) => write!(f, "rewrite {number}"),
+            Self::IgnoreQuery(pattern) => write!(f, "ignore-query {pattern}"),
+            Self::Prefix => f.write_str("match prefix"),
+            Self::RequestBodyAs(form) => write!(f, "request-body-as {form}"),
+        }
+    }
+}
+
+/// The rules, ready to be applied.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Comparison {
+    ignored: Vec<GlobMatcher>,
+    rewrite: Vec<Rewrite>,
+}
+
+impl Comparison {
+    pub(super) fn new(rules: &MatchRules) -> Self {
+        let ignored = rules.ignore_query.iter().map(Glob::compile_matcher).collect();
+        Self { ignored, rewrite: rules.rewrite.clone() }
+    }
+
+    /// The form in which URLs are compared.
+    pub(super) fn comparable(&self, url: &NormalizedUrl) -> NormalizedUrl {
+        self.rewritten(url, |_| {}).without_query_parameters(|name| self.ignored.iter().any(|glob| glob.is_match(name)))
+    }
+
+    /// The rules that change `url`.
+    pub(super) fn used(&self, url: &NormalizedUrl) -> Vec<UsedRule> {
+        let mut used = Vec::new();
+        let rewritten = self.rewritten(url, |number| used.push(UsedRule::Rewrite(number)));
+        let ignores = |glob: &&GlobMatcher| rewritten.without_query_parameters(|name| glob.is_match(name)) != rewritten;
+        let ignored = self.ignored.iter().filter(ignores);
+        used.extend(ignored.map(|glob| UsedRule::IgnoreQuery(glob.glob().glob().to_owned())));
+        used
+    }
+
+    /// What the rewrite rules make of `url`. One that would make something else than a URL of it does not apply.
+    fn rewritten(&self, url: &NormalizedUrl, mut used: impl FnMut(usize)) -> NormalizedUrl {
+        let mut url = url.clone();
+        for (rule, number) in self.rewrite.iter().zip(1..) {
+            let replaced = rule.from.replace_all(url.as_str(), rule.to.as_str());
+            if let Some(changed) = replaced.parse().ok().filter(|changed| *changed != url) {
+                used(number);
+                url = changed;
+            }
+        }
+        url
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn comparison(ignored: &[&str], rewrite: &[(&str, &str)]) -> Comparison {
+        let rule = |(from, to): &(&str, &str)| Rewrite { from: Regex::new(from).unwrap(), to: (*to).to_owned() };
+        Comparison::new(&MatchRules {
+            ignore_query: ignored.iter().map(|pattern| Glob::new(pattern).unwrap()).collect(),
+            rewrite: rewrite.iter().map(rule).collect(),
+        })
+    }
+
+    #[test]
+    fn rules_apply_in_their_order_and_those_that_did_are_named() {
+        let rules = comparison(
+            &["X-Amz-*", "_"],
+            &[
+                ("^https?://mirror[0-9]+\\.test/", "https://origin.test/"),
+                ("^https://origin\\.test/old/", "https://origin.test/new/"),
+                ("/build-[0-9]+-(?<arch>[a-z]+)/", "/build-$arch/"),
+            ],
+        );
+        for (url, expected, used) in [
+            ("https://h.test/a?x=1", "https://h.test/a?x=1", ""),
+            ("http://mirror7.test/a", "https://origin.test/a", "rewrite 1"),
+            ("http://mirror7.test/old/a?_=1&b", "https://origin.test/new/a?b", "rewrite 1, rewrite 2, ignore-query _"),
+            ("http://h.test/build-1-x/build-22-y/a", "http://h.test/build-x/build-y/a", "rewrite 3"),
+            ("http://h.test/?X-Amz-Date=1&X-Amz-Key=2", "http://h.test/", "ignore-query X-Amz-*"),
+        ] {
+            let asked = url.parse().unwrap();
+            assert_eq!(rules.comparable(&asked).as_str(), expected);
+            let names: Vec<String> = rules.used(&asked).iter().map(ToString::to_string).collect();
+            assert_eq!(names.join(", "), used, "{url}");
+            assert_eq!(rules.comparable(&rules.comparable(&asked)).as_str(), expected, "once more changes nothing");
+        }
+    }
+
+    #[test]
+    fn a_rewritten_url_is_normalised_and_what_is_no_url_stays_as_it_was() {
+        let rules = comparison(&[], &[("/x/", "/%7eu/../"), ("^http:", "ftp:")]);
+        assert_eq!(rules.comparable(&"http://h.test/x/a".parse().unwrap()).as_str(), "http://h.test/a");
+        assert_eq!(rules.used(&"http://h.test/a".parse().unwrap()), []);
+    }
+}
