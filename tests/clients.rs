@@ -4,9 +4,9 @@
 
 mod common;
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::fs;
 
-use common::{Nginx, TestCa, Workdir, git::GitServer, in_empty_network, pattern, run};
+use common::{Nginx, TestCa, Workdir, git::GitServer, in_empty_network, pattern, run, tree};
 use sha2::{Digest, Sha256};
 
 /// A few files of different sizes behind nginx, and a redirect to one of them.
@@ -32,27 +32,6 @@ fn same_with_and_without_the_origin<O>(origin: O, ca: impl Fn(&O) -> &TestCa, sc
     assert!(!captured.is_empty(), "the script leaves files to compare");
     assert_eq!(captured, replayed);
     run(work.buildproxy("verify").arg("--quiet")).expect_code(0);
-}
-
-/// Every file below `folder` with its bytes; short for those that are large.
-fn tree(folder: &Path) -> BTreeMap<String, String> {
-    let mut files = BTreeMap::new();
-    for item in fs::read_dir(folder).unwrap().map(|item| item.unwrap().path()) {
-        if item.is_dir() {
-            files.extend(tree(&item));
-        } else {
-            let bytes = fs::read(&item).unwrap();
-            let content = match String::from_utf8(bytes) {
-                Ok(text) if text.len() < 500 => text,
-                text => {
-                    format!("{:x?}", Sha256::digest(text.map_or_else(|error| error.into_bytes(), String::into_bytes)))
-                }
-            };
-            let name = item.components().rev().take(3).collect::<Vec<_>>();
-            files.insert(format!("{name:?}").replace("captured", "_").replace("replayed", "_"), content);
-        }
-    }
-    files
 }
 
 #[test]
