@@ -29,7 +29,8 @@ impl TestCa {
         let pem = ca.self_signed(&ca_key).unwrap().pem();
         let issuer = Issuer::new(ca, ca_key);
         let leaf_key = KeyPair::generate().unwrap();
-        let mut leaf = CertificateParams::new(["localhost", "127.0.0.1", "::1"].map(str::to_owned)).unwrap();
+        let mut leaf =
+            CertificateParams::new(["localhost", "modules.test", "127.0.0.1", "::1"].map(str::to_owned)).unwrap();
         // rustls refuses a server whose own certificate says CA:TRUE.
         leaf.is_ca = IsCa::ExplicitNoCa;
         leaf.distinguished_name.push(DnType::CommonName, "test origin");
