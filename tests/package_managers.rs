@@ -8,7 +8,7 @@ mod common;
 
 use std::{fs, path::Path, process::Command};
 
-use common::{Entries, Entry, Nginx, Outcome, Workdir, in_empty_network, run, tree, workdir::within};
+use common::{Entries, Entry, Nginx, Outcome, Workdir, in_empty_network, python_tool, run, tree, workdir::within};
 use data_encoding::{BASE64, HEXLOWER};
 use sha2::{Digest, Sha256, Sha512};
 
@@ -157,13 +157,6 @@ wheel('farewell', '2.0', '')
 END"#;
     make(&origin.www(), script);
     origin
-}
-
-/// A program of those that `./test` installs for Python.
-fn python_tool(name: &str) -> String {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/python/bin/").to_owned() + name;
-    assert!(Path::new(&path).exists(), "{path} is missing: ./test installs it");
-    path
 }
 
 #[test]
