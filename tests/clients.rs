@@ -4,9 +4,9 @@
 
 mod common;
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::fs;
 
-use common::{Nginx, TestCa, Workdir, git::GitServer, in_empty_network, pattern, run};
+use common::{Nginx, TestCa, Workdir, git::GitServer, in_empty_network, pattern, python_tool, run, tree};
 use sha2::{Digest, Sha256};
 
 /// A few files of different sizes behind nginx, and a redirect to one of them.
@@ -32,27 +32,6 @@ fn same_with_and_without_the_origin<O>(origin: O, ca: impl Fn(&O) -> &TestCa, sc
     assert!(!captured.is_empty(), "the script leaves files to compare");
     assert_eq!(captured, replayed);
     run(work.buildproxy("verify").arg("--quiet")).expect_code(0);
-}
-
-/// Every file below `folder` with its bytes; short for those that are large.
-fn tree(folder: &Path) -> BTreeMap<String, String> {
-    let mut files = BTreeMap::new();
-    for item in fs::read_dir(folder).unwrap().map(|item| item.unwrap().path()) {
-        if item.is_dir() {
-            files.extend(tree(&item));
-        } else {
-            let bytes = fs::read(&item).unwrap();
-            let content = match String::from_utf8(bytes) {
-                Ok(text) if text.len() < 500 => text,
-                text => {
-                    format!("{:x?}", Sha256::digest(text.map_or_else(|error| error.into_bytes(), String::into_bytes)))
-                }
-            };
-            let name = item.components().rev().take(3).collect::<Vec<_>>();
-            files.insert(format!("{name:?}").replace("captured", "_").replace("replayed", "_"), content);
-        }
-    }
-    files
 }
 
 #[test]
@@ -182,6 +161,46 @@ END
         nginx.url("/small.txt"),
         nginx.tls_url("/latest"),
         nginx.tls_url("/absent"),
+    );
+    same_with_and_without_the_origin(nginx, |nginx| &nginx.ca, &script);
+}
+
+#[test]
+fn python_httpx_with_many_streams_of_one_connection() {
+    let nginx = files();
+    let script = format!(
+        "cat >get.py <<'END'
+import asyncio, httpx
+async def get(client, name, url):
+    response = await client.get(url)
+    with open(name, 'wb') as file:
+        file.write(b'%d %s ' % (response.status_code, response.http_version.encode()) + response.content)
+async def main():
+    async with httpx.AsyncClient(http2=True, follow_redirects=True) as client:
+        urls = [('redirected', '{}'), ('missing', '{}'), *((f'large-{{n}}', '{}') for n in range(10))]
+        await asyncio.gather(*(get(client, name, url) for name, url in urls))
+asyncio.run(main())
+END
+'{}' get.py; grep -q '^200 HTTP/2 line 0 ' large-9; grep -q '^404 HTTP/2 ' missing",
+        nginx.tls_url("/latest"),
+        nginx.tls_url("/absent"),
+        nginx.tls_url("/large.bin"),
+        python_tool("python3"),
+    );
+    same_with_and_without_the_origin(nginx, |nginx| &nginx.ca, &script);
+}
+
+#[test]
+fn aria2_downloads_a_file_in_parts() {
+    let nginx = files();
+    // The one client here that reads no variable for certificates.
+    let script = format!(
+        "get() {{ aria2c -q -s 2 -x 2 -k 1M --ca-certificate=\"$BUILDPROXY_CA_FILE\" --log=log \"$@\"
+            grep -q '^Range: bytes=[1-9]' log; rm log; }}
+        get '{}'; get -o over-http '{}'; get -o redirected '{}'",
+        nginx.tls_url("/large.bin"),
+        nginx.url("/large.bin"),
+        nginx.tls_url("/latest"),
     );
     same_with_and_without_the_origin(nginx, |nginx| &nginx.ca, &script);
 }

@@ -18,6 +18,12 @@ pub use process::{Outcome, run};
 pub use tls::TestCa;
 pub use workdir::{Workdir, in_empty_network};
 
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
 use sha2::{Digest, Sha256};
 
 /// `length` bytes that are the same in every run and differ from place to place.
@@ -28,4 +34,32 @@ pub fn pattern(length: usize) -> Vec<u8> {
 /// The SRI form of the SHA-256 of `bytes`.
 pub fn sri(bytes: &[u8]) -> String {
     format!("sha256-{}", data_encoding::BASE64.encode(&Sha256::digest(bytes)))
+}
+
+/// Every file below `folder` with its bytes; a digest of those that are long or no text.
+pub fn tree(folder: &Path) -> BTreeMap<PathBuf, String> {
+    fn add(files: &mut BTreeMap<PathBuf, String>, top: &Path, folder: &Path) {
+        for item in fs::read_dir(folder).unwrap().map(|item| item.unwrap().path()) {
+            if item.is_dir() {
+                add(files, top, &item);
+                continue;
+            }
+            let bytes = fs::read(&item).unwrap();
+            let content = match str::from_utf8(&bytes) {
+                Ok(text) if text.len() < 500 => text.to_owned(),
+                _ => sri(&bytes),
+            };
+            files.insert(item.strip_prefix(top).unwrap().to_owned(), content);
+        }
+    }
+    let mut files = BTreeMap::new();
+    add(&mut files, folder, folder);
+    files
+}
+
+/// A program of those that `./test` installs for Python.
+pub fn python_tool(name: &str) -> String {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/python/bin/").to_owned() + name;
+    assert!(Path::new(&path).exists(), "{path} is missing: ./test installs it");
+    path
 }
