@@ -128,7 +128,7 @@ mod tests {
             &[
                 ("^https?://mirror[0-9]+\\.test/", "https://origin.test/"),
                 ("^https://origin\\.test/old/", "https://origin.test/new/"),
-                ("/build-[0-9]+-(?<arch>[a-z]+)/", "/build-$arch/"),
+                ("/build-[0-9]+-(?<arch>[a-z]+)", "/build-$arch"),
             ],
         );
         for (url, expected, used) in [
