@@ -105,7 +105,8 @@ fn an_entry_that_compares_json_keeps_doing_so_when_it_is_captured_again() {
     let as_json = common::sri(br#"{"a":1,"b":2}"#);
     let text = String::from_utf8(work.read("inventory.toml")).unwrap();
     let as_bytes = common::sri(br#"{"a": 1, "b": 2}"#);
-    let edited = text.replace(&as_bytes, &as_json).replace("request-body = ", "request-body-as = \"json\"\nrequest-body = ");
+    let edited =
+        text.replace(&as_bytes, &as_json).replace("request-body = ", "request-body-as = \"json\"\nrequest-body = ");
     work.write("inventory.toml", &edited);
     work.replay_sh(&post(r#"{"b":2,"a":1}"#)).expect_code(0);
 
@@ -122,7 +123,9 @@ fn cloned_with_another_git(captured: &str, replayed: &str) -> (Workdir, String) 
     let (work, url) = (Workdir::new(), server.url());
     let clone = |settings: &str| {
         // Forty tags make a request of more than 1,024 bytes, which git compresses.
-        format!("{settings} git -c transfer.advertiseSID=true clone -q '{url}' clone && git -C clone rev-parse HEAD v7 && rm -rf clone")
+        format!(
+            "{settings} git -c transfer.advertiseSID=true clone -q '{url}' clone && git -C clone rev-parse HEAD v7 && rm -rf clone"
+        )
     };
     let outcome = run(work.capturing(&server.nginx.ca.pem).args(["--", "sh", "-euc", &clone(captured)])).expect_code(0);
     drop(server);
@@ -154,7 +157,9 @@ fn both_versions_of_gits_protocol_are_kept_apart_in_one_capture() {
     let server = GitServer::start();
     let (work, url) = (Workdir::new(), server.url());
     let clone = |version: u8| {
-        format!("git -c protocol.version={version} clone -q '{url}' c{version} && git -C c{version} fsck && rm -rf c{version};")
+        format!(
+            "git -c protocol.version={version} clone -q '{url}' c{version} && git -C c{version} fsck && rm -rf c{version};"
+        )
     };
     let script = format!("{}{}{}", clone(2), clone(2), clone(0));
     run(work.capturing(&server.nginx.ca.pem).args(["--", "sh", "-euc", &script])).expect_code(0);

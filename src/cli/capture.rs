@@ -170,15 +170,18 @@ fn sources(recorded: &[Entry]) -> String {
     kinds.collect::<Vec<_>>().join(", ")
 }
 
-/// What differs from the inventory before: keys that are gone or have other answers. New ones are in the count.
+/// What differs from the inventory before, key by key. New keys are in the count.
 fn changes(changes: &[Change]) -> Vec<String> {
-    let verb = |kind| match kind {
-        ChangeKind::Added => "added",
-        ChangeKind::Replaced => "replaced",
-        ChangeKind::Pruned => "pruned",
+    let line = |change: &Change| {
+        let (verb, reason) = match change.kind {
+            ChangeKind::Added => return None,
+            ChangeKind::Replaced => ("replaced", ""),
+            ChangeKind::Pruned => ("pruned", ""),
+            ChangeKind::Covered => ("not added", ": an entry with `match = \"prefix\"` answers it"),
+        };
+        Some(format!("{} {}{reason}", output::bold(verb), printable(&change.request)))
     };
-    let named = changes.iter().filter(|change| change.kind != ChangeKind::Added);
-    named.map(|change| format!("{} {}", output::bold(verb(change.kind)), printable(&change.request))).collect()
+    changes.iter().filter_map(line).collect()
 }
 
 /// What is not recorded and why, each once.

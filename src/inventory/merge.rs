@@ -54,6 +54,8 @@ pub enum ChangeKind {
     Replaced,
     /// The build did not ask for the key and pruning was wanted.
     Pruned,
+    /// An entry for all URLs that start with its own answers the key, which is therefore not added.
+    Covered,
 }
 
 /// Merges the entries that a capture on `system` recorded into `old`. `unrecorded` is what the build asked for and the
@@ -69,10 +71,13 @@ pub fn merge_capture(
 ) -> (Inventory, Vec<Change>) {
     let keys = Keys::new(&old.match_rules);
     let mut asked = Asked::new(&keys, unrecorded);
-    let captured = asked.without_covered(&keys, captured, old.entries.iter().filter(|entry| entry.is_for(system)));
-    asked.add(&keys, captured, &gets(&keys, old.entries.iter().filter(|entry| entry.is_for(system))));
+    let mut changes = Vec::new();
+    let for_system = || old.entries.iter().filter(|entry| entry.is_for(system));
+    let (covered, captured) = asked.covered(&keys, captured, for_system());
+    changes.extend(covered.iter().map(|entry| Change { request: describe(entry), kind: ChangeKind::Covered }));
+    asked.add(&keys, captured, &gets(&keys, for_system()));
 
-    let (mut entries, mut changes) = (Vec::new(), Vec::new());
+    let mut entries = Vec::new();
     let mut before: HashMap<Key, Vec<&Entry>> = HashMap::new();
     let mut elsewhere: HashSet<Key> = HashSet::new();
     for entry in &old.entries {
@@ -127,27 +132,27 @@ impl Asked {
         asked
     }
 
-    /// Takes out what an old entry for all URLs that start with its own answers: that one was put there because these
-    /// requests differ each time. One that has an old entry of its own stays.
-    fn without_covered<'a>(
+    /// Divides what was recorded into what an old entry for all URLs that start with its own answers, which was put
+    /// there because these requests differ each time, and the rest. What has an old entry of its own is of the rest.
+    fn covered<'a>(
         &mut self,
         keys: &Keys,
         captured: Vec<Entry>,
         old: impl Iterator<Item = &'a Entry> + Clone,
-    ) -> Vec<Entry> {
+    ) -> (Vec<Entry>, Vec<Entry>) {
         let prefixes: Vec<Key> =
             old.clone().filter(|entry| entry.url_match == UrlMatch::Prefix).map(|entry| keys.of(entry)).collect();
         if prefixes.is_empty() {
-            return captured;
+            return (Vec::new(), captured);
         }
         let exact: HashSet<Key> = old.map(|entry| keys.of(entry)).collect();
-        let is_new = |entry: &Entry| {
+        captured.into_iter().partition(|entry| {
             let key = keys.of(entry);
             let covering = prefixes.iter().find(|prefix| prefix.covers(&key) && !exact.contains(&key));
+            // It was asked, so that pruning keeps it.
             self.unrecorded.extend(covering.map(Key::method_and_url));
-            covering.is_none()
-        };
-        captured.into_iter().filter(is_new).collect()
+            covering.is_some()
+        })
     }
 
     /// Adds what was recorded. A `HEAD` needs no entry where there is the `GET`, among those or in `old_gets`.
@@ -281,7 +286,8 @@ mod tests {
         assert_eq!(texts, ["http://h/stamp?", "http://h/stamp?own", "http://h/b"]);
         assert_eq!(merged.entries[0], prefix, "it was asked, so pruning keeps it");
         assert_ne!(merged.entries[1], own);
-        assert_eq!(changes.len(), 2);
+        let kinds: Vec<_> = changes.iter().map(|change| change.kind).collect();
+        assert_eq!(kinds, [ChangeKind::Covered, ChangeKind::Replaced, ChangeKind::Added]);
     }
 
     #[test]

@@ -77,11 +77,11 @@ impl Miss {
         match (&self.cause, &self.suggestion) {
             (Cause::NotAUrl(_), _) => "only http and https are recorded and replayed",
             (Cause::NotRecorded(MissReason::NoSuchUrl), Some(_)) if only_parameters => {
-                "where these parameters do not matter, put the rule below into the inventory; \
+                "where these parameters do not matter, put the rule below into the inventory's `[match]`; \
                  else record this request: run `buildproxy capture` again"
             }
             (Cause::NotRecorded(MissReason::NoSuchUrl), Some(_)) => {
-                "where both URLs mean the same, put the rule below into the inventory; \
+                "where both URLs mean the same, put the rule below into the inventory's `[match]`; \
                  else record this request: run `buildproxy capture` again"
             }
             (Cause::NotRecorded(_), Some(_)) => {

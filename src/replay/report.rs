@@ -1,6 +1,7 @@
 //! What a run asked for, what it was given, and what it was not: the report at its end.
 
 use std::{
+    cmp::Reverse,
     collections::BTreeMap,
     fmt,
     sync::{
@@ -218,7 +219,7 @@ impl Report {
     }
 }
 
-/// For people: a summary, then what went wrong, then what was not needed.
+/// For people: a summary, then what was used how often, what went wrong, what was not needed.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let entries = self.answered.len() + self.unused.len();
@@ -234,6 +235,13 @@ impl fmt::Display for Report {
             write!(f, ", {}", counted(self.broken_bodies.len() as u64, "broken body"))?;
         }
         writeln!(f)?;
+        let is_clean = self.unused.is_empty() && self.failed_handshakes.is_empty() && !self.failed(false);
+        // Where all went as recorded, the first line says so.
+        let mut by_use: Vec<&Answered> = self.answered.iter().filter(|_| !is_clean).collect();
+        by_use.sort_by_key(|answered| Reverse(answered.count));
+        section(f, "used entries", &by_use, |f, answered| {
+            writeln!(f, "  {} {}{}", answered.method, answered.url, times(answered.count))
+        })?;
         section(f, "error: bodies that could not be sent", &self.broken_bodies, |f, broken| {
             writeln!(f, "  {} {}{}\n    {}", broken.method, broken.url, times(broken.count), broken.problem)
         })?;

@@ -22,7 +22,7 @@ const LONGEST: usize = 1500;
 /// TOML that makes replay answer `asked` as its nearest recorded request; `None` where that would be a guess.
 pub fn suggestion(index: &Index, asked: &RequestKey<'_>, reason: &MissReason, near: &[Near]) -> Option<String> {
     let toml = match reason {
-        MissReason::NoSuchUrl => toml_of_rules(&rule(asked.url, near.first()?)?),
+        MissReason::NoSuchUrl => toml_of_rules(&rule(&index.comparable(asked.url), near.first()?)?),
         _ => toml_of_entry(&entry_for(index, asked, reason)?),
     };
     let is_plain = toml.lines().all(|line| printable(line) == line);

@@ -23,10 +23,15 @@ fn a_report_counts_answers_misses_and_what_was_not_used() {
 
     let text = report.to_string();
     assert!(text.starts_with("replay: 4 requests answered from 2 of 3 entries, 3 misses\n"), "{text}");
+    assert!(
+        text.contains("\nused entries:\n  GET http://h/used (2 times)\n  GET http://h/chain (2 times)\n"),
+        "{text}"
+    );
     assert!(text.find("warning: ").unwrap() < text.find("unused entries:").unwrap());
     assert!(text.contains("GET http://h/none?a=1 (2 times)\n    nothing was recorded for this URL\n"), "{text}");
     let json = serde_json::to_value(&report).unwrap();
     assert_eq!((&json["requests-answered"], &json["misses"][1]["method"]), (&4.into(), &"POST".into()));
+    assert_eq!(json["answered"][0]["count"], 2);
 }
 
 #[test]
@@ -53,7 +58,7 @@ nothing was recorded for this URL:
     query parameter `token`: asked "9", recorded without it
     query parameter `v`: asked "2", recorded without it
 
-hint: where these parameters do not matter, put the rule below into the inventory; else record this request: run `buildproxy capture` again
+hint: where these parameters do not matter, put the rule below into the inventory's `[match]`; else record this request: run `buildproxy capture` again
 
 [match]
 ignore-query = ["token"]
