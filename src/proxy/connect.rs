@@ -6,14 +6,12 @@ use bytes::Bytes;
 use http::{Request, StatusCode, Version};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::{rt::TokioIo, server::conn::auto};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     authority::{AuthorityError, HostPort},
     prefixed::Prefixed,
+    socket::ClientSocket,
     target::Arrival,
 };
 
@@ -55,7 +53,7 @@ impl<IO: AsyncRead + AsyncWrite + Send + Unpin> Stream for IO {}
 /// Where bytes come from: a connection itself, or what is inside one.
 pub enum Transport {
     /// The TCP connection, with nothing read ahead.
-    Tcp(TcpStream),
+    Tcp(ClientSocket),
     /// A tunnel in TLS or in another tunnel, or one whose first bytes were read with the CONNECT request.
     Nested(Prefixed<Box<dyn Stream>>),
 }
@@ -107,7 +105,7 @@ impl Tunnel {
     /// # Errors
     /// Where the connection broke before.
     pub async fn open(self) -> hyper::Result<Transport> {
-        Ok(match auto::upgrade::downcast::<TokioIo<TcpStream>>(self.upgrade.await?) {
+        Ok(match auto::upgrade::downcast::<TokioIo<ClientSocket>>(self.upgrade.await?) {
             Ok(parts) if parts.read_buf.is_empty() => Transport::Tcp(parts.io.into_inner()),
             Ok(parts) => nested(parts.read_buf, parts.io.into_inner()),
             Err(upgraded) => nested(Bytes::new(), TokioIo::<Upgraded>::new(upgraded)),

@@ -20,6 +20,7 @@ use super::{
     exchange::{self, HttpServer},
     lifetime::{IDLE_TIMEOUT, Shutdown},
     prefixed::Prefixed,
+    socket::ClientSocket,
     target::Arrival,
     tls::{self, HandshakeCallback, HandshakeFailure},
 };
@@ -67,7 +68,7 @@ where
         // A response of several small writes must not wait for the client's acknowledgement.
         stream.set_nodelay(true)?;
         let mut arrival = Arrival::at(stream.local_addr()?);
-        let mut transport = Transport::Tcp(stream);
+        let mut transport = Transport::Tcp(ClientSocket::new(stream));
         while let Some(tunnel) = self.serve_transport(transport, &mut arrival).await? {
             tracing::debug!(target = %tunnel.target, "tunnel");
             arrival.tunnels.push(tunnel.target.clone());
@@ -81,7 +82,7 @@ where
     async fn serve_transport(&mut self, transport: Transport, arrival: &mut Arrival) -> io::Result<Option<Tunnel>> {
         match transport {
             Transport::Tcp(stream) => {
-                let first = self.in_time(detect::peek(&stream), arrival).await.transpose()?.flatten();
+                let first = self.in_time(detect::peek(stream.stream()), arrival).await.transpose()?.flatten();
                 Ok(self.serve_protocol(first, stream, arrival).await)
             }
             Transport::Nested(mut stream) => {

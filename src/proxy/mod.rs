@@ -18,6 +18,7 @@ mod lifetime;
 mod prefixed;
 mod running;
 mod server;
+mod socket;
 mod target;
 mod tls;
 

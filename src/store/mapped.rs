@@ -9,15 +9,16 @@
 #![allow(unsafe_code)]
 
 use std::{
+    collections::BTreeMap,
     fs::{File, OpenOptions},
     io,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 use bytes::Bytes;
-use memmap2::{Advice, MmapOptions};
+use memmap2::{Advice, Mmap, MmapOptions};
 use rustix::fs::OFlags;
 
 /// The largest window that is worth mapping, in bytes: large enough that mapping costs little beside sending, small
@@ -93,7 +94,64 @@ impl StoreFile {
         let map = unsafe { options.map(&*self.file) }.map_err(|error| cannot(error.kind(), &error))?;
         // Only a hint for pages that are not in memory yet; a kernel that ignores it is as good.
         let _ = map.advise(Advice::Sequential);
-        Ok(Bytes::from_owner(map))
+        Ok(Bytes::from_owner(Window::new(map, Arc::clone(&self.file), offset)))
+    }
+}
+
+/// A part of a file.
+#[derive(Debug, Clone)]
+pub struct FileRange {
+    /// The file.
+    pub file: Arc<File>,
+    /// Where the part starts, in bytes.
+    pub offset: u64,
+    /// Its length in bytes.
+    pub length: usize,
+}
+
+/// Where `slice` is in a file, where it is part of a mapped window.
+pub fn file_behind(slice: &[u8]) -> Option<FileRange> {
+    let address = slice.as_ptr().addr();
+    let live = live();
+    let (start, window) = live.range(..=address).next_back()?;
+    // What lies in a window that lives lies in it as a whole: nothing else can have these addresses.
+    let within = address - start;
+    let offset = window.offset + within as u64;
+    (within < window.length).then(|| FileRange { file: Arc::clone(&window.file), offset, length: slice.len() })
+}
+
+/// The windows that live, by their first address.
+static LIVE: RwLock<BTreeMap<usize, FileRange>> = RwLock::new(BTreeMap::new());
+
+fn live() -> RwLockReadGuard<'static, BTreeMap<usize, FileRange>> {
+    // The map is whole between any two of its methods.
+    LIVE.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn live_mut() -> RwLockWriteGuard<'static, BTreeMap<usize, FileRange>> {
+    LIVE.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A mapping that can be recognised by its addresses while it lives.
+struct Window(Mmap);
+
+impl Window {
+    fn new(map: Mmap, file: Arc<File>, offset: u64) -> Self {
+        live_mut().insert(map.as_ptr().addr(), FileRange { file, offset, length: map.len() });
+        Self(map)
+    }
+}
+
+impl AsRef<[u8]> for Window {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Window {
+    fn drop(&mut self) {
+        // Before it is unmapped: from then on, another mapping can have its addresses.
+        live_mut().remove(&self.0.as_ptr().addr());
     }
 }
 
@@ -151,5 +209,25 @@ mod tests {
         rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
         #[cfg(target_os = "linux")]
         assert!(message(&pipe).ends_with("not a regular file"));
+    }
+
+    #[test]
+    fn a_slice_of_a_window_is_known_by_its_place_in_the_file_while_the_window_lives() {
+        let bytes: Vec<u8> = (0..50_000u32).map(|n| n.to_le_bytes()[1]).collect();
+        let (_folder, path) = file(&bytes);
+        let file = StoreFile::open(&path).unwrap();
+        let (first, second) = (file.window(100, 20_000).unwrap(), file.window(8192, 30_000).unwrap());
+        for (window, start) in [(&first, 100), (&second, 8192)] {
+            for (from, to) in [(0, window.len()), (1, 2), (5000, 12_000), (window.len() - 1, window.len())] {
+                let range = file_behind(&window[from..to]).unwrap();
+                assert_eq!((range.offset, range.length), (start + from as u64, to - from));
+                assert_eq!(range.file.metadata().unwrap().len(), 50_000);
+            }
+        }
+        assert!(file_behind(&bytes[..100]).is_none(), "memory of another kind");
+        let address = first.as_ptr().addr();
+        drop(first);
+        assert!(live().get(&address).is_none());
+        assert!(file_behind(&second).is_some());
     }
 }
