@@ -56,7 +56,8 @@ impl ClientSocket {
     ) -> Poll<io::Result<usize>> {
         loop {
             ready!(self.stream.poll_write_ready(cx))?;
-            let sent = self.stream.try_io(Interest::WRITABLE, || rustix::io::retry_on_intr(&mut send).map_err(Into::into));
+            let sent =
+                self.stream.try_io(Interest::WRITABLE, || rustix::io::retry_on_intr(&mut send).map_err(Into::into));
             match sent {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 sent => return Poll::Ready(sent),
@@ -142,5 +143,7 @@ impl AsyncWrite for ClientSocket {
 
 /// Whether the kernel refuses to send from this kind of file at all.
 fn is_unsupported(error: &io::Error) -> bool {
-    [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+    [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP]
+        .iter()
+        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
