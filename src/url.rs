@@ -4,7 +4,9 @@
 //! mean the same: case of scheme and host, IDNA, IPv4 and IPv6 spellings, default ports, a trailing dot of the host,
 //! dot segments, an empty path, percent-encoded unreserved characters, and the case of percent-encoding. Fragments
 //! never reach a server, userinfo is a credential: both are left out. Everything else stays as it is: the order of
-//! query parameters, `%2F`, doubled slashes, an empty query.
+//! query parameters, `%2F`, doubled slashes, an empty query. `tests/conformance` asks real servers whether they agree.
+//!
+//! In one thing the URL standard is not followed: a backslash in a path is no slash but what `%5C` is.
 
 use std::{borrow::Cow, fmt, str::FromStr};
 
