@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     proxy::{hop_by_hop, plain_text},
-    url::NormalizedUrl,
+    url::{NormalizedUrl, with_encoded_backslashes},
 };
 
 /// What the client gets.
@@ -59,7 +59,8 @@ impl CaptureService {
     async fn exchange(self, request: Request<Incoming>, answer: oneshot::Sender<Response<ClientBody>>) {
         let _running = self.running;
         let (mut head, body) = request.into_parts();
-        let origin_url = without_userinfo(&mut head);
+        // The client that asks the origin would make slashes of them.
+        let origin_url = with_encoded_backslashes(&without_userinfo(&mut head)).into_owned();
         let url = match origin_url.parse::<NormalizedUrl>() {
             Ok(url) => url,
             Err(error) => {

@@ -8,6 +8,7 @@ pub mod entries;
 pub mod git;
 pub mod nginx;
 pub mod process;
+pub mod raw;
 pub mod tls;
 pub mod workdir;
 
