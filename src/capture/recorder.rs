@@ -298,7 +298,7 @@ impl Asked {
 
     /// What of an answer the client gets.
     pub fn share(&self, status: StatusCode, answer: &HeaderMap) -> Share {
-        share::of(&self.method, &self.headers, status, answer)
+        share::of(&self.url, &self.method, &self.headers, status, answer)
     }
 
     fn exchange(&self, answered: u64, outcome: Outcome) -> Exchange {

@@ -131,7 +131,7 @@ async fn pass_on(
         drop(answer.send(client_head(empty())));
         return;
     }
-    let client = if let Share::Head(_) = share {
+    let client = if matches!(&share, Share::Part(range, _) if range.is_empty()) {
         drop(answer.send(client_head(empty())));
         None
     } else {
