@@ -70,6 +70,17 @@ pub enum BodyPlan {
     },
 }
 
+impl Partial {
+    /// Whether any byte of the representation follows.
+    pub fn has_bytes(&self) -> bool {
+        match &self.body {
+            BodyPlan::None => false,
+            BodyPlan::Bytes(range) => !range.is_empty(),
+            BodyPlan::Multipart { .. } => true,
+        }
+    }
+}
+
 impl Representation<'_> {
     /// What a request with `method` and the fields `asked` gets instead of the whole; `None` where it gets the whole.
     ///
