@@ -154,27 +154,31 @@ def ask(fields):
     client.request('GET', sys.argv[1], headers=fields)
     return client.getresponse()
 
-idle = ask({})
+idle = ask({'Range': sys.argv[2]} if len(sys.argv) > 2 else {})
 assert len(idle.read(10)) == 10
 part = ask({'Range': 'bytes=-100'})
 assert part.status == 206 and len(part.read()) == 100
 print(hashlib.sha256(idle.read()).hexdigest())
 ";
     work.write("idle.py", script);
-    let url = origin.url("/big?mib=96");
-    let outcome = work.capture_sh(&origin, &format!("python3 idle.py '{url}'")).expect_code(0);
-    assert!(outcome.peak_kib < MEMORY_KIB, "{} KiB", outcome.peak_kib);
-    expect_requests(&origin, "/big?mib=96", 1);
-    let body = big(96);
-    let rest = data_encoding::HEXLOWER.encode(&<sha2::Sha256 as sha2::Digest>::digest(&body[10..]));
-    assert_eq!(outcome.text().trim(), rest);
-    assert_eq!(work.inventory().one(&url).body("hash"), Some(sri(&body).as_str()));
+    for (path, range, rest) in
+        [("/big?mib=96", "", 10..96 << 20), ("/big?mib=95", "bytes=5000000-89999999", 5_000_010..90_000_000)]
+    {
+        let url = origin.url(path);
+        let outcome = work.capture_sh(&origin, &format!("python3 idle.py '{url}' {range}")).expect_code(0);
+        assert!(outcome.peak_kib < MEMORY_KIB, "{} KiB", outcome.peak_kib);
+        expect_requests(&origin, path, 1);
+        let body = big(path[9..].parse().unwrap());
+        let rest = data_encoding::HEXLOWER.encode(&<sha2::Sha256 as sha2::Digest>::digest(&body[rest]));
+        assert_eq!(outcome.text().trim(), rest);
+        assert_eq!(work.inventory().one(&url).body("hash"), Some(sri(&body).as_str()));
+    }
 }
 
 #[test]
 fn a_download_that_breaks_off_breaks_off_for_all_and_is_asked_for_again() {
     let (origin, work) = (Awkward::start(), Workdir::new());
-    let url = origin.url("/slow-then-cut?ms=1000");
+    let url = origin.url("/slow-then-cut?ms=1500");
     let script = format!(
         "curl -sS -r 0-99 -o first '{url}'; \
          curl -sS -r 500-3999 -o broken -w '%{{http_code}} ' '{url}' || printf 'failed '; \
@@ -182,26 +186,27 @@ fn a_download_that_breaks_off_breaks_off_for_all_and_is_asked_for_again() {
     );
     let outcome = work.capture_sh(&origin, &script).expect_code(0);
     assert_eq!(outcome.text(), "206 failed 206");
-    expect_requests(&origin, "/slow-then-cut?ms=1000", 2);
+    expect_requests(&origin, "/slow-then-cut?ms=1500", 2);
     let whole = pattern(4000);
     assert_eq!((work.read("first"), work.read("again")), (whole[..100].to_vec(), whole[500..].to_vec()));
     assert_eq!(work.inventory().one(&url).body("hash"), Some(sri(&whole).as_str()));
 }
 
 #[test]
-fn where_the_disk_takes_nothing_parts_break_off_and_the_whole_arrives() {
+fn where_the_disk_takes_nothing_several_parts_break_off_and_the_whole_and_one_part_arrive() {
     let (origin, work) = (Awkward::start(), Workdir::new());
     let url = origin.url("/big?mib=4");
     // A file in the place of the spool's folder.
     let script = format!(
         "spool=$(echo '{}'/.*/journal-*); rmdir $spool; touch $spool; \
-         curl -sS -m 60 -r 3000000- -o part '{url}' || echo $?; curl -sS -m 60 -o whole '{url}'; rm $spool; mkdir $spool",
+         curl -sS -m 60 -r 0-9,3000000- -o parts '{url}' || echo $?; \
+         curl -sS -m 60 -r 3000000- -o part '{url}'; curl -sS -m 60 -o whole '{url}'; rm $spool; mkdir $spool",
         work.store().display()
     );
     let outcome = work.capture_sh(&origin, &script).expect_code(3);
     assert_ne!(outcome.text(), "28\n", "it hung");
     assert_ne!(outcome.text(), "", "it ended as if it were whole");
-    assert!(work.read("whole") == big(4));
+    assert!(work.read("whole") == big(4) && work.read("part") == big(4)[3_000_000..]);
     assert!(work.inventory().urls().is_empty());
     outcome.expect_stderr(&[&url, "could not be stored"]);
 }

@@ -186,25 +186,21 @@ fn share(
 
 /// The answer to a client, and the client where it gets the bytes as they pass.
 ///
-/// A part of a body that is spooled is read from there. Of another one, a single part is cut out of what passes; who
-/// asks for several gets the whole, because a server may ignore the field (RFC 9110 §14.2).
+/// One part is cut out of what passes. Several are read from where the body is spooled; where it is not, the client gets
+/// the whole, because a server may ignore the field (RFC 9110 §14.2).
 fn client_side(
     head: &AnswerHead,
     trailer: Option<HeaderValue>,
     partial: Option<Partial>,
     shared: Option<&Download>,
 ) -> (Response<ClientBody>, Option<Live>) {
-    let (partial, part) = match partial {
-        Some(partial) if !partial.has_bytes() => return (without_body(head, Some(partial)), None),
-        Some(partial) => match (shared, &partial.body) {
-            (Some(shared), _) => return (shared.part(partial), None),
-            (None, BodyPlan::Bytes(range)) => {
-                let range = range.clone();
-                (Some(partial), range)
-            }
-            (None, _) => (None, 0..u64::MAX),
-        },
-        None => (None, 0..u64::MAX),
+    let (partial, part) = match (partial, shared) {
+        (Some(partial), _) if !partial.has_bytes() => return (without_body(head, Some(partial)), None),
+        (Some(Partial { body: BodyPlan::Bytes(range), status, headers }), _) => {
+            (Some(Partial { status, headers, body: BodyPlan::Bytes(range.clone()) }), range)
+        }
+        (Some(partial), Some(shared)) => return (shared.part(partial), None),
+        _ => (None, 0..u64::MAX),
     };
     let (sender, receiver) = channel(CLIENT_QUEUE);
     let mut response = answered(head, partial, receiver.boxed_unsync());

@@ -112,7 +112,8 @@ impl Transfer {
             // Others must not wait for a client that reads slowly, so it becomes one of them.
             () = followed => {
                 if let Some(shared) = &self.shared {
-                    shared.send(BodyPlan::Bytes(position..shared.size()), client.sender);
+                    let rest = client.part.start.max(position)..client.part.end.min(shared.size());
+                    shared.send(BodyPlan::Bytes(rest), client.sender);
                 }
             }
         }
