@@ -109,8 +109,8 @@ fn without_userinfo(head: &mut request::Parts) -> String {
 
 /// Gives the client the origin's answer as it arrives, and records it when it is whole.
 ///
-/// Informational answers (1xx) stay behind, although a proxy has to forward them (RFC 9110 §15.2): neither side of hyper
-/// has a way for them.
+/// Informational answers (1xx) stay behind, although a proxy has to forward them (RFC 9110 §15.2): hyper's server cannot
+/// send them, and clients have to do without them in replay anyway.
 ///
 /// The client gets the end of a whole body only when the exchange is in the journal, so that nothing that it has seen
 /// whole can be lost. (A client that asked for a part has that before the rest has come.)
