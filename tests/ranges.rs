@@ -212,6 +212,19 @@ fn where_the_disk_takes_nothing_several_parts_break_off_and_the_whole_and_one_pa
 }
 
 #[test]
+fn a_download_whose_file_was_taken_away_is_asked_for_again() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let url = origin.url("/big?mib=2");
+    let script = format!(
+        "curl -sSf -o whole '{url}'; rm '{}'/.*/journal-*/0; curl -sSf -r 1000000- -o part '{url}'",
+        work.store().display()
+    );
+    work.capture_sh(&origin, &script);
+    assert!(work.read("part") == big(2)[1_000_000..]);
+    expect_requests(&origin, "/big?mib=2", 2);
+}
+
+#[test]
 fn parts_of_an_answer_to_credentials_are_asked_for_anew() {
     let (origin, work) = (Awkward::start(), Workdir::new());
     let url = origin.url("/basic");

@@ -176,6 +176,11 @@ impl Arriving {
         }
     }
 
+    /// Whether its file was taken away.
+    pub fn is_lost(&self) -> bool {
+        self.state.borrow().in_file > 0 && !self.path.exists()
+    }
+
     /// Sends the bytes in `range`, of a body of `size`, to `client` as they come.
     ///
     /// # Errors
@@ -293,7 +298,9 @@ mod tests {
                 assert_eq!(reader.await.unwrap().as_deref(), Some(expected), "{range:?} of {chunks:?}");
             }
             assert_eq!(read(&arriving, 0..size, size).await, Some(whole), "afterwards as well");
-            assert!(!arriving.has_failed());
+            assert!(!arriving.has_failed() && !arriving.is_lost());
+            let is_file = std::fs::remove_file(folder.path().join("1")).is_ok();
+            assert_eq!((arriving.is_lost(), arriving.has_failed()), (is_file, false));
         }
     }
 

@@ -128,8 +128,10 @@ impl Downloads {
 }
 
 impl Slot {
+    /// Whether there is nothing to follow, and nothing to wait for.
     fn has_failed(&self) -> bool {
-        self.download.borrow().as_ref().is_some_and(|download| download.arriving.has_failed())
+        let download = self.download.borrow();
+        download.as_ref().is_some_and(|download| download.arriving.has_failed() || download.arriving.is_lost())
     }
 }
 
