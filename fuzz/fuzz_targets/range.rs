@@ -5,10 +5,8 @@
 
 use buildproxy_fuzz::{
     inventory::Entry,
-    replay::{
-        range::{Selection, select},
-        respond::{BodyPlan, ResponsePlan, respond},
-    },
+    range::{Selection, select},
+    replay::respond::{BodyPlan, ResponsePlan, respond},
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use libfuzzer_sys::fuzz_target;

@@ -6,7 +6,11 @@
 #[path = "../../src/inventory/mod.rs"]
 pub mod inventory;
 pub mod proxy;
+#[path = "../../src/representation/range.rs"]
+pub mod range;
 pub mod replay;
+#[path = "../../src/representation/mod.rs"]
+mod representation;
 #[path = "../../src/store/mod.rs"]
 pub mod store;
 #[path = "../../src/url.rs"]
