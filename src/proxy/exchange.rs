@@ -25,10 +25,10 @@ use super::{
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 8 << 20;
 /// How much of a response an HTTP/2 stream takes before the client must have taken some, in bytes; one more chunk of the
-/// body comes on top. A client that asks for much and reads nothing costs this much for each of its
-/// [`CONCURRENT_STREAMS`]. A GiB over TLS took 0.66 s of the server's CPU with 1 MiB, 0.63 s with 256 KiB and 0.66 s
-/// with 64 KiB (medians of 5; HTTP/1.1 beside it 0.47 s): below the noise, so the memory decides.
-const STREAM_SEND_BUFFER: usize = 256 << 10;
+/// body comes on top. [`CONCURRENT_STREAMS`] streams of a client that reads nothing took 306 MiB with 1 MiB, 169 MiB
+/// with 256 KiB and 115 MiB with 64 KiB; a GiB over TLS took 0.66, 0.63 and 0.66 s of the server's processor (medians of
+/// 5; HTTP/1.1 beside it 0.47 s).
+const STREAM_SEND_BUFFER: usize = 64 << 10;
 /// The streams that a connection can have at once, as RFC 9113 §6.5.2 recommends 100 at least.
 const CONCURRENT_STREAMS: u32 = 200;
 /// The longest head of an HTTP/2 request, in bytes: signed URLs and tokens are long.
