@@ -11,7 +11,7 @@ use std::{
 };
 
 use common::{
-    Serving,
+    Serving, Workdir,
     http1::{Answer, Http1},
     run,
     serving::text_entry,
@@ -189,6 +189,17 @@ fn openssl_accepts_the_certificate_for_the_very_name_that_it_sent() {
 }
 
 #[test]
+fn without_sni_and_connect_the_certificate_is_for_the_address_that_was_dialled() {
+    let serving = Serving::start_in(Workdir::new(), &text_entry("https://a.test/", "fine"), |command| {
+        command.args(["--listen", "[::1]:0"]);
+    });
+    let name = ServerName::try_from("::1").unwrap();
+    let tls = ClientConnection::new(Arc::new(serving.tls(&["http/1.1"])), name).unwrap();
+    let answer = Http1(StreamOwned::new(tls, serving.connect())).ask("GET / HTTP/1.1\nHost: a.test");
+    assert_eq!(answer.text(), "fine");
+}
+
+#[test]
 fn curl_and_python_accept_every_host_that_they_can_ask_for() {
     let urls = [
         "https://a.test/",
@@ -242,7 +253,7 @@ fn a_host_that_no_certificate_can_name_is_refused_before_tls() {
 
 #[test]
 fn an_sni_that_is_no_host_name_gets_an_alert_and_a_reason() {
-    let mut serving = Serving::start_in(common::Workdir::new(), "", |command| {
+    let mut serving = Serving::start_in(Workdir::new(), "", |command| {
         command.stderr(Stdio::piped());
     });
     let mut log = serving.server.0.stderr.take().unwrap();

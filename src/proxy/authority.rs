@@ -8,6 +8,7 @@ use std::{
 
 use http::uri;
 use tokio_rustls::rustls::pki_types::ServerName;
+use url::Host;
 
 use crate::url::without_userinfo;
 
@@ -61,31 +62,33 @@ impl HostPort {
         Self { host: self.host.clone(), port }
     }
 
-    /// Whether both name one host: case, a trailing dot and the spelling of an IPv6 address make no difference.
+    /// Whether both name one host: case, a trailing dot and the spelling of an address make no difference.
     pub fn same_host(&self, other: &Self) -> bool {
-        let address = |host: &Self| host.unbracketed().parse::<IpAddr>().ok();
-        match (address(self), address(other)) {
-            (Some(one), Some(other)) => one == other,
+        match (self.as_in_url(), other.as_in_url()) {
+            (Ok(one), Ok(other)) => one == other,
             _ => self.bare_host().eq_ignore_ascii_case(other.bare_host()),
         }
     }
 
     /// Whether this host is the machine end of `address`: that address, or a name or address of the machine itself.
     pub fn is_local_end(&self, address: IpAddr) -> bool {
-        let host = self.bare_host();
-        match self.unbracketed().parse::<IpAddr>().map(|host| host.to_canonical()) {
-            Ok(host) => host == address.to_canonical() || host.is_loopback() || host.is_unspecified(),
+        let ip = match self.as_in_url() {
+            Ok(Host::Ipv4(ip)) => IpAddr::from(ip),
+            Ok(Host::Ipv6(ip)) => IpAddr::from(ip).to_canonical(),
             // RFC 6761 §6.3: these names are loopback without asking anyone.
-            Err(_) => host.eq_ignore_ascii_case("localhost") || host.to_ascii_lowercase().ends_with(".localhost"),
-        }
+            Ok(Host::Domain(name)) => return name == "localhost" || name.ends_with(".localhost"),
+            Err(_) => return false,
+        };
+        ip == address.to_canonical() || ip.is_loopback() || ip.is_unspecified()
+    }
+
+    /// What the host is in a URL, where `127.1` is an address too.
+    fn as_in_url(&self) -> Result<Host, url::ParseError> {
+        Host::parse(self.bare_host())
     }
 
     fn bare_host(&self) -> &str {
         self.host.strip_suffix('.').unwrap_or(&self.host)
-    }
-
-    fn unbracketed(&self) -> &str {
-        self.bare_host().trim_start_matches('[').trim_end_matches(']')
     }
 }
 
@@ -202,7 +205,17 @@ mod tests {
     #[test]
     fn every_name_of_this_end_is_known() {
         let own = IpAddr::from([192, 0, 2, 7]);
-        for host in ["192.0.2.7", "[::ffff:192.0.2.7]", "127.0.0.1", "127.9.9.9", "[::1]", "0.0.0.0", "[::]"] {
+        for host in [
+            "192.0.2.7",
+            "[::ffff:192.0.2.7]",
+            "127.0.0.1",
+            "127.1",
+            "0x7f000001",
+            "127.9.9.9",
+            "[::1]",
+            "0.0.0.0",
+            "[::]",
+        ] {
             assert!(parsed(host).is_local_end(own), "{host}");
         }
         for name in ["LocalHost.", "proxy.localhost"] {

@@ -7,6 +7,7 @@ pub mod awkward;
 pub mod entries;
 pub mod git;
 pub mod http1;
+pub mod http2;
 pub mod nginx;
 pub mod process;
 pub mod serving;
