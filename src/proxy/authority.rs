@@ -35,12 +35,12 @@ pub struct HostError(pub String);
 /// # Errors
 /// Where it is neither.
 pub fn server_name(host: &str) -> Result<ServerName<'_>, HostError> {
-    let unbracketed = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    let is_v6 = unbracketed.is_none_or(|address| address.contains(':'));
-    let name = unbracketed.unwrap_or_else(|| host.strip_suffix('.').unwrap_or(host));
-    let dotted_twice = unbracketed.is_none() && name.ends_with('.');
+    let bracketed = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let name = bracketed.unwrap_or_else(|| host.strip_suffix('.').unwrap_or(host));
+    // Brackets are for IPv6 addresses alone, and one dot was taken off.
+    let is_bare = bracketed.is_none_or(|address| address.contains(':')) && !name.ends_with('.');
     match ServerName::try_from(name) {
-        Ok(name) if is_v6 && !dotted_twice => Ok(name),
+        Ok(name) if is_bare => Ok(name),
         _ => Err(HostError(without_userinfo(host))),
     }
 }

@@ -29,7 +29,7 @@ pub enum ConnectError {
     /// A target without a port, which CONNECT needs (RFC 9110 §9.3.6).
     #[error("cannot CONNECT to `{0}`: the port is missing")]
     NoPort(String),
-    /// A host that TLS inside could not be for. Nothing else is refused by it: such a name does not resolve.
+    /// A host that no certificate can name: TLS inside would break without a word, and as a host name it is invalid.
     #[error("cannot CONNECT: {0}")]
     Host(#[from] HostError),
     /// A tunnel inside too many others.
