@@ -6,6 +6,7 @@ pub mod fetch;
 pub mod inventory;
 pub mod proxy;
 pub mod replay;
+pub mod representation;
 pub mod store;
 mod text;
 pub mod url;

@@ -4,9 +4,11 @@
 //! mean the same: case of scheme and host, IDNA, IPv4 and IPv6 spellings, default ports, a trailing dot of the host,
 //! dot segments, an empty path, percent-encoded unreserved characters, and the case of percent-encoding. Fragments
 //! never reach a server, userinfo is a credential: both are left out. Everything else stays as it is: the order of
-//! query parameters, `%2F`, doubled slashes, an empty query.
+//! query parameters, `%2F`, doubled slashes, an empty query. `tests/conformance` asks real servers whether they agree.
+//!
+//! In one thing the URL standard is not followed: a backslash in a path is no slash but what `%5C` is.
 
-use std::{fmt, str::FromStr};
+use std::{borrow::Cow, fmt, str::FromStr};
 
 use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -50,7 +52,7 @@ impl NormalizedUrl {
     pub fn join(&self, reference: &str) -> Result<Self, UrlError> {
         let invalid = |source| UrlError::Invalid { url: without_userinfo(reference), source };
         let base = Url::parse(&self.0).map_err(invalid)?;
-        Self::try_from(base.join(reference).map_err(invalid)?)
+        Self::try_from(base.join(&with_encoded_backslashes(reference)).map_err(invalid)?)
     }
 
     /// The URL as text.
@@ -125,7 +127,8 @@ impl TryFrom<Url> for NormalizedUrl {
         let host = match url.host().ok_or(url::ParseError::EmptyHost).map_err(invalid)? {
             Host::Domain(domain) => {
                 let domain = domain.strip_suffix('.').unwrap_or(domain);
-                if domain.is_empty() {
+                // No label of a name is empty; without its last dot `h..` would mean `h.`, and that `h`.
+                if domain.is_empty() || domain.ends_with('.') {
                     return Err(invalid(url::ParseError::EmptyHost));
                 }
                 domain.to_owned()
@@ -143,7 +146,8 @@ impl FromStr for NormalizedUrl {
     type Err = UrlError;
 
     fn from_str(text: &str) -> Result<Self, UrlError> {
-        let url = Url::parse(text).map_err(|source| UrlError::Invalid { url: without_userinfo(text), source })?;
+        let url = Url::parse(&with_encoded_backslashes(text))
+            .map_err(|source| UrlError::Invalid { url: without_userinfo(text), source })?;
         Self::try_from(url)
     }
 }
@@ -162,7 +166,7 @@ impl Serialize for NormalizedUrl {
 
 impl<'de> Deserialize<'de> for NormalizedUrl {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        let text = Cow::<'de, str>::deserialize(deserializer)?;
         text.parse().map_err(serde::de::Error::custom)
     }
 }
@@ -184,20 +188,42 @@ pub fn without_userinfo(target: &str) -> String {
     format!("{scheme}{}", &rest[host..])
 }
 
+/// `text` with the backslashes of its path percent-encoded. The URL standard reads them as slashes, as a browser does
+/// before it asks; to a server that is asked for one it is a character of the name, as `%5C` is.
+pub fn with_encoded_backslashes(text: &str) -> Cow<'_, str> {
+    let path = match text.find("//") {
+        Some(slashes) if slashes == 0 || text.find(['/', '?', '#', ':']) == Some(slashes - 1) => {
+            let authority = slashes + 2;
+            text[authority..].find(['/', '?', '#', '\\']).map_or(text.len(), |end| authority + end)
+        }
+        _ => 0,
+    };
+    let end = text[path..].find(['?', '#']).map_or(text.len(), |at| path + at);
+    if !text[path..end].contains('\\') {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(format!("{}{}{}", &text[..path], text[path..end].replace('\\', "%5C"), &text[end..]))
+}
+
 /// Decodes the percent-encoded unreserved characters and writes the other codes in upper case
-/// (RFC 3986 §6.2.2.1, §6.2.2.2). A `%` that starts no code stays.
+/// (RFC 3986 §6.2.2.1, §6.2.2.2). A `%` that starts no code stays, and what is decoded behind it never makes it one:
+/// `%%34%31` is not `%41`.
 fn normalize_percent_encoding(text: &str) -> String {
     let mut output = String::with_capacity(text.len());
+    let mut behind_stray = 0;
     let mut rest = text;
     while let Some(start) = rest.find('%') {
         output.push_str(&rest[..start]);
         let code = rest.get(start + 1..start + 3).filter(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()));
         let Some(byte) = code.and_then(|hex| u8::from_str_radix(hex, 16).ok()) else {
             output.push('%');
+            behind_stray = output.len() + 2;
             rest = &rest[start + 1..];
             continue;
         };
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+        let unreserved = byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+        let makes_a_code = output.len() < behind_stray && byte.is_ascii_hexdigit();
+        if unreserved && !makes_a_code {
             output.push(char::from(byte));
         } else {
             output.push_str(&format!("%{byte:02X}"));
@@ -209,98 +235,4 @@ fn normalize_percent_encoding(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn normalized(text: &str) -> String {
-        text.parse::<NormalizedUrl>().unwrap().to_string()
-    }
-
-    #[test]
-    fn spellings_of_one_url_become_one_text() {
-        for spelling in [
-            "http://example.org/~a/b?x=1",
-            "HTTP://EXAMPLE.org:80/%7Ea/b?x=1",
-            "http://example.org./~a/./c/../b?x=1#fragment",
-            "http://user:secret@example.org/%7ea/b?x=%31",
-        ] {
-            assert_eq!(normalized(spelling), "http://example.org/~a/b?x=1", "{spelling}");
-        }
-        assert_eq!(normalized("https://[0:0::1]:443"), "https://[::1]/");
-        assert_eq!(normalized("http://bücher.example/"), "http://xn--bcher-kva.example/");
-        assert_eq!(normalized("http://h/%zz%2f%"), "http://h/%zz%2F%");
-    }
-
-    #[test]
-    fn urls_that_servers_tell_apart_stay_apart() {
-        for (a, b) in [
-            ("http://h/a", "https://h/a"),
-            ("http://h/a", "http://h:8080/a"),
-            ("http://h/a", "http://h/A"),
-            ("http://h/a", "http://h/a/"),
-            ("http://h/a", "http://h//a"),
-            ("http://h/a", "http://h/a?"),
-            ("http://h/a%2Fb", "http://h/a/b"),
-            ("http://h/?a=1&b=2", "http://h/?b=2&a=1"),
-        ] {
-            assert_ne!(normalized(a), normalized(b));
-        }
-    }
-
-    #[test]
-    fn other_schemes_and_broken_urls_are_refused() {
-        for text in ["ftp://h/a", "/path", "http://", "http://./", "http://a b/", "file:///etc/passwd"] {
-            assert!(text.parse::<NormalizedUrl>().is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn what_people_see_has_no_userinfo() {
-        for (target, shown) in [
-            ("http://u:s3cret@h.test/@scope/a?b@c", "http://h.test/@scope/a?b@c"),
-            ("http://u:s3@cret@h.test:1", "http://h.test:1"),
-            ("ftp://u:s3cret@h.test?x", "ftp://h.test?x"),
-            ("//u:s3cret@h.test/a", "//h.test/a"),
-            ("u:s3cret@h.test:80", "h.test:80"),
-            ("u:s3/cret@h.test", "h.test"),
-            ("u:s3//cret@h.test", "h.test"),
-            ("/@scope/a", "/@scope/a"),
-            ("*", "*"),
-        ] {
-            assert_eq!(without_userinfo(target), shown, "{target}");
-        }
-        for text in ["ftp://u:s3cret@h/", "http://u:s3cret@h h/", "http://u:s3cret@./"] {
-            assert!(!text.parse::<NormalizedUrl>().unwrap_err().to_string().contains("s3cret"), "{text}");
-        }
-    }
-
-    #[test]
-    fn ignored_query_parameters_go_and_the_rest_keeps_its_order() {
-        let without = |text: &str| {
-            let url: NormalizedUrl = text.parse().unwrap();
-            url.without_query_parameters(|name| name.starts_with("X-Amz-")).to_string()
-        };
-        assert_eq!(without("http://h/a?z=1&X-Amz-Date=2&b=3"), "http://h/a?z=1&b=3");
-        assert_eq!(without("http://h/a?X%2DAmz-Date=2"), "http://h/a");
-        assert_eq!(without("http://h/a?"), "http://h/a?");
-    }
-
-    #[test]
-    fn the_store_path_name_is_the_last_segment_decoded() {
-        let name = |text: &str| text.parse::<NormalizedUrl>().unwrap().store_path_name().to_string();
-        assert_eq!(name("http://h/a/foo-1.0.tar.gz?raw=1"), "foo-1.0.tar.gz");
-        assert_eq!(name("http://h/a%20b%2Fc"), "a-b-c");
-        assert_eq!(name("http://h/dir/"), "source");
-        assert_eq!(name("http://h/.hidden"), "hidden");
-        assert_eq!(name("http://h"), "source");
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn normalising_twice_changes_nothing(rest in "[ -~]{0,40}") {
-            if let Ok(url) = format!("http://example.org/{rest}").parse::<NormalizedUrl>() {
-                proptest::prop_assert_eq!(url.as_str().parse::<NormalizedUrl>(), Ok(url.clone()));
-            }
-        }
-    }
-}
+mod tests;

@@ -1,4 +1,5 @@
-//! The origins themselves: a test that a broken origin would pass by accident proves nothing.
+//! The origins themselves: a test that a broken origin would pass by accident proves nothing. Then what comes of their
+//! rarer answers, in a capture and in the replay of what it recorded.
 
 #![allow(clippy::unwrap_used)]
 
@@ -6,7 +7,7 @@ mod common;
 
 use std::{fs, process::Command};
 
-use common::{Awkward, Nginx, git::GitServer, pattern, run};
+use common::{Awkward, Nginx, Workdir, awkward::answers::ETAG, git::GitServer, pattern, run};
 
 /// curl without any proxy.
 fn curl(ca: &str, arguments: &[&str]) -> common::Outcome {
@@ -80,4 +81,135 @@ fn the_awkward_origin_is_awkward_in_the_ways_that_it_promises() {
     let gone = origin.url("/plain/file");
     drop(origin);
     assert_eq!(curl("", &[&gone]).code, 7, "refused when the origin has ended");
+}
+
+/// The lines of an answer's head, the status line first, with names in lower case.
+fn head(bytes: &[u8]) -> Vec<String> {
+    let lines = std::str::from_utf8(bytes).unwrap().lines().map(str::trim_end).filter(|line| !line.is_empty());
+    let name_in_lower_case = |line: &str| match line.split_once(": ") {
+        Some((name, value)) => format!("{}: {value}", name.to_ascii_lowercase()),
+        None => line.to_owned(),
+    };
+    lines.map(name_in_lower_case).collect()
+}
+
+#[track_caller]
+fn expect_field(head: &[String], field: &str) {
+    assert!(head.iter().any(|line| line == field), "`{field}` in {head:?}");
+}
+
+#[track_caller]
+fn expect_no_field(head: &[String], name: &str) {
+    assert!(!head.iter().any(|line| line.starts_with(&format!("{name}:"))), "`{name}` in {head:?}");
+}
+
+#[test]
+fn a_head_alone_is_replayed_with_its_length_or_without_and_the_get_is_a_miss() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let (told, untold) = (origin.url("/plain/told"), origin.tls_url("/chunked"));
+    let script = format!("curl -sSf -I -o told '{told}'; curl -sSf -I --http1.1 -o untold '{untold}'");
+    work.capture_sh(&origin, &script).expect_code(0);
+    let captured = (head(&work.read("told")), head(&work.read("untold")));
+    work.replay_sh(&script).expect_code(0);
+    for (told, untold) in [captured, (head(&work.read("told")), head(&work.read("untold")))] {
+        expect_field(&told, "content-length: 1000");
+        expect_field(&told, "content-type: application/octet-stream");
+        expect_no_field(&untold, "content-length");
+        expect_no_field(&untold, "transfer-encoding");
+    }
+    let miss = work.replay_sh(&format!("curl -sS '{told}'")).expect_code(4).expect_stderr(&[&told]);
+    assert!(miss.text().contains("HEAD"), "what is recorded is said: {miss}");
+}
+
+#[test]
+fn a_304_that_no_condition_asked_for_is_passed_on_and_said_and_left_out() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let url = origin.url("/always-304");
+    let script = format!(
+        "curl -sS -w '%{{http_code}} ' '{url}'; curl -sS -H 'If-None-Match: {ETAG}' -r 0-1 -w '%{{http_code}}' '{url}'"
+    );
+    let outcome = work.capture_sh(&origin, &script).expect_code(0);
+    assert_eq!(outcome.text(), "304 304");
+    outcome.expect_stderr(&["/always-304 is not recorded", "304, which is not the whole"]);
+    assert!(origin.requests_for("/always-304").iter().all(|request| request.header("if-none-match").is_none()));
+    assert!(work.inventory().urls().is_empty());
+    work.replay_sh(&format!("curl -sS '{url}'")).expect_code(4);
+}
+
+#[test]
+fn informational_answers_are_not_taken_for_the_final_one() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    for url in [origin.url("/hints"), origin.tls_url("/hints")] {
+        let script = format!("curl -sSf -D head '{url}'");
+        let captured = work.capture_sh(&origin, &script).expect_code(0);
+        expect_field(&head(&work.read("head")), "x-final: 1");
+        let inventory = work.inventory();
+        let entry = inventory.one(&url);
+        assert_eq!((entry.status(), entry.header("x-final"), entry.header("x-early")), (200, Some("1"), None));
+        let replayed = work.replay_sh(&script).expect_code(0);
+        assert_eq!((captured.text(), replayed.text()), ("the final answer\n", "the final answer\n"));
+        expect_no_field(&head(&work.read("head")), "link");
+    }
+}
+
+#[test]
+fn answers_without_content_are_replayed_without() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let (none, reset) = (origin.url("/no-content"), origin.url("/reset-content"));
+    let script = format!("curl -sSf -D none '{none}'; curl -sSf -D reset '{reset}' -w '%{{http_code}}'");
+    assert_eq!(work.capture_sh(&origin, &script).expect_code(0).text(), "205");
+    assert_eq!(work.inventory().one(&reset).get(&["body"]), None);
+    assert_eq!(work.replay_sh(&script).expect_code(0).text(), "205");
+    let (none, reset) = (head(&work.read("none")), head(&work.read("reset")));
+    expect_field(&none, "x-kind: none");
+    expect_no_field(&none, "content-length");
+    expect_field(&reset, "x-kind: reset");
+    expect_field(&reset, "content-length: 0");
+}
+
+#[test]
+fn trailers_reach_the_client_that_takes_them_and_are_not_recorded() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let url = origin.tls_url("/trailers");
+    let script = format!(
+        "curl -sSf --http1.1 -H 'TE: trailers' -D one -o got '{url}'; curl -sSf --http2 -D two -o got '{url}'; \
+         curl -sSf --http1.1 -D none -o got '{url}'"
+    );
+    work.capture_sh(&origin, &script).expect_code(0);
+    assert_eq!(work.read("got"), b"hello world");
+    for file in ["one", "two"] {
+        let head = head(&work.read(file));
+        expect_field(&head, "x-checksum: 17");
+        expect_field(&head, "trailer: X-Checksum");
+    }
+    expect_no_field(&head(&work.read("none")), "x-checksum");
+    let inventory = work.inventory();
+    assert_eq!(inventory.one(&url).get(&["headers"]), None, "neither trailers nor their announcement");
+    work.replay_sh(&script).expect_code(0);
+    assert_eq!(work.read("got"), b"hello world");
+    for file in ["one", "two", "none"] {
+        let head = head(&work.read(file));
+        expect_field(&head, "content-length: 11");
+        for name in ["trailer", "x-checksum", "transfer-encoding"] {
+            expect_no_field(&head, name);
+        }
+    }
+}
+
+#[test]
+fn an_answer_without_a_length_is_replayed_with_the_exact_one() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let urls =
+        ["/chunked", "/until-close"].map(|path| (origin.url(path), if path == "/chunked" { 5000 } else { 4000 }));
+    for (url, length) in urls {
+        let script = format!("curl -sSf -D head -o got '{url}'");
+        work.capture_sh(&origin, &script).expect_code(0);
+        expect_no_field(&head(&work.read("head")), "content-length");
+        assert_eq!(work.read("got"), pattern(length));
+        work.replay_sh(&script).expect_code(0);
+        let head = head(&work.read("head"));
+        expect_field(&head, &format!("content-length: {length}"));
+        expect_no_field(&head, "transfer-encoding");
+        assert_eq!(work.read("got"), pattern(length));
+    }
 }

@@ -332,18 +332,28 @@ fn as_text(body: &RecordedBody) -> Option<String> {
     is_plain.then(|| text.to_owned())
 }
 
+/// The redirects of a chain, each with the request that it answers. A part of a shared download leaves such redirects
+/// behind that nobody seems to have followed.
+fn hops(entry: &Entry, keys: &Keys) -> Vec<(Key, u16, String)> {
+    let (mut key, mut url) = (Some(keys.of(entry)), entry.url.clone());
+    let mut hops = Vec::new();
+    for hop in &entry.redirects {
+        let Some(of_hop) = key.take() else { break };
+        if let Ok(next) = url.join(&hop.location) {
+            key = Some(keys.redirected(&of_hop, hop.status, &next));
+            url = next;
+        }
+        hops.push((of_hop, hop.status, hop.location.clone()));
+    }
+    hops
+}
+
 /// Leaves out what replay would only stumble over: retries before a success, equal answers in a row, a `HEAD` where
-/// there is the `GET`, a redirect that is the first hop of a chain, and challenges to what is left out.
+/// there is the `GET`, a redirect that is a hop of a chain, and challenges to what is left out.
 fn drop_unneeded(drafts: Vec<Draft>, left_out: &[Omission], keys: &Keys) -> Vec<Draft> {
     let with_get: HashSet<_> =
         drafts.iter().filter(|d| d.entry.method == Method::GET).map(|d| d.entry.url.clone()).collect();
-    let first_hops: HashSet<_> = drafts
-        .iter()
-        .filter_map(|d| {
-            let hop = d.entry.redirects.first()?;
-            Some((keys.of(&d.entry), hop.status, hop.location.clone()))
-        })
-        .collect();
+    let hops: HashSet<_> = drafts.iter().flat_map(|draft| hops(&draft.entry, keys)).collect();
     let private: HashSet<_> = left_out
         .iter()
         .filter(|omission| matches!(omission.reason, LeftOut::NeededCredentials(_)))
@@ -354,10 +364,10 @@ fn drop_unneeded(drafts: Vec<Draft>, left_out: &[Omission], keys: &Keys) -> Vec<
     for (order, draft) in drafts.into_iter().enumerate() {
         let entry = &draft.entry;
         let location = entry.headers.get("location").unwrap_or_default().to_owned();
-        let is_first_hop = entry.redirects.is_empty() && first_hops.contains(&(keys.of(entry), entry.status, location));
+        let is_hop = entry.redirects.is_empty() && hops.contains(&(keys.of(entry), entry.status, location));
         let is_covered_head = entry.method == Method::HEAD && with_get.contains(&entry.url);
         let is_challenge = entry.status == 401 && private.contains(&(entry.method.clone(), entry.url.clone()));
-        if !is_first_hop && !is_covered_head && !is_challenge {
+        if !is_hop && !is_covered_head && !is_challenge {
             sequences.entry(keys.of(entry)).or_default().push((order, draft));
         }
     }

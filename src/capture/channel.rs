@@ -12,9 +12,16 @@ use std::{
 
 use bytes::Bytes;
 use http_body::{Body, Frame};
+use http_body_util::combinators::UnsyncBoxBody;
 use tokio::sync::mpsc;
 
 type BoxError = Box<dyn Error + Send + Sync>;
+
+/// What the client gets.
+pub type ClientBody = UnsyncBoxBody<Bytes, BoxError>;
+
+/// Frames on their way to the client; more make the sender wait. A frame can have some hundred KiB.
+pub const CLIENT_QUEUE: usize = 2;
 
 enum Message {
     Frame(Frame<Bytes>),
@@ -48,6 +55,11 @@ impl Sender {
     /// Where nobody wants the body any more.
     pub async fn send(&self, frame: Frame<Bytes>) -> Result<(), Gone> {
         self.0.send(Message::Frame(frame)).await.map_err(|_| Gone)
+    }
+
+    /// Waits until nobody wants the body any more.
+    pub async fn closed(&self) {
+        self.0.closed().await;
     }
 
     /// Ends the body.

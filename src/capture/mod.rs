@@ -1,7 +1,9 @@
 //! Capturing: asking the origins for a client and recording what they answer.
 
+mod arriving;
 mod assemble;
 mod channel;
+mod downloads;
 mod exchange;
 mod finish;
 mod journal;
@@ -11,9 +13,9 @@ mod recorder;
 mod request_body;
 mod service;
 mod session;
-mod share;
 mod spooling;
 mod token;
+mod transfer;
 
 pub use assemble::Omission;
 pub use exchange::LeftOut;

@@ -231,7 +231,7 @@ pub fn is_replaced(name: &str) -> bool {
 
 /// The request fields for the origin: the client's, without what asks for less than the whole representation, or for
 /// another form of it (RFC 9110 §12.5.3). Conditions on what a request changes stay.
-fn whole_and_uncoded(method: &Method, mut headers: HeaderMap) -> HeaderMap {
+pub fn whole_and_uncoded(method: &Method, mut headers: HeaderMap) -> HeaderMap {
     headers.remove(header::HOST);
     headers.remove(header::EXPECT);
     if matches!(*method, Method::GET | Method::HEAD) {

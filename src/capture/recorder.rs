@@ -15,12 +15,12 @@ use std::{
 use http::{HeaderMap, Method, StatusCode, header};
 
 use super::{
+    arriving::Arriving,
     assemble::{MAX_TEXT, Omission},
     exchange::{Answer, Exchange, LeftOut, Outcome, RecordedBody, RecordedBytes},
     journal::Journal,
     policy::{self, AllowPrivate},
     request_body::PendingDigest,
-    share::{self, Share},
     spooling::Spooling,
     token,
 };
@@ -144,8 +144,8 @@ impl Recorder {
     }
 
     /// Starts to spool the answer's body; `None` where it will not be recorded anyway.
-    pub fn spool(&self, asked: &Asked, status: StatusCode) -> Option<Spooling> {
-        refusal(asked, status).is_none().then(|| Spooling::new(self.next_file()))
+    pub fn spool(&self, asked: &Asked, status: StatusCode) -> Option<(Spooling, Arriving)> {
+        refusal(asked, status).is_none().then(|| Spooling::shared(self.next_file()))
     }
 
     fn next_file(&self) -> PathBuf {
@@ -296,9 +296,14 @@ impl Asked {
         &self.url
     }
 
-    /// What of an answer the client gets.
-    pub fn share(&self, status: StatusCode, answer: &HeaderMap) -> Share {
-        share::of(&self.method, &self.headers, status, answer)
+    /// The request's method.
+    pub fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// The request's header fields, credentials included.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.headers
     }
 
     fn exchange(&self, answered: u64, outcome: Outcome) -> Exchange {

@@ -1,40 +1,37 @@
 //! One request: ask the origin, pass its answer on as it arrives, record it.
 
-use std::{convert::Infallible, error::Error, sync::Arc};
+use std::{convert::Infallible, sync::Arc};
 
-use bytes::Bytes;
 use data_encoding::BASE64;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version, header, request};
-use http_body::{Body, Frame};
-use http_body_util::{BodyExt, Empty, combinators::UnsyncBoxBody};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header, request};
+use http_body::Body;
+use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    channel::{self, Sender},
+    arriving::{Arriving, Progress},
+    channel::{CLIENT_QUEUE, ClientBody, channel},
+    downloads::{Download, DownloadKey, Downloads, Lead, Turn},
     origin::{Origin, OriginError},
     recorder::{AnswerHead, Asked, Recorder},
     request_body::digested,
-    share::{Share, content_length},
     spooling::Spooling,
+    transfer::{Live, Transfer},
 };
 use crate::{
     proxy::{hop_by_hop, plain_text},
-    url::NormalizedUrl,
+    representation::{BodyPlan, Partial, Representation},
+    url::{NormalizedUrl, with_encoded_backslashes},
 };
-
-/// What the client gets.
-pub type ClientBody = UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>;
-
-/// Frames on their way to the client; more make the origin wait. A frame can have some hundred KiB.
-const CLIENT_QUEUE: usize = 2;
 
 /// Asks origins for clients. A clone serves the same capture.
 #[derive(Clone)]
 pub struct CaptureService {
     origin: Origin,
     recorder: Arc<Recorder>,
+    downloads: Arc<Downloads>,
     /// Every exchange holds one until it is recorded; the capture ends when all are gone.
     running: mpsc::Sender<Infallible>,
 }
@@ -43,7 +40,7 @@ impl CaptureService {
     /// A service that records with `recorder`. The receiver gets its end when the service and all its exchanges are done.
     pub fn new(origin: Origin, recorder: Arc<Recorder>) -> (Self, mpsc::Receiver<Infallible>) {
         let (running, done) = mpsc::channel(1);
-        (Self { origin, recorder, running }, done)
+        (Self { origin, recorder, downloads: Arc::default(), running }, done)
     }
 
     /// Answers a request whose URI is absolute.
@@ -59,7 +56,8 @@ impl CaptureService {
     async fn exchange(self, request: Request<Incoming>, answer: oneshot::Sender<Response<ClientBody>>) {
         let _running = self.running;
         let (mut head, body) = request.into_parts();
-        let origin_url = without_userinfo(&mut head);
+        // The client that asks the origin would make slashes of them.
+        let origin_url = with_encoded_backslashes(&without_userinfo(&mut head)).into_owned();
         let url = match origin_url.parse::<NormalizedUrl>() {
             Ok(url) => url,
             Err(error) => {
@@ -67,11 +65,24 @@ impl CaptureService {
                 return;
             }
         };
+        let is_download = head.method == Method::GET && body.is_end_stream();
+        let mut lead = None;
+        if is_download {
+            let key = DownloadKey::new(&url, &head.headers);
+            match self.downloads.turn(key, &head.headers).await {
+                Turn::Lead(turn) => lead = Some(turn),
+                Turn::Follow(download) => {
+                    tracing::debug!(%url, "answered from another request's download");
+                    drop(answer.send(download.follow(&head.headers)));
+                    return;
+                }
+            }
+        }
         let (body, digest) = digested(body, &head.headers);
         let asked = self.recorder.asked(&head.method, url, &head.headers, digest);
         let body = (!body.is_end_stream()).then(|| reqwest::Body::wrap(body));
         match self.origin.ask(head.method, &origin_url, head.headers, body).await {
-            Ok(response) => pass_on(&self.recorder, &asked, response, answer).await,
+            Ok(response) => pass_on(&self.recorder, &asked, lead, response, answer).await,
             Err(error) => {
                 self.recorder.failed(&asked, error.to_string());
                 drop(answer.send(bad_gateway(&asked, &error)));
@@ -99,11 +110,15 @@ fn without_userinfo(head: &mut request::Parts) -> String {
 
 /// Gives the client the origin's answer as it arrives, and records it when it is whole.
 ///
+/// Informational answers (1xx) stay behind, although a proxy has to forward them (RFC 9110 §15.2): hyper's server cannot
+/// send them, and clients have to do without them in replay anyway.
+///
 /// The client gets the end of a whole body only when the exchange is in the journal, so that nothing that it has seen
 /// whole can be lost. (A client that asked for a part has that before the rest has come.)
 async fn pass_on(
     recorder: &Arc<Recorder>,
     asked: &Asked,
+    lead: Option<Lead>,
     response: http::Response<reqwest::Body>,
     answer: oneshot::Sender<Response<ClientBody>>,
 ) {
@@ -114,47 +129,108 @@ async fn pass_on(
         // It is not true then (RFC 9112 §6.3).
         headers.remove(header::CONTENT_LENGTH);
     }
+    let trailer = headers.remove(header::TRAILER);
     hop_by_hop::strip(&mut headers);
     recorder.redirected(asked, parts.status, &headers);
-    let share = asked.share(parts.status, &headers);
+    let size = content_length(&headers);
+    let representation = Representation { url: asked.url(), status: parts.status, headers: &headers, size };
+    let partial = representation.partial(asked.method(), asked.headers());
     let head = AnswerHead { status: parts.status, headers, is_delimited, answered: recorder.arrivals() };
-    let client_head = |body: ClientBody| {
-        let (status, headers) = share.head(head.status, &head.headers);
-        let mut response = Response::new(body);
-        *response.status_mut() = status;
-        *response.headers_mut() = headers;
-        response
-    };
 
     if body.is_end_stream() {
         recorder.answered(asked, &head, None).await;
-        drop(answer.send(client_head(empty())));
+        drop(answer.send(without_body(&head, partial)));
         return;
     }
-    let client = if let Share::Head(_) = share {
-        drop(answer.send(client_head(empty())));
-        None
-    } else {
-        let (sender, receiver) = channel::channel(CLIENT_QUEUE);
-        drop(answer.send(client_head(receiver.boxed_unsync())));
-        Some(sender)
-    };
-    let spooling = recorder.spool(asked, head.status);
-    let transfer = Transfer { client, spooling, share, position: 0, size: content_length(&head.headers) };
+    let (spooling, arriving) = recorder.spool(asked, head.status).unzip();
+    let shared = arriving.zip(size).and_then(|(arriving, size)| share(asked, lead.as_ref(), &head, size, arriving));
+    // Nobody waits for what cannot be shared.
+    let lead = lead.filter(|_| shared.is_some());
+    let (response, client) = client_side(&head, trailer, partial, shared.as_deref());
+    drop(answer.send(response));
+    let progress = spooling.as_ref().map(Spooling::progress);
+    let transfer = Transfer { client, spooling, shared: shared.clone(), size };
     match transfer.run(body).await {
-        Ok(ending) => {
-            recorder.answered(asked, &head, ending.spooling).await;
-            release(ending.client, ending.last).await;
-        }
-        Err((error, client)) => {
-            let reason = format!("the answer did not arrive whole: {error}");
-            tracing::info!("{}: {reason}", asked.url());
-            recorder.failed(asked, reason);
-            if let Some(client) = client {
-                client.abort(error).await;
+        Ok((spooling, ending)) => {
+            recorder.answered(asked, &head, spooling).await;
+            progress.inspect(Progress::whole);
+            if let (Some(lead), Some(false)) = (lead, shared.map(|shared| shared.has_failed())) {
+                lead.finish();
             }
+            ending.release().await;
+        }
+        Err(broken) => {
+            // First of all, so that a client that tries again asks anew.
+            drop(lead);
+            let reason = format!("the answer did not arrive whole: {}", broken.error);
+            tracing::info!("{}: {reason}", asked.url());
+            progress.inspect(|progress| progress.failed(&reason));
+            recorder.failed(asked, reason);
+            broken.tell().await;
         }
     }
+}
+
+/// Lets others read the body of `size` bytes that goes with `head`, where it is the whole of what they ask for.
+fn share(
+    asked: &Asked,
+    lead: Option<&Lead>,
+    head: &AnswerHead,
+    size: u64,
+    arriving: Arriving,
+) -> Option<Arc<Download>> {
+    let lead = lead.filter(|_| head.status == StatusCode::OK)?;
+    let download = Arc::new(Download::new(asked.url(), asked.headers(), &head.headers, size, arriving)?);
+    lead.share(Arc::clone(&download));
+    Some(download)
+}
+
+/// The answer to a client, and the client where it gets the bytes as they pass.
+///
+/// One part is cut out of what passes. Several are read from where the body is spooled; where it is not, the client gets
+/// the whole, because a server may ignore the field (RFC 9110 §14.2).
+fn client_side(
+    head: &AnswerHead,
+    trailer: Option<HeaderValue>,
+    partial: Option<Partial>,
+    shared: Option<&Download>,
+) -> (Response<ClientBody>, Option<Live>) {
+    let (partial, part) = match (partial, shared) {
+        (Some(partial), _) if !partial.has_bytes() => return (without_body(head, Some(partial)), None),
+        (Some(Partial { body: BodyPlan::Bytes(range), status, headers }), _) => {
+            (Some(Partial { status, headers, body: BodyPlan::Bytes(range.clone()) }), range)
+        }
+        (Some(partial), Some(shared)) => return (shared.part(partial), None),
+        _ => (None, 0..u64::MAX),
+    };
+    let (sender, receiver) = channel(CLIENT_QUEUE);
+    let mut response = answered(head, partial, receiver.boxed_unsync());
+    // The server sends only those trailers that are announced (RFC 9110 §6.6.2). They are passed on, and not recorded.
+    if let Some(trailer) = trailer.filter(|_| content_length(response.headers()).is_none()) {
+        response.headers_mut().insert(header::TRAILER, trailer);
+    }
+    (response, Some(Live::new(sender, part)))
+}
+
+fn without_body(head: &AnswerHead, partial: Option<Partial>) -> Response<ClientBody> {
+    answered(head, partial, Empty::new().map_err(|never| match never {}).boxed_unsync())
+}
+
+/// The response with `body` and the head of `partial`, or else that of the whole.
+fn answered(head: &AnswerHead, partial: Option<Partial>, body: ClientBody) -> Response<ClientBody> {
+    let (status, headers) = match partial {
+        Some(partial) => (partial.status, partial.headers),
+        None => (head.status, head.headers.clone()),
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+/// The number of bytes that the answer announces.
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// Whether an answer of `version` with these fields, hop-by-hop ones included, says where its body ends
@@ -168,88 +244,6 @@ fn is_delimited(version: Version, headers: &HeaderMap) -> bool {
         Some(coding) => coding == "chunked",
         None => headers.contains_key(header::CONTENT_LENGTH),
     }
-}
-
-/// A body on its way from the origin to the client and the spool.
-struct Transfer {
-    /// `None` once the client has gone, or has all that it gets.
-    client: Option<Sender>,
-    spooling: Option<Spooling>,
-    /// What the client gets.
-    share: Share,
-    /// The bytes that have come.
-    position: u64,
-    /// The bytes that have to come, where the origin said so.
-    size: Option<u64>,
-}
-
-/// What the client must not see before the exchange is recorded.
-struct Ending {
-    client: Option<Sender>,
-    spooling: Option<Spooling>,
-    last: Vec<Frame<Bytes>>,
-}
-
-type Broken = (OriginError, Option<Sender>);
-
-impl Transfer {
-    async fn run(mut self, mut body: reqwest::Body) -> Result<Ending, Broken> {
-        let mut last = Vec::new();
-        while self.client.is_some() || self.spooling.as_ref().is_some_and(|spooling| !spooling.has_failed()) {
-            let frame = match body.frame().await {
-                Some(Ok(frame)) => frame,
-                Some(Err(error)) => return Err((error.into(), self.client)),
-                None => break,
-            };
-            let frame = match frame.into_data() {
-                Ok(data) => Frame::data(self.take(data).await),
-                Err(trailers) => trailers,
-            };
-            // With a known length the last byte is the end; otherwise the end is a signal of its own.
-            if frame.is_trailers() || self.size == Some(self.position) {
-                last.push(frame);
-            } else {
-                self.send(frame).await;
-            }
-        }
-        Ok(Ending { client: self.client, spooling: self.spooling, last })
-    }
-
-    /// Spools `data` and gives what of it goes to the client.
-    async fn take(&mut self, data: Bytes) -> Bytes {
-        let share = data.slice(self.share.select(self.position, data.len()));
-        self.position += data.len() as u64;
-        if let Some(spooling) = &mut self.spooling {
-            spooling.write(data).await;
-        }
-        share
-    }
-
-    async fn send(&mut self, frame: Frame<Bytes>) {
-        let is_nothing = frame.data_ref().is_some_and(Bytes::is_empty);
-        if let Some(client) = self.client.as_ref().filter(|_| !is_nothing)
-            && client.send(frame).await.is_err()
-        {
-            self.client = None;
-        }
-    }
-}
-
-/// Lets the client see the end.
-async fn release(client: Option<Sender>, last: Vec<Frame<Bytes>>) {
-    let Some(client) = client else {
-        return;
-    };
-    for frame in last {
-        if client.send(frame).await.is_err() {
-            return;
-        }
-    }
-    client.finish().await;
-}
-
-fn empty() -> ClientBody {
-    Empty::new().map_err(|never| match never {}).boxed_unsync()
 }
 
 fn bad_gateway(asked: &Asked, error: &OriginError) -> Response<ClientBody> {

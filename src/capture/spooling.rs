@@ -8,7 +8,8 @@ use std::{io, mem, path::PathBuf};
 use bytes::Bytes;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use crate::store::spool::{SPOOL_MEMORY, Spool, Spooled};
+use super::arriving::{Arriving, Progress};
+use crate::store::spool::{SPOOL_MEMORY, Spool, Spooled, SpooledContent};
 
 /// What is collected before it is worth a thread, in bytes.
 const BATCH: usize = 256 << 10;
@@ -20,6 +21,7 @@ pub struct Spooling {
     state: State,
     waiting: Vec<Bytes>,
     waiting_bytes: usize,
+    progress: Progress,
 }
 
 enum State {
@@ -29,9 +31,16 @@ enum State {
 }
 
 impl Spooling {
-    /// An empty body; where it gets large it goes to the file `path`.
-    pub fn new(path: PathBuf) -> Self {
-        Self { state: State::Idle(Box::new(Spool::new(path))), waiting: Vec::new(), waiting_bytes: 0 }
+    /// An empty body, which others can read while it comes; where it gets large it goes to the file `path`.
+    pub fn shared(path: PathBuf) -> (Self, Arriving) {
+        let (progress, arriving) = Progress::new(path.clone());
+        let state = State::Idle(Box::new(Spool::new(path)));
+        (Self { state, waiting: Vec::new(), waiting_bytes: 0, progress }, arriving)
+    }
+
+    /// What the readers of the body are told with.
+    pub fn progress(&self) -> Progress {
+        self.progress.clone()
     }
 
     /// Whether nothing can be recorded any more.
@@ -41,6 +50,7 @@ impl Spooling {
 
     /// Adds a chunk. An error of the disk shows in [`has_failed`](Self::has_failed), and when the spool is finished.
     pub async fn write(&mut self, chunk: Bytes) {
+        self.progress.arrived(&chunk);
         self.waiting_bytes += chunk.len();
         self.waiting.push(chunk);
         if self.waiting_bytes >= MAX_WAITING || matches!(&self.state, State::Writing(writing) if writing.is_finished())
@@ -52,11 +62,22 @@ impl Spooling {
         }
     }
 
-    /// Ends the body.
+    /// Ends the body. Its readers come to the end when they are told that it is [recorded](Progress::whole).
     ///
     /// # Errors
     /// Where it could not be written.
-    pub async fn finish(mut self) -> io::Result<Spooled> {
+    pub async fn finish(self) -> io::Result<Spooled> {
+        let progress = self.progress();
+        let spooled = self.finish_spool().await;
+        match &spooled {
+            Ok(Spooled { content: SpooledContent::Memory(bytes), .. }) => progress.stays_in_memory(bytes),
+            Ok(Spooled { size, .. }) => progress.written(*size),
+            Err(error) => progress.failed(error),
+        }
+        spooled
+    }
+
+    async fn finish_spool(mut self) -> io::Result<Spooled> {
         self.wait().await;
         if self.waiting_bytes > SPOOL_MEMORY {
             self.start_batch();
@@ -94,8 +115,14 @@ impl Spooling {
     async fn wait(&mut self) {
         if let State::Writing(writing) = &mut self.state {
             self.state = match writing.await.map_err(io::Error::other).flatten() {
-                Ok(spool) => State::Idle(spool),
-                Err(error) => State::Failed(error),
+                Ok(spool) => {
+                    self.progress.written(spool.size());
+                    State::Idle(spool)
+                }
+                Err(error) => {
+                    self.progress.failed(&error);
+                    State::Failed(error)
+                }
             };
         }
         if self.has_failed() {
@@ -108,10 +135,10 @@ impl Spooling {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{hash::NixHash, spool::SpooledContent};
+    use crate::store::hash::NixHash;
 
     async fn spooled(folder: &std::path::Path, sizes: &[usize]) -> (Spooled, Vec<u8>) {
-        let mut spooling = Spooling::new(folder.join("1"));
+        let mut spooling = Spooling::shared(folder.join("1")).0;
         let mut whole = Vec::new();
         for (n, &size) in sizes.iter().enumerate() {
             let chunk = vec![u8::try_from(n % 251).unwrap(); size];
@@ -137,7 +164,7 @@ mod tests {
     #[tokio::test]
     async fn a_body_that_is_given_up_leaves_no_file() {
         let folder = tempfile::tempdir().unwrap();
-        let mut spooling = Spooling::new(folder.path().join("1"));
+        let mut spooling = Spooling::shared(folder.path().join("1")).0;
         spooling.write(vec![0; 1 << 20].into()).await;
         spooling.wait().await;
         assert!(folder.path().join("1").exists());
@@ -149,7 +176,7 @@ mod tests {
     async fn an_error_of_the_disk_is_told_once_and_for_all() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("file"), "").unwrap();
-        let mut spooling = Spooling::new(folder.path().join("file/1"));
+        let mut spooling = Spooling::shared(folder.path().join("file/1")).0;
         for _ in 0..20 {
             spooling.write(vec![0; 200_000].into()).await;
         }

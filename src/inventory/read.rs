@@ -412,6 +412,9 @@ impl RawBody {
             let missing = if self.hash.is_none() { "hash" } else { "size" };
             return Err(format!("the body has no `{missing}`; hint: only a `store-path` body can do without one"));
         }
+        if self.size.is_some_and(|size| i64::try_from(size).is_err()) {
+            return Err("the body's `size` is more than TOML and Nix can count".to_owned());
+        }
         match &source {
             Source::Fetch(_) if self.name.is_none() => {
                 return Err("the body has no `name`, so it has no store path; hint: \
@@ -552,6 +555,7 @@ mod tests {
             ("url = \"http://h/\"\n[entry.headers]\na = \"b\\nc\"", "does not allow"),
             ("url = \"http://h/\"\n[entry.headers]\na = 1", "array of strings"),
             ("url = \"http://h/\"\nbody = { size = 1 }", "no `hash`"),
+            ("url = \"http://h/\"\nbody = { store-path = \"/\", size = 9223372036854775808 }", "can count"),
             ("url = \"http://h/\"\nbody = { text = \"\", file = \"\" }", "one source"),
             ("url = \"http://h/\"\nredirects = [{ status = 200, location = \"/\" }]", "status of a redirect"),
         ] {

@@ -7,6 +7,8 @@ use std::{
 };
 
 use http::uri;
+use tokio_rustls::rustls::pki_types::ServerName;
+use url::Host;
 
 use crate::url::without_userinfo;
 
@@ -21,6 +23,27 @@ pub struct HostPort {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not HOST or HOST:PORT without userinfo, with an IPv6 address in brackets and a port below 65536")]
 pub struct AuthorityError(pub String);
+
+/// A host that no certificate can name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is neither an IP address nor a DNS name of labels of 1 to 63 letters, digits, `-` and `_`")]
+pub struct HostError(pub String);
+
+/// `host` as TLS knows it: a DNS name without a trailing dot, or an address without brackets. Underscores are no host
+/// names' (RFC 1123 §2.1) but real ones have them. The rules are those by which the TLS library reads an SNI.
+///
+/// # Errors
+/// Where it is neither.
+pub fn server_name(host: &str) -> Result<ServerName<'_>, HostError> {
+    let bracketed = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let name = bracketed.unwrap_or_else(|| host.strip_suffix('.').unwrap_or(host));
+    // Brackets are for IPv6 addresses alone, and one dot was taken off.
+    let is_bare = bracketed.is_none_or(|address| address.contains(':')) && !name.ends_with('.');
+    match ServerName::try_from(name) {
+        Ok(name) if is_bare => Ok(name),
+        _ => Err(HostError(without_userinfo(host))),
+    }
+}
 
 impl HostPort {
     /// The host as it was sent, an IPv6 address in brackets.
@@ -39,20 +62,29 @@ impl HostPort {
         Self { host: self.host.clone(), port }
     }
 
-    /// Whether both name one host: case and a trailing dot make no difference.
+    /// Whether both name one host: case, a trailing dot and the spelling of an address make no difference.
     pub fn same_host(&self, other: &Self) -> bool {
-        self.bare_host().eq_ignore_ascii_case(other.bare_host())
+        match (self.as_in_url(), other.as_in_url()) {
+            (Ok(one), Ok(other)) => one == other,
+            _ => self.bare_host().eq_ignore_ascii_case(other.bare_host()),
+        }
     }
 
     /// Whether this host is the machine end of `address`: that address, or a name or address of the machine itself.
     pub fn is_local_end(&self, address: IpAddr) -> bool {
-        let host = self.bare_host();
-        let unbracketed = host.trim_start_matches('[').trim_end_matches(']');
-        match unbracketed.parse::<IpAddr>().map(|host| host.to_canonical()) {
-            Ok(host) => host == address.to_canonical() || host.is_loopback() || host.is_unspecified(),
+        let ip = match self.as_in_url() {
+            Ok(Host::Ipv4(ip)) => IpAddr::from(ip),
+            Ok(Host::Ipv6(ip)) => IpAddr::from(ip).to_canonical(),
             // RFC 6761 §6.3: these names are loopback without asking anyone.
-            Err(_) => host.eq_ignore_ascii_case("localhost") || host.to_ascii_lowercase().ends_with(".localhost"),
-        }
+            Ok(Host::Domain(name)) => return name == "localhost" || name.ends_with(".localhost"),
+            Err(_) => return false,
+        };
+        ip == address.to_canonical() || ip.is_loopback() || ip.is_unspecified()
+    }
+
+    /// What the host is in a URL, where `127.1` is an address too.
+    fn as_in_url(&self) -> Result<Host, url::ParseError> {
+        Host::parse(self.bare_host())
     }
 
     fn bare_host(&self) -> &str {
@@ -140,13 +172,50 @@ mod tests {
     #[test]
     fn one_host_in_two_spellings_is_one_host() {
         assert!(parsed("Files.Example.test.:80").same_host(&parsed("files.example.TEST:90")));
+        assert!(parsed("[::1]").same_host(&parsed("[0:0::0:1]:80")));
         assert!(!parsed("files.example.test").same_host(&parsed("example.test")));
+    }
+
+    #[test]
+    fn hosts_that_no_certificate_can_name_are_told() {
+        let (long_label, long_name) = ("a".repeat(64), "a.".repeat(128));
+        for host in [
+            "",
+            ".",
+            "a..b",
+            "a.b..",
+            "a b",
+            "*.example.test",
+            "[::1",
+            "[127.0.0.1]",
+            "[a.test]",
+            "ex\u{e4}mple.test",
+            "a-.test",
+            "127.1",
+            &long_label,
+            &long_name,
+        ] {
+            assert_eq!(server_name(host), Err(HostError(host.to_owned())));
+        }
+        for (host, name) in [("Under_score.test.", "under_score.test"), ("[::1]", "::1"), ("127.0.0.1", "127.0.0.1")] {
+            assert_eq!(server_name(host).unwrap().to_str().to_ascii_lowercase(), name);
+        }
     }
 
     #[test]
     fn every_name_of_this_end_is_known() {
         let own = IpAddr::from([192, 0, 2, 7]);
-        for host in ["192.0.2.7", "[::ffff:192.0.2.7]", "127.0.0.1", "127.9.9.9", "[::1]", "0.0.0.0", "[::]"] {
+        for host in [
+            "192.0.2.7",
+            "[::ffff:192.0.2.7]",
+            "127.0.0.1",
+            "127.1",
+            "0x7f000001",
+            "127.9.9.9",
+            "[::1]",
+            "0.0.0.0",
+            "[::]",
+        ] {
             assert!(parsed(host).is_local_end(own), "{host}");
         }
         for name in ["LocalHost.", "proxy.localhost"] {

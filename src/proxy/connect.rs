@@ -9,7 +9,7 @@ use hyper_util::{rt::TokioIo, server::conn::auto};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
-    authority::{AuthorityError, HostPort},
+    authority::{AuthorityError, HostError, HostPort, server_name},
     prefixed::Prefixed,
     socket::ClientSocket,
     target::Arrival,
@@ -27,6 +27,9 @@ pub enum ConnectError {
     /// A target without a port, which CONNECT needs (RFC 9110 §9.3.6).
     #[error("cannot CONNECT to `{0}`: the port is missing")]
     NoPort(String),
+    /// A host that no certificate can name: TLS inside would break without a word, and as a host name it is invalid.
+    #[error("cannot CONNECT: {0}")]
+    Host(#[from] HostError),
     /// A tunnel inside too many others.
     #[error("cannot CONNECT: this is already a tunnel inside a tunnel")]
     TooDeep,
@@ -39,8 +42,8 @@ impl ConnectError {
     /// The status that the client gets.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Authority(_) | Self::NoPort(_) | Self::TooDeep => StatusCode::BAD_REQUEST,
-            Self::Http2 => StatusCode::NOT_IMPLEMENTED,
+            Self::Authority(_) | Self::NoPort(_) | Self::Host(_) => StatusCode::BAD_REQUEST,
+            Self::TooDeep | Self::Http2 => StatusCode::NOT_IMPLEMENTED,
         }
     }
 }
@@ -83,7 +86,7 @@ impl TunnelSlot {
 /// Grants a CONNECT request: puts the tunnel, which opens behind a 200, into `slot`.
 ///
 /// # Errors
-/// Where the target is no `HOST:PORT`, or the request came through too many tunnels or over HTTP/2.
+/// Where the target is no `HOST:PORT`, no certificate can name the host, or the request came through too many tunnels or over HTTP/2.
 pub fn grant<B>(request: &mut Request<B>, arrival: &Arrival, slot: &TunnelSlot) -> Result<(), ConnectError> {
     if request.version() >= Version::HTTP_2 {
         return Err(ConnectError::Http2);
@@ -92,6 +95,7 @@ pub fn grant<B>(request: &mut Request<B>, arrival: &Arrival, slot: &TunnelSlot) 
     if target.port().is_none() {
         return Err(ConnectError::NoPort(target.to_string()));
     }
+    server_name(target.host())?;
     if arrival.tunnels.len() >= DEEPEST_TUNNEL {
         return Err(ConnectError::TooDeep);
     }
@@ -147,7 +151,8 @@ mod tests {
             (Version::HTTP_11, "/path", 0, 400, "not HOST or HOST:PORT"),
             (Version::HTTP_11, "http://h.test:443/", 0, 400, "not HOST or HOST:PORT"),
             (Version::HTTP_11, "u@h.test:443", 0, 400, "not HOST or HOST:PORT"),
-            (Version::HTTP_11, "h.test:443", 2, 400, "tunnel inside a tunnel"),
+            (Version::HTTP_11, "h..test:443", 0, 400, "`h..test` is neither"),
+            (Version::HTTP_11, "h.test:443", 2, 501, "tunnel inside a tunnel"),
             (Version::HTTP_2, "h.test:443", 0, 501, "HTTP/2"),
         ] {
             let error = outcome(version, target, depth).unwrap_err();

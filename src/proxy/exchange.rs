@@ -5,7 +5,7 @@ use std::{convert::Infallible, error::Error, pin::pin, sync::Arc};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body_util::{Either, Full};
-use hyper::{body::Incoming, service::service_fn};
+use hyper::{body::Incoming, ext::Protocol, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
@@ -20,11 +20,17 @@ use super::{
     target::{self, Arrival},
 };
 
-/// HTTP/2 flow control for what clients send, in bytes: a stream's and a connection's window.
+/// HTTP/2 flow control for what clients send, in bytes: a stream's and a connection's window. They bound uploads alone;
+/// for downloads it is the client's windows that count.
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 8 << 20;
-/// How much of a response an HTTP/2 stream takes before the client must have taken some, in bytes.
-const STREAM_SEND_BUFFER: usize = 1 << 20;
+/// How much of a response an HTTP/2 stream takes before the client must have taken some, in bytes; one more chunk of the
+/// body comes on top. [`CONCURRENT_STREAMS`] streams of a client that reads nothing took 306 MiB with 1 MiB, 169 MiB
+/// with 256 KiB and 115 MiB with 64 KiB. A GiB over TLS went at 855, 1092 and 995 MiB/s, with 0.63, 0.70 and 0.65 s of
+/// processor time (medians of 7; HTTP/1.1 beside it at 1207 MiB/s with 0.52 s): no more than noise.
+const STREAM_SEND_BUFFER: usize = 64 << 10;
+/// The streams that a connection can have at once, as RFC 9113 §6.5.2 recommends 100 at least.
+const CONCURRENT_STREAMS: u32 = 200;
 /// The longest head of an HTTP/2 request, in bytes: signed URLs and tokens are long.
 const LONGEST_HEAD: u32 = 128 << 10;
 
@@ -51,8 +57,11 @@ pub fn server() -> HttpServer {
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(CONCURRENT_STREAMS)
         .max_send_buf_size(STREAM_SEND_BUFFER)
         .max_header_list_size(LONGEST_HEAD)
+        // Without it a WebSocket's CONNECT (RFC 8441) is reset without a word; with it, it gets the 501 of an upgrade.
+        .enable_connect_protocol()
         .auto_date_header(false);
     server
 }
@@ -115,11 +124,20 @@ where
     if let Some(answer) = answer_here(&mut request, &arrival, &tunnel) {
         return Ok(answer.map(Either::Right));
     }
-    Ok(service.oneshot(request).await?.map(Either::Left))
+    let waits = request.version() == Version::HTTP_11 && request.headers().contains_key(header::EXPECT);
+    let mut response = service.oneshot(request).await?;
+    if waits && (response.status().is_client_error() || response.status().is_server_error()) {
+        // The body can be unread. hyper closes then, and the client has to know (RFC 9110 §10.1.1).
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response.map(Either::Left))
 }
 
 /// The answer to what no service has to see; `None` leaves `request` as the service gets it.
 fn answer_here<B>(request: &mut Request<B>, arrival: &Arrival, tunnel: &TunnelSlot) -> Option<Response<Full<Bytes>>> {
+    if let Some(protocol) = request.extensions().get::<Protocol>() {
+        return Some(no_upgrade(protocol.as_str()));
+    }
     if request.method() == Method::CONNECT {
         return Some(match connect::grant(request, arrival, tunnel) {
             Ok(()) => Response::default(),
@@ -131,8 +149,7 @@ fn answer_here<B>(request: &mut Request<B>, arrival: &Arrival, tunnel: &TunnelSl
         Err(error) => return Some(refusal(error.status(), &error)),
     }
     if let Some(protocol) = wanted_upgrade(request) {
-        let text = format!("buildproxy records and replays plain HTTP exchanges: it cannot upgrade to `{protocol}`");
-        return Some(refusal(StatusCode::NOT_IMPLEMENTED, &text));
+        return Some(no_upgrade(&protocol));
     }
     hop_by_hop::strip(request.headers_mut());
     None
@@ -150,6 +167,11 @@ fn wanted_upgrade<B>(request: &Request<B>) -> Option<String> {
     tokens(request.headers(), &header::UPGRADE)
         .find(|protocol| !protocol.eq_ignore_ascii_case("h2c"))
         .map(str::to_owned)
+}
+
+fn no_upgrade(protocol: &str) -> Response<Full<Bytes>> {
+    let text = format!("buildproxy records and replays plain HTTP exchanges: it cannot upgrade to `{protocol}`");
+    refusal(StatusCode::NOT_IMPLEMENTED, &text)
 }
 
 /// The elements of a comma-separated field (RFC 9110 §5.6.1).

@@ -30,6 +30,14 @@ pub enum TargetError {
     /// A `Host` field or an authority that is no host with an optional port.
     #[error("the request names the host `{0}`, which is not HOST or HOST:PORT without userinfo")]
     InvalidHost(String),
+    /// `:authority` and `Host` of one request.
+    #[error("the request is for `{authority}` but its Host header says `{host}`, which RFC 9113 §8.3.1 forbids")]
+    TwoHosts {
+        /// The pseudo field.
+        authority: String,
+        /// The field.
+        host: String,
+    },
     /// Neither the target nor `Host` nor CONNECT names a host.
     #[error("the request names no host: it has no Host header, and it came without CONNECT")]
     NoHost,
@@ -55,9 +63,12 @@ impl TargetError {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Scheme(_) => StatusCode::NOT_IMPLEMENTED,
-            Self::RepeatedHost | Self::InvalidHost(_) | Self::NoHost | Self::Form(_) | Self::OwnAddress { .. } => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::RepeatedHost
+            | Self::InvalidHost(_)
+            | Self::TwoHosts { .. }
+            | Self::NoHost
+            | Self::Form(_)
+            | Self::OwnAddress { .. } => StatusCode::BAD_REQUEST,
         }
     }
 }
@@ -83,9 +94,26 @@ impl Arrival {
 ///
 /// 1. More than one `Host`, or an invalid one, is refused in every form (RFC 9112 §3.2).
 /// 2. Absolute-form counts as it stands and `Host` is ignored (RFC 9112 §3.2.2), inside a TLS tunnel too.
-/// 3. Else the scheme is the connection's, and the authority that of `:authority`, `Host`, or CONNECT, in this order.
-/// 4. A host without a port that is the CONNECT host has the CONNECT port, since that is where it was sent.
-/// 5. The proxy's own address is refused, so that no request can come back to it.
+/// 3. HTTP/2: a `Host` that differs from `:authority` in more than spelling is refused (RFC 9113 §8.3.1).
+/// 4. Else the scheme is the connection's, and the authority that of `:authority`, `Host`, or CONNECT, in this order.
+///    The SNI plays no part: it is for the certificate alone.
+/// 5. A host without a port that is the CONNECT host has the CONNECT port, since that is where it was sent.
+/// 6. The proxy's own address is refused, so that no request can come back to it.
+///
+/// | came by | target, `Host` | is for |
+/// | --- | --- | --- |
+/// | plain | `http://h.test/a`, any | `http://h.test/a` |
+/// | plain | `/a`, `h.test` | `http://h.test/a` |
+/// | CONNECT `h.test:8080` | `/a`, `H.test.` | `http://H.test.:8080/a` |
+/// | CONNECT `h.test:443`, TLS | `/a`, `h.test` or none | `https://h.test/a` |
+/// | CONNECT `h.test:8443`, TLS | `/a`, `h.test:443` | `https://h.test:443/a` |
+/// | CONNECT `h.test:8443`, TLS | `/a`, `o.test` | `https://o.test/a` |
+/// | CONNECT `[::1]:8443`, TLS | `/a`, `[0::1]` | `https://[0::1]:8443/a` |
+/// | TLS with any SNI | `/a`, `h.test:8443` | `https://h.test:8443/a` |
+/// | TLS with any SNI | `http://h.test/a`, any | `http://h.test/a` |
+/// | TLS with any SNI | `/a`, none | refused |
+///
+/// Spellings are left as they are: [`NormalizedUrl`](crate::url::NormalizedUrl) makes them one.
 ///
 /// `OPTIONS *` is the URI with an empty path, which the `http` crate shows as `/` (RFC 9110 §7.1).
 ///
@@ -99,7 +127,11 @@ pub fn effective_uri<B>(request: &Request<B>, arrival: &Arrival) -> Result<Uri, 
             refuse_own_address(&host_port(authority)?, scheme, arrival)?;
             return web_scheme(scheme).map(|()| uri.clone());
         }
-        (Some(scheme), Some(authority)) => (scheme.clone(), Some(host_port(authority)?)),
+        (Some(scheme), Some(authority)) => {
+            let authority = host_port(authority)?;
+            refuse_second_host(&authority, host.as_ref(), scheme)?;
+            (scheme.clone(), Some(authority))
+        }
         (None, None) => (arrival.scheme(), host),
         _ => return Err(form_error(uri)),
     };
@@ -141,6 +173,17 @@ fn host_port(authority: &Authority) -> Result<HostPort, TargetError> {
     let text = authority.as_str();
     let host_port = text.rsplit_once('@').map_or(text, |(_, host_port)| host_port);
     host_port.parse().map_err(|_| TargetError::InvalidHost(host_port.to_owned()))
+}
+
+/// `Host` beside `:authority` can only repeat it.
+fn refuse_second_host(authority: &HostPort, host: Option<&HostPort>, scheme: &Scheme) -> Result<(), TargetError> {
+    let port = |host: &HostPort| host.port().unwrap_or_else(|| default_port(scheme));
+    match host {
+        Some(host) if !host.same_host(authority) || port(host) != port(authority) => {
+            Err(TargetError::TwoHosts { authority: authority.to_string(), host: host.to_string() })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn web_scheme(scheme: &Scheme) -> Result<(), TargetError> {
@@ -260,6 +303,22 @@ mod tests {
         ] {
             let uri = effective_uri(&request(Version::HTTP_2, line, &[]), &arrival(way));
             assert_eq!(uri.unwrap().to_string(), expected, "{way}: {line}");
+        }
+    }
+
+    #[test]
+    fn http2_has_one_host_or_none() {
+        let ask = |line: &str, host: &str| {
+            let request = request(Version::HTTP_2, line, &[host]);
+            effective_uri(&request, &arrival("tls h.test:8443")).map(|uri| uri.to_string())
+        };
+        for host in ["h.test", "H.test.:443"] {
+            assert_eq!(ask("GET https://h.test/a", host).as_deref(), Ok("https://h.test:8443/a"), "{host}");
+        }
+        assert_eq!(ask("GET /a", "o.test").as_deref(), Ok("https://o.test/a"), "without :authority");
+        for host in ["o.test", "h.test:8443"] {
+            let refused = TargetError::TwoHosts { authority: "h.test".into(), host: host.into() };
+            assert_eq!(ask("GET https://h.test/a", host), Err(refused));
         }
     }
 

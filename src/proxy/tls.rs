@@ -68,6 +68,8 @@ enum HandshakeError {
     Certificate(#[from] CaError),
     #[error("cannot read the client's hello: {0}")]
     Hello(#[source] io::Error),
+    #[error("the server name that the client sent is no host name (RFC 6066 §3)")]
+    ServerName,
     #[error("{0}")]
     Broken(#[source] io::Error),
     #[error("the client left when it had seen the certificate")]
@@ -77,6 +79,16 @@ enum HandshakeError {
 }
 
 impl HandshakeError {
+    /// What `error` means before the client has said what it wants. It got an alert.
+    fn from_hello(error: io::Error) -> Self {
+        const NO_HOST_NAME: rustls::Error =
+            rustls::Error::PeerMisbehaved(rustls::PeerMisbehaved::ServerNameMustContainOneHostName);
+        match error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()) {
+            Some(cause) if *cause == NO_HOST_NAME => Self::ServerName,
+            _ => Self::Hello(error),
+        }
+    }
+
     /// What `error` means once the client has the certificate.
     fn from_client(error: io::Error) -> Self {
         match error.kind() {
@@ -96,7 +108,7 @@ impl HandshakeError {
                 }
                 _ => false,
             },
-            Self::Certificate(_) | Self::Hello(_) | Self::Timeout => false,
+            Self::Certificate(_) | Self::Hello(_) | Self::ServerName | Self::Timeout => false,
         }
     }
 
@@ -106,8 +118,15 @@ impl HandshakeError {
     }
 }
 
-/// Runs the handshake on `stream`. The certificate is for the SNI, else for the CONNECT host, else for the proxy's
-/// own address.
+/// Runs the handshake on `stream`. The certificate names, in this order,
+///
+/// 1. the SNI, whatever CONNECT said: it is the name that the client will verify. A trailing dot, which RFC 6066 §3
+///    does not allow and some send, is no part of it, and is named as well;
+/// 2. without one, or where it is an address (RFC 6066 §3 allows none), the host of the innermost CONNECT;
+/// 3. without that, the address that the client dialled.
+///
+/// An SNI that is no host name ends the handshake with an alert. `Host` is not known yet: one that differs decides
+/// which URL is looked up, in [`effective_uri`](super::target::effective_uri), and no certificate.
 ///
 /// # Errors
 /// Where it fails or takes too long.
@@ -138,7 +157,7 @@ where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
     let acceptor = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream);
-    let start = acceptor.await.map_err(HandshakeError::Hello)?;
+    let start = acceptor.await.map_err(HandshakeError::from_hello)?;
     if let Some(name) = start.client_hello().server_name() {
         name.clone_into(host);
     }

@@ -14,9 +14,9 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
-use super::respond::BodyPlan;
 use crate::{
     inventory::{Body, BodyFiles, LocateError, Located},
+    representation::BodyPlan,
     store::{hash::NixHash, mapped::StoreFile, stream::FileBody},
 };
 

@@ -6,11 +6,9 @@
 
 pub mod body;
 mod check;
-pub mod conditional;
 mod exchange;
 pub mod miss;
 pub mod nearest;
-pub mod range;
 pub mod report;
 pub mod request_body;
 pub mod respond;

@@ -1,42 +1,21 @@
 //! What a recorded answer becomes for one request: status, header fields, and which bytes of the body. Pure decisions;
 //! no file is opened here.
 //!
-//! The order is that of RFC 9110 §13.2.2: preconditions, then `Range` with `If-Range`, then the answer as recorded.
-//! Nothing is added to the recorded header fields but framing: `Content-Length`, and `Content-Range` or the type of a
-//! multipart body where a part was asked for.
+//! Who asks for a part, or under a condition, gets what [`Representation`] makes of the recorded answer; everybody else
+//! gets that as it was recorded. Nothing is added to the recorded header fields but framing.
 
-use std::ops::Range;
-
-use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
-    header::{self, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE},
+    HeaderMap, HeaderValue, Method, StatusCode,
+    header::{self, CONTENT_LENGTH},
 };
 use percent_encoding::{CONTROLS, utf8_percent_encode};
 
-use super::{
-    conditional::{self, Outcome},
-    range::{self, Selection},
-};
+pub use crate::representation::BodyPlan;
 use crate::{
     inventory::{Body, Entry, Headers, Hop},
     proxy::hop_by_hop,
-    store::hash::NixHash,
+    representation::{Partial, Representation},
 };
-
-/// Fields about the content of a 200 that would be wrong on an answer without that content (RFC 9110 §15.4.5).
-const ABOUT_THE_CONTENT: [HeaderName; 7] = [
-    CONTENT_TYPE,
-    CONTENT_RANGE,
-    header::CONTENT_ENCODING,
-    header::CONTENT_LANGUAGE,
-    header::CONTENT_DISPOSITION,
-    HeaderName::from_static("content-md5"),
-    HeaderName::from_static("content-digest"),
-];
-
-/// Digests of what is in the message, as opposed to the whole body (RFC 9530 §2).
-const MESSAGE_DIGESTS: [&str; 2] = ["content-md5", "content-digest"];
 
 /// Fields that say something about the bytes of a body, so that they are wrong once it was replaced. A `-` at the end
 /// stands for any rest.
@@ -68,42 +47,15 @@ pub struct ResponsePlan {
     pub is_whole: bool,
 }
 
-/// The bytes of an answer.
-#[derive(Debug, Clone, PartialEq)]
-pub enum BodyPlan {
-    /// None; what `Content-Length` says, if anything, is about another answer (RFC 9110 §8.6).
-    None,
-    /// Part of the recorded body, which can be all of it.
-    Bytes(Range<u64>),
-    /// Several parts, as `multipart/byteranges`.
-    Multipart {
-        /// The text before each part, and the part.
-        parts: Vec<(Bytes, Range<u64>)>,
-        /// The text behind the last one.
-        end: Bytes,
-    },
-}
-
 /// The answer to a request with `method` and `headers` that is recorded in `entry`, whose body has `size` bytes.
 pub fn respond(entry: &Entry, size: u64, method: &Method, headers: &HeaderMap) -> ResponsePlan {
     let recorded = recorded_headers(&entry.headers, entry.body.as_ref());
     let status = status(entry.status);
-    if status.is_success() && (method == Method::GET || method == Method::HEAD) {
-        match conditional::evaluate(headers, &recorded) {
-            Outcome::Proceed => {}
-            Outcome::NotModified => return without_content(StatusCode::NOT_MODIFIED, recorded),
-            Outcome::PreconditionFailed => return without_content(StatusCode::PRECONDITION_FAILED, recorded),
-        }
+    let representation = Representation { url: &entry.url, status, headers: &recorded, size: Some(size) };
+    match representation.partial(method, headers) {
+        Some(Partial { status, headers, body }) => ResponsePlan { status, headers, body, is_whole: false },
+        None => whole(entry, status, size, method, recorded),
     }
-    if status == StatusCode::OK && method == Method::GET && conditional::allows_range(headers, &recorded) {
-        match range::select(headers, size) {
-            Selection::Whole => {}
-            Selection::Unsatisfiable => return unsatisfiable(size, recorded),
-            Selection::One(range) => return part(range, size, recorded),
-            Selection::Many(ranges) => return multipart(ranges, size, recorded, entry),
-        }
-    }
-    whole(entry, status, size, method, recorded)
 }
 
 /// The answer that one redirect of the chain of `entry` gives.
@@ -161,82 +113,6 @@ fn whole(entry: &Entry, status: StatusCode, size: u64, method: &Method, mut head
     let is_whole = method != Method::HEAD;
     let body = if has_no_content || !is_whole { BodyPlan::None } else { BodyPlan::Bytes(0..size) };
     ResponsePlan { status, headers, body, is_whole }
-}
-
-/// 304 and 412: the recorded fields but those about the content.
-fn without_content(status: StatusCode, mut headers: HeaderMap) -> ResponsePlan {
-    for name in ABOUT_THE_CONTENT {
-        headers.remove(name);
-    }
-    headers.remove(CONTENT_LENGTH);
-    let body = if status == StatusCode::NOT_MODIFIED {
-        BodyPlan::None
-    } else {
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(0));
-        BodyPlan::Bytes(0..0)
-    };
-    ResponsePlan { status, headers, body, is_whole: false }
-}
-
-/// 416 (RFC 9110 §15.5.17).
-fn unsatisfiable(size: u64, headers: HeaderMap) -> ResponsePlan {
-    let mut plan = without_content(StatusCode::RANGE_NOT_SATISFIABLE, headers);
-    plan.headers.insert(CONTENT_RANGE, field(&format!("bytes */{size}")));
-    plan
-}
-
-/// 206 with one range (RFC 9110 §15.3.7.1).
-fn part(range: Range<u64>, size: u64, mut headers: HeaderMap) -> ResponsePlan {
-    for name in MESSAGE_DIGESTS {
-        headers.remove(name);
-    }
-    headers.insert(CONTENT_RANGE, field(&content_range(&range, size)));
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(range.end - range.start));
-    ResponsePlan { status: StatusCode::PARTIAL_CONTENT, headers, body: BodyPlan::Bytes(range), is_whole: false }
-}
-
-/// 206 with several ranges (RFC 9110 §15.3.7.2 and §14.6).
-fn multipart(ranges: Vec<Range<u64>>, size: u64, mut headers: HeaderMap, entry: &Entry) -> ResponsePlan {
-    let boundary = boundary(entry, size);
-    let content_type = headers
-        .get(CONTENT_TYPE)
-        .map_or_else(Vec::new, |value| [b"Content-Type: ", value.as_bytes(), b"\r\n"].concat());
-    let head = |range: &Range<u64>| {
-        let start = format!("\r\n--{boundary}\r\n");
-        let end = format!("Content-Range: {}\r\n\r\n", content_range(range, size));
-        Bytes::from([start.as_bytes(), &content_type, end.as_bytes()].concat())
-    };
-    let parts: Vec<(Bytes, Range<u64>)> = ranges.into_iter().map(|range| (head(&range), range)).collect();
-    let end = Bytes::from(format!("\r\n--{boundary}--\r\n"));
-    let length = parts.iter().map(|(head, range)| head.len() as u64 + (range.end - range.start)).sum::<u64>();
-    for name in MESSAGE_DIGESTS {
-        headers.remove(name);
-    }
-    headers.remove(CONTENT_RANGE);
-    headers.insert(CONTENT_TYPE, field(&format!("multipart/byteranges; boundary={boundary}")));
-    headers.insert(CONTENT_LENGTH, HeaderValue::from(length + end.len() as u64));
-    ResponsePlan {
-        status: StatusCode::PARTIAL_CONTENT,
-        headers,
-        body: BodyPlan::Multipart { parts, end },
-        is_whole: false,
-    }
-}
-
-/// Separates the parts: the same for the same body every time, and not to be found in it but by intent.
-fn boundary(entry: &Entry, size: u64) -> String {
-    let hash = entry.body.as_ref().and_then(|body| body.hash);
-    let seed = format!("{} {size} {hash:?}", entry.url);
-    NixHash::sha256(seed.as_bytes()).to_hex()[..32].to_owned()
-}
-
-fn content_range(range: &Range<u64>, size: u64) -> String {
-    format!("bytes {}-{}/{size}", range.start, range.end.saturating_sub(1))
-}
-
-/// A field value of ours, which is always ASCII without control characters.
-fn field(text: &str) -> HeaderValue {
-    HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 #[cfg(test)]

@@ -6,8 +6,12 @@
 pub mod awkward;
 pub mod entries;
 pub mod git;
+pub mod http1;
+pub mod http2;
 pub mod nginx;
 pub mod process;
+pub mod raw;
+pub mod serving;
 pub mod tls;
 pub mod workdir;
 
@@ -15,6 +19,7 @@ pub use awkward::Awkward;
 pub use entries::{Entries, Entry};
 pub use nginx::Nginx;
 pub use process::{Outcome, run};
+pub use serving::Serving;
 pub use tls::TestCa;
 pub use workdir::{Workdir, in_empty_network};
 

@@ -81,6 +81,23 @@ fn a_followed_redirect_is_one_entry_fetched_from_its_first_url() {
 }
 
 #[test]
+fn a_redirect_that_is_a_hop_of_a_chain_is_in_it_alone() {
+    let build = Build::default()
+        .get("http://h/a", redirect(302, "/b"))
+        .get("http://h/b", redirect(307, "/c"))
+        .get("http://h/c", answer(200, "x"))
+        // The parts of one download: their last requests are no exchanges of their own.
+        .get("http://h/a", redirect(302, "/b"))
+        .get("http://h/b", redirect(307, "/c"));
+    assert_eq!(summary(&build.entries()), ["GET /a 200 /b /c"]);
+    let build = Build::default()
+        .get("http://h/a", redirect(302, "/b"))
+        .get("http://h/b", answer(200, "x"))
+        .get("http://h/b2", redirect(302, "/c"));
+    assert_eq!(summary(&build.entries()), ["GET /a 200 /b", "GET /b2 302"]);
+}
+
+#[test]
 fn parallel_downloads_through_one_redirect_are_joined_each_with_its_own() {
     let mut build = Build::default()
         .get("http://h/a", redirect(302, "/c"))

@@ -61,18 +61,22 @@ pub fn canonical(body: &[u8]) -> Option<Vec<u8>> {
 
 /// The lines that one line stands for, without those that make no difference.
 fn meanings(line: &[u8]) -> Vec<Vec<u8>> {
-    let end = line.iter().rposition(|byte| *byte != b'\n').map_or(0, |last| last + 1);
-    let line = &line[..end];
+    let line = without_line_ends(line);
     let mut words = line.split(|byte| *byte == b' ');
     let lines = match (words.next(), words.next()) {
         (Some(b"want"), Some(object)) => {
             // gitprotocol-pack: `want OBJECT [SP CAPABILITY…]`
-            let capabilities = words.filter(|word| !word.is_empty()).map(<[u8]>::to_vec);
-            [[b"want ", object].concat()].into_iter().chain(capabilities).collect()
+            let capabilities = words.map(without_line_ends).filter(|word| !word.is_empty()).map(<[u8]>::to_vec);
+            [[b"want ", without_line_ends(object)].concat()].into_iter().chain(capabilities).collect()
         }
         _ => vec![line.to_vec()],
     };
     lines.into_iter().filter(|line| counts(line)).collect()
+}
+
+fn without_line_ends(line: &[u8]) -> &[u8] {
+    let end = line.iter().rposition(|byte| *byte != b'\n').map_or(0, |last| last + 1);
+    &line[..end]
 }
 
 fn counts(line: &[u8]) -> bool {
@@ -143,6 +147,11 @@ mod tests {
         let first = format!("{A} multi_ack_detailed no-progress ofs-delta agent=git/2.47.3\n");
         let swapped = format!("{A} ofs-delta  agent=git/2.39.2 multi_ack_detailed\n");
         assert_eq!(form(&[&first, B, "0000", "done"]), form(&[&swapped, B, "0000", "done\n"]));
+        assert_eq!(
+            form(&[&format!("{A}\n \n ofs-delta\n")]),
+            body(&["ofs-delta", A]),
+            "line ends are nothing anywhere"
+        );
         assert_eq!(form(&[&first, "0000", "done"]), body(&["multi_ack_detailed", "ofs-delta", A, "0000", "done"]));
     }
 
@@ -175,7 +184,7 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn the_canonical_form_is_its_own_canonical_form(
-            lines in proptest::collection::vec("(0000|0001|want [a-c ]{0,9}|agent=x|have [ab]|no-progress|[a-z =\n]{0,6})", 0..12),
+            lines in proptest::collection::vec("(0000|0001|want [a-c \n]{0,9}|agent=x|have [ab]|no-progress|[a-z =\n]{0,6})", 0..12),
         ) {
             let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
             let once = form(&lines);

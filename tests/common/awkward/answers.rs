@@ -30,6 +30,14 @@ pub fn answer(request: &Request, visit: usize, out: &mut impl Write) -> io::Resu
             whole(out, request, 200, &[("content-type", "application/octet-stream")], &body)
         }
         "/empty" => whole(out, request, 200, &[], b""),
+        "/always-304" => no_body(out, "304 Not Modified", &[("etag", ETAG)]),
+        "/reset-content" => no_body(out, "205 Reset Content", &[("content-length", "0"), ("x-kind", "reset")]),
+        "/hints" => {
+            head(out, "100 Continue", &[])?;
+            head(out, "103 Early Hints", &[("link", "</style.css>; rel=preload"), ("x-early", "1")])?;
+            out.flush()?;
+            whole(out, request, 200, &[("x-final", "1")], b"the final answer\n")
+        }
         "/no-content" => no_body(out, "204 No Content", &[("x-kind", "none")]),
         "/missing" => whole(out, request, 404, &[("content-type", "text/plain")], b"there is no such thing\n"),
         "/echo" => {
@@ -70,6 +78,7 @@ pub fn answer(request: &Request, visit: usize, out: &mut impl Write) -> io::Resu
         "/loop" => redirect(out, 302, "/loop"),
 
         "/chunked" => chunked(out, request, &pattern(5000), true),
+        "/trailers" => trailers(out, request),
         "/truncated-chunked" => chunked(out, request, &pattern(5000), false),
         "/truncated" => {
             head(out, "200 OK", &[("content-length", "5000")])?;
@@ -82,16 +91,9 @@ pub fn answer(request: &Request, visit: usize, out: &mut impl Write) -> io::Resu
             write!(out, "HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 9\r\n\r\nold style")?;
             Ok(After::Close)
         }
-        "/slow" => {
-            let body = pattern(4000);
-            head(out, "200 OK", &[("content-length", "4000")])?;
-            for piece in body.chunks(1000) {
-                out.write_all(piece)?;
-                out.flush()?;
-                sleep(Duration::from_millis(request.number("ms").unwrap_or(100) as u64));
-            }
-            Ok(After::Keep)
-        }
+        "/slow" => slow(out, request, 4),
+        "/slow-then-cut" if visit == 1 => slow(out, request, 2).map(|_| After::Cut),
+        "/slow-then-cut" => slow(out, request, 4),
         "/big" => big(out, request),
 
         "/gzip" if request.header("accept-encoding").is_some_and(|value| value.contains("gzip")) => {
@@ -183,6 +185,26 @@ fn redirect(out: &mut impl Write, status: u16, location: &str) -> io::Result<Aft
     let headers = [("location", location), ("content-length", "5")];
     head(out, &format!("{status} Elsewhere"), &headers)?;
     out.write_all(b"there")?;
+    Ok(After::Keep)
+}
+
+/// The first `pieces` of four, with a pause of `?ms=N` after each.
+fn slow(out: &mut impl Write, request: &Request, pieces: usize) -> io::Result<After> {
+    head(out, "200 OK", &[("content-length", "4000"), ("etag", ETAG)])?;
+    for piece in pattern(4000).chunks(1000).take(pieces) {
+        out.write_all(piece)?;
+        out.flush()?;
+        sleep(Duration::from_millis(request.number("ms").unwrap_or(100) as u64));
+    }
+    Ok(After::Keep)
+}
+
+/// A chunked body with two trailers, one of them announced.
+fn trailers(out: &mut impl Write, request: &Request) -> io::Result<After> {
+    head(out, "200 OK", &[("transfer-encoding", "chunked"), ("trailer", "X-Checksum")])?;
+    if request.method != "HEAD" {
+        out.write_all(b"5\r\nhello\r\n6\r\n world\r\n0\r\nX-Checksum: 17\r\nX-Unannounced: 1\r\n\r\n")?;
+    }
     Ok(After::Keep)
 }
 

@@ -33,6 +33,8 @@ pub fn select(headers: &HeaderMap, size: u64) -> Selection {
     let mut ranges: Vec<Range<u64>> = asked.iter().filter_map(|spec| spec.within(size)).collect();
     let total = ranges.iter().fold(0u64, |sum, range| sum.saturating_add(range.end - range.start));
     match ranges.len() {
+        // An empty body has no first byte to refuse (RFC 9110 §14.1.2 and §14.2), and clients ask every file so.
+        0 if size == 0 && asked.iter().any(Spec::takes_the_start) => Selection::Whole,
         0 => Selection::Unsatisfiable,
         1 => Selection::One(ranges.remove(0)),
         _ if total > size => Selection::Whole,
@@ -50,6 +52,10 @@ enum Spec {
 }
 
 impl Spec {
+    fn takes_the_start(&self) -> bool {
+        matches!(self, Self::From(0, _) | Self::Last(_))
+    }
+
     /// The bytes of it that a body of `size` has.
     fn within(self, size: u64) -> Option<Range<u64>> {
         let range = match self {
@@ -63,7 +69,7 @@ impl Spec {
 /// `None` is a header to ignore: another unit, a syntax error, a last byte before the first, too many ranges.
 fn parse(field: &HeaderValue) -> Option<Vec<Spec>> {
     let (unit, set) = field.to_str().ok()?.split_once('=')?;
-    if !unit.trim().eq_ignore_ascii_case("bytes") {
+    if !unit.eq_ignore_ascii_case("bytes") {
         return None;
     }
     // RFC 9110 §5.6.1.2: empty list elements are skipped.
@@ -110,7 +116,7 @@ mod tests {
             (100, "bytes=-1", 99..100),
             (100, "bytes=-100", 0..100),
             (100, "bytes=-1000", 0..100),
-            (100, "BYTES = 5-9", 5..10),
+            (100, "BYTES= 5-9", 5..10),
             (100, "bytes=,, 5-9 ,", 5..10),
             (100, "bytes=5-99999999999999999999999", 5..100),
             (100, "bytes=-99999999999999999999999", 0..100),
@@ -141,11 +147,17 @@ mod tests {
             (100, "bytes=-0"),
             (100, "bytes=200-300,400-"),
             (100, "bytes=99999999999999999999999-"),
-            (0, "bytes=0-"),
-            (0, "bytes=0-0"),
-            (0, "bytes=-5"),
+            (0, "bytes=1-"),
+            (0, "bytes=1-5,7-"),
         ] {
             assert_eq!(select_in(size, field), Selection::Unsatisfiable, "{field} of {size}");
+        }
+    }
+
+    #[test]
+    fn the_start_of_an_empty_body_is_its_whole() {
+        for field in ["bytes=0-", "bytes=0-0", "bytes=-5", "bytes=1-,0-"] {
+            assert_eq!(select_in(0, field), Selection::Whole, "{field}");
         }
     }
 
@@ -163,6 +175,7 @@ mod tests {
             "bytes=+1-2",
             "bytes=1-2-3",
             "bytes 0-1",
+            "bytes =0-1",
             "items=0-1",
             "0-1",
             "bytes=0-,0-",

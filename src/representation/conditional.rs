@@ -1,4 +1,4 @@
-//! Conditional requests (RFC 9110 §13), evaluated against the validators of a recorded answer.
+//! Conditional requests (RFC 9110 §13), evaluated against the validators of a representation.
 //!
 //! An entity tag is compared as it was recorded, even where the origin left out its quotes. `Last-Modified` counts as a
 //! strong validator: a recorded answer never changes (RFC 9110 §8.8.2.2). Without a recorded validator nothing is

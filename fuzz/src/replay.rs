@@ -1,0 +1,3 @@
+#[path = "../../src/replay/respond.rs"]
+#[rustfmt::skip]
+pub mod respond;
