@@ -10,7 +10,7 @@ use common::{
     Awkward, Workdir, pattern,
     process::{Guard, wait_for},
     run,
-    workdir::within,
+    workdir::{behind, within},
 };
 use rustix::process::Signal;
 
@@ -236,7 +236,7 @@ fn a_signal_ends_the_waiting_for_downloads_whose_clients_left() {
     let (done, slow) = (origin.url("/plain/done"), origin.url("/slow?ms=7000"));
     let script = format!("curl -sSf -o /dev/null '{done}'; curl -sS --max-time 0.5 -o /dev/null '{slow}'; exit 7");
     for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
-        let mut command = work.capturing(&origin.ca.pem);
+        let mut command = heeding_signals(&work.capturing(&origin.ca.pem));
         command.args(["--", "sh", "-c", &script]).stderr(fs::File::create(work.path("stderr")).unwrap());
         let mut capture = Guard(command.spawn().unwrap());
         let said = || String::from_utf8(work.read("stderr")).unwrap();
@@ -250,13 +250,18 @@ fn a_signal_ends_the_waiting_for_downloads_whose_clients_left() {
     assert!(!outcome.stderr.contains("waiting"), "{outcome}");
 }
 
+/// `command` without the signals ignored that tests in the background of a script inherit.
+fn heeding_signals(command: &Command) -> Command {
+    behind(&["env", "--default-signal=INT,HUP,TERM"], command)
+}
+
 /// A terminal with `sys.argv[1:]` in its foreground, whose stdin is /dev/null; types Ctrl-C when there is a file `ready`.
 const TERMINAL: &str = r"
 import os, pty, sys, time
 pid, terminal = pty.fork()
 if pid == 0:
     os.dup2(os.open('/dev/null', os.O_RDONLY), 0)
-    os.execv(sys.argv[1], sys.argv[1:])
+    os.execvp(sys.argv[1], sys.argv[1:])
 while not os.path.exists('ready'): time.sleep(0.01)
 os.write(terminal, b'\x03')
 try:
@@ -282,7 +287,7 @@ sys.exit(40 + count)
 #[test]
 fn a_key_of_the_terminal_reaches_the_command_once() {
     let (origin, work) = (Awkward::start(), Workdir::new());
-    let capturing = work.capturing(&origin.ca.pem);
+    let capturing = heeding_signals(&work.capturing(&origin.ca.pem));
     let mut terminal = work.command("python3");
     terminal.args(["-c", TERMINAL]).arg(capturing.get_program()).args(capturing.get_args());
     run(terminal.args(["--", "python3", "-c", COUNTER])).expect_code(41);

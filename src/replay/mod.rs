@@ -1,6 +1,6 @@
 //! Answers requests from recorded entries, and never from anywhere else: nothing in here opens a connection.
 //!
-//! A request's way: [`exchange`] reads it into a key, the [index](crate::inventory::index) finds the entries that
+//! A request's way: `exchange` reads it into a key, the [index](crate::inventory::index) finds the entries that
 //! match, [`sequence`] chooses among them, [`respond`] decides status, headers and byte range, [`body`] opens the file.
 //! A request that no entry answers becomes a [`miss`]; everything is counted for the [`report`].
 

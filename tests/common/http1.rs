@@ -1,17 +1,29 @@
 //! HTTP/1.1 by hand: what is sent stands in the test, and every byte of the answer is read.
 
-use std::io::{ErrorKind, Read, Write};
+use std::{
+    fmt,
+    io::{ErrorKind, Read, Write},
+};
 
 /// A connection, encrypted or not.
 pub struct Http1<S>(pub S);
 
 /// A response as it came.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Answer {
     pub status: u16,
     /// With the status line, without the empty line.
     pub head: String,
+    /// The fields in their order, names in lower case.
+    pub fields: Vec<(String, String)>,
     pub body: Vec<u8>,
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let start = String::from_utf8_lossy(&self.body[..self.body.len().min(300)]);
+        write!(f, "{} {:?} and {} bytes {start:?}", self.status, self.fields, self.body.len())
+    }
 }
 
 impl Answer {
@@ -19,10 +31,13 @@ impl Answer {
         std::str::from_utf8(&self.body).unwrap()
     }
 
-    /// The first field called `name`, which is in lower case.
+    /// The value of the field called `name`, which is in lower case and comes once.
+    #[track_caller]
     pub fn header(&self, name: &str) -> Option<&str> {
-        let fields = self.head.lines().skip(1).filter_map(|line| line.split_once(": "));
-        fields.filter(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value).next()
+        let mut values = self.fields.iter().filter(|(field, _)| field == name).map(|(_, value)| value.as_str());
+        let first = values.next();
+        assert_eq!(values.next(), None, "{name} comes once in {}", self.head);
+        first
     }
 }
 
@@ -51,7 +66,12 @@ impl<S: Read + Write> Http1<S> {
         }
         let head = String::from_utf8(head).unwrap().trim_end().to_owned();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        let mut answer = Answer { status, head, body: Vec::new() };
+        let field = |line: &str| {
+            let (name, value) = line.split_once(':').unwrap_or_else(|| panic!("`{line}` is no field"));
+            (name.to_ascii_lowercase(), value.trim().to_owned())
+        };
+        let fields = head.lines().skip(1).map(field).collect();
+        let mut answer = Answer { status, head, fields, body: Vec::new() };
         let is_tunnel = method == "CONNECT" && status / 100 == 2;
         if method != "HEAD" && !is_tunnel && status >= 200 && !matches!(status, 204 | 304) {
             let length = answer.header("content-length").expect("a length").parse().unwrap();

@@ -38,6 +38,11 @@ impl Serving {
     /// The same in `work`, where the bodies are, by a command that `change` completes.
     pub fn start_in(work: Workdir, inventory: &str, change: impl FnOnce(&mut Command)) -> Self {
         work.write("inventory.toml", format!("version = 1\n{inventory}"));
+        Self::captured(work, change)
+    }
+
+    /// Replays what was captured in `work`.
+    pub fn captured(work: Workdir, change: impl FnOnce(&mut Command)) -> Self {
         let mut command = work.buildproxy("replay");
         command.args(["--env-file", "env.sh"]);
         change(&mut command);

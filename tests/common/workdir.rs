@@ -125,8 +125,13 @@ pub fn in_empty_network(command: &Command) -> Command {
 /// `command` by the shell script `prelude`, in the new namespaces that `unshare` makes for `flags`. The process keeps
 /// its number, so that signals and memory are those of the command itself.
 pub fn within(command: &Command, flags: &str, prelude: &str) -> Command {
-    let mut outer = Command::new("unshare");
-    outer.args([flags, "sh", "-euc", prelude, "sh"]).arg(command.get_program()).args(command.get_args());
+    behind(&["unshare", flags, "sh", "-euc", prelude, "sh"], command)
+}
+
+/// `command` as the last arguments of `program`, which ends as that.
+pub fn behind(program: &[&str], command: &Command) -> Command {
+    let mut outer = Command::new(program[0]);
+    outer.args(&program[1..]).arg(command.get_program()).args(command.get_args());
     outer.env_clear();
     for (name, value) in command.get_envs() {
         if let Some(value) = value {

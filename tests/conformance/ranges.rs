@@ -9,12 +9,7 @@ use std::{
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use crate::{
-    common::{
-        Nginx, Workdir, pattern,
-        process::Guard,
-        raw::{Answer, Peer, serving},
-        run,
-    },
+    common::{Nginx, Serving, Workdir, http1::Answer, pattern, peer::Peer, run},
     requests::{BEFORE, MODIFIED, Request, requests},
     rfc::meaning,
 };
@@ -28,7 +23,7 @@ struct Pair {
     nginx: Peer,
     replay: Peer,
     whole: Answer,
-    _servers: (Nginx, Workdir, Guard),
+    _servers: (Nginx, Serving),
 }
 
 impl Pair {
@@ -49,13 +44,15 @@ impl Pair {
         run(work.capturing(&server.ca.pem).args(["--", "curl", "-sSf", "-o", "whole", &server.url(path)]))
             .expect_code(0);
         let mut nginx = Peer::origin(server.http);
-        let (guard, port) = serving(&work);
-        let mut replay = nginx.proxied(port);
+        let serving = Serving::captured(work, |command| {
+            command.arg("--quiet");
+        });
+        let mut replay = nginx.proxied(serving.address.port());
         let whole = nginx.ask("GET", path, &[]);
-        assert_eq!(whole.field("last-modified"), Some(MODIFIED[0]));
+        assert_eq!(whole.header("last-modified"), Some(MODIFIED[0]));
         assert_eq!(whole.body, pattern(size));
         assert_eq!(sorted(&replay.ask("GET", path, &[])), sorted(&whole));
-        Self { path, nginx, replay, whole, _servers: (server, work, guard) }
+        Self { path, nginx, replay, whole, _servers: (server, serving) }
     }
 
     fn size(&self) -> u64 {
@@ -70,9 +67,9 @@ impl Pair {
 
     /// What replay has to answer where nginx answers `nginx` to a request that it understands as RFC 9110 does.
     fn expected(&self, mut nginx: Answer) -> Answer {
-        let recorded = |name: &str| self.whole.field(name).map(|value| (name.to_owned(), value.to_owned()));
+        let recorded = |name: &str| self.whole.header(name).map(|value| (name.to_owned(), value.to_owned()));
         // §14.3: true of every answer; nginx says it with whole ones only.
-        if nginx.status != 200 && nginx.field("accept-ranges").is_none() {
+        if nginx.status != 200 && nginx.header("accept-ranges").is_none() {
             nginx.fields.extend(recorded("accept-ranges"));
         }
         // §15.5.13 and §15.5.17: nginx shows a page for people, which is of no use in a build. The validators stay with
@@ -90,9 +87,10 @@ impl Pair {
 /// `answer` with its fields in one order, and a multipart body as its parts.
 fn sorted(answer: &Answer) -> (Answer, Vec<(String, Vec<u8>)>) {
     let mut answer = answer.clone();
+    answer.head.clear();
     answer.fields.retain(|(name, _)| !NOT_COMPARED.contains(&name.as_str()));
     answer.fields.sort();
-    let kind = answer.field("content-type").unwrap_or_default();
+    let kind = answer.header("content-type").unwrap_or_default();
     let Some(boundary) = kind.strip_prefix("multipart/byteranges; boundary=") else {
         return (answer, Vec::new());
     };
@@ -124,7 +122,7 @@ fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
 /// Asks both the same, `cases` times, always with the same requests.
 fn compare(path: &'static str, size: usize, cases: u32) {
     let pair = RefCell::new(Pair::start(path, size));
-    let etag = pair.borrow().whole.field("etag").unwrap_or("\"none\"").to_owned();
+    let etag = pair.borrow().whole.header("etag").unwrap_or("\"none\"").to_owned();
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
     let seen = RefCell::new(std::collections::BTreeMap::<u16, usize>::new());
@@ -178,7 +176,7 @@ fn where_the_origin_says_nothing_of_ranges_nothing_is_said() {
     for fields in [&[][..], &[("range", "bytes=0-9")], &[("range", "bytes=1000-")], &[("if-none-match", "*")]] {
         for method in ["GET", "HEAD"] {
             let (_, ours) = pair.ask(method, fields);
-            assert_eq!(ours.field("accept-ranges"), None, "{ours:?}");
+            assert_eq!(ours.header("accept-ranges"), None, "{ours:?}");
         }
     }
     // They are answered all the same: §14.3 lets a client ask without having been told.
@@ -191,7 +189,7 @@ fn where_the_origin_says_nothing_of_ranges_nothing_is_said() {
 #[test]
 fn where_nginx_differs_the_rfc_counts() {
     let mut pair = Pair::start("/differing.txt", 1000);
-    let etag = pair.whole.field("etag").unwrap().to_owned();
+    let etag = pair.whole.header("etag").unwrap().to_owned();
     let etag = etag.as_str();
     let comma = format!("\"a,{etag}");
     let many = format!("bytes={}", vec!["0-0"; 257].join(","));

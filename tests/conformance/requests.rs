@@ -8,7 +8,7 @@ use proptest::{
     sample::select,
 };
 
-use crate::common::raw::{Answer, Peer};
+use crate::common::{http1::Answer, peer::Peer};
 
 /// When the files that are asked for were modified, in the three forms of a date (RFC 9110 §5.6.7).
 pub const MODIFIED: [&str; 3] =

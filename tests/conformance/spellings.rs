@@ -20,12 +20,7 @@ use proptest::{
     test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
 };
 
-use crate::common::{
-    Nginx, Workdir,
-    process::Guard,
-    raw::{Answer, Peer},
-    run,
-};
+use crate::common::{Nginx, Workdir, http1::Answer, peer::Peer, process::Guard, run};
 
 /// Answers with the file and the parameters that a request's target means.
 const PYTHON: &str = "
