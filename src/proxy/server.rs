@@ -40,6 +40,9 @@ impl Listener {
     pub async fn bind(addr: SocketAddr) -> io::Result<Self> {
         let socket = TcpListener::bind(addr).await?;
         let local_addr = socket.local_addr()?;
+        if local_addr.ip().is_loopback() {
+            without_pacing(&socket);
+        }
         Ok(Self { socket, local_addr, on_handshake_failure: None })
     }
 
@@ -84,6 +87,16 @@ impl Listener {
         if drained.is_err() {
             tracing::debug!(connections = running.len(), "closed connections that did not end in time");
         }
+    }
+}
+
+/// Has the connections of a listener on loopback send as fast as they are read. Nothing is lost there, so that any
+/// congestion control will do but one that paces, as BBR does, which is the default of some systems.
+fn without_pacing(socket: &TcpListener) {
+    // Every kernel has it; one that does not let us choose is as good, only slower.
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::net::sockopt::set_tcp_congestion(socket, "reno") {
+        tracing::debug!("the congestion control stays the system's: {error}");
     }
 }
 
