@@ -95,10 +95,7 @@ impl NormalizedUrl {
         let Some((base, query)) = self.0.split_once('?') else {
             return self.clone();
         };
-        let name = |parameter: &str| {
-            let raw = parameter.split('=').next().unwrap_or(parameter);
-            percent_decode_str(&raw.replace('+', " ")).decode_utf8_lossy().into_owned()
-        };
+        let name = |parameter: &str| decoded_parameter(parameter.split('=').next().unwrap_or(parameter));
         let all = query.split('&').count();
         let kept: Vec<&str> = query.split('&').filter(|parameter| !ignored(&name(parameter))).collect();
         match kept.len() {
@@ -171,6 +168,11 @@ impl<'de> Deserialize<'de> for NormalizedUrl {
     }
 }
 
+/// The name of a query parameter, of which `raw` is the spelling in a URL.
+pub fn decoded_parameter(raw: &str) -> String {
+    percent_decode_str(&raw.replace('+', " ")).decode_utf8_lossy().into_owned()
+}
+
 /// `target` for people: a URL or an authority as it was asked for, without userinfo, which is a credential.
 ///
 /// It need not be valid. What has neither scheme nor leading `/` is an authority to its end, since a `/` in it can be
@@ -191,12 +193,13 @@ pub fn without_userinfo(target: &str) -> String {
 /// `text` with the backslashes of its path percent-encoded. The URL standard reads them as slashes, as a browser does
 /// before it asks; to a server that is asked for one it is a character of the name, as `%5C` is.
 pub fn with_encoded_backslashes(text: &str) -> Cow<'_, str> {
-    let path = match text.find("//") {
-        Some(slashes) if slashes == 0 || text.find(['/', '?', '#', ':']) == Some(slashes - 1) => {
+    let is_scheme = |start: &str| start.strip_suffix(':').is_some_and(|name| !name.contains(['/', '?', '#', ':']));
+    let path = match text.find("//").filter(|&slashes| slashes == 0 || is_scheme(&text[..slashes])) {
+        Some(slashes) => {
             let authority = slashes + 2;
             text[authority..].find(['/', '?', '#', '\\']).map_or(text.len(), |end| authority + end)
         }
-        _ => 0,
+        None => 0,
     };
     let end = text[path..].find(['?', '#']).map_or(text.len(), |at| path + at);
     if !text[path..end].contains('\\') {

@@ -31,17 +31,20 @@ fn every_rule_that_took_part_in_an_answer_is_in_the_log() {
         "[match]\nignore-query = [\"t\"]\nrewrite = [{ from = '^http://m\\d+\\.test/', to = 'http://h.test/' }]\n",
         &entry("http://h.test/a", "a", ""),
         &entry("http://h.test/p/", "p", "match = \"prefix\"\n"),
+        &entry("http://h.test/q?", "q", "match = \"prefix\"\n"),
         &entry("http://h.test/j", "j", "method = \"POST\"\nrequest-body = \"sha256-RBNvo1WzZ4oRRq0W9+hknpT7T8If536DEMBg9hyq/4o=\"\nrequest-body-as = \"json\"\n"),
     ]
     .concat();
-    let script = "curl -sSf http://m12.test/a?t=3; curl -sSf http://h.test/p/q; curl -sSf http://h.test/a; \
+    let script = "curl -sSf http://m12.test/a?t=3; curl -sSf http://h.test/p/q; curl -sSf 'http://h.test/q?t=1'; \
+                  curl -sSf http://h.test/a; \
                   curl -sSf http://h.test/j --data-binary ' { } '";
     let (_work, outcome) = replay(&inventory, &["-v"], script);
     let outcome = outcome.expect_code(0);
-    assert_eq!(outcome.text(), "apaj");
+    assert_eq!(outcome.text(), "apqaj");
     for (url, rules) in [
         ("http://m12.test/a?t=3", "rules=rewrite 1, ignore-query t"),
         ("http://h.test/p/q", "rules=match prefix"),
+        ("http://h.test/q?t=1", "rules=ignore-query t, match prefix"),
         ("http://h.test/a", "rules=none"),
         ("http://h.test/j", "rules=request-body-as json"),
     ] {
@@ -57,8 +60,15 @@ fn a_rule_that_is_none_is_an_error_with_its_line() {
         ("rewrite = [{ from = \"(\", to = \"\" }]", "`(` is not a regular expression"),
         ("rewrite = [{ from = \"x*\", to = \"y\" }]", "also matches an empty text"),
         ("rewrite = [{ from = \"x\" }]", "the key `to` is missing"),
+        ("rewrite = [{ from = \"(a{1000}){1000}\", to = \"\" }]", "is not a regular expression"),
+        (&format!("ignore-query = [\"{}a{}\"]", "{".repeat(95), "}".repeat(95)), ""),
+        (&format!("ignore-query = [\"{}\"]", "{".repeat(100_000)), "hint: it can have 200"),
     ] {
         let (_work, outcome) = replay(&format!("{HEAD}\n[match]\n{line}\n"), &[], "true");
+        if message.is_empty() {
+            outcome.expect_code(0);
+            continue;
+        }
         outcome.expect_code(2).expect_stderr(&["inventory.toml:4", message]);
     }
 }

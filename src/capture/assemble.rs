@@ -103,34 +103,35 @@ pub fn assemble(mut exchanges: Vec<Exchange>, inventory: &Inventory) -> Assemble
 /// In which form the inventory has request bodies compared.
 struct BodyForms<'a> {
     keys: &'a Keys,
-    wanted: Vec<(&'a Entry, NormalizedUrl, BodyForm)>,
+    known: Vec<(&'a Entry, NormalizedUrl, BodyDigest)>,
 }
 
 impl<'a> BodyForms<'a> {
     fn of(inventory: &'a Inventory, keys: &'a Keys) -> Self {
-        let wanted = inventory.entries.iter().filter_map(|entry| {
-            let form = entry.request_body?.form;
-            (form != BodyForm::Bytes).then(|| (entry, keys.comparable(&entry.url), form))
-        });
-        Self { keys, wanted: wanted.collect() }
+        let known = inventory.entries.iter();
+        let known = known.filter_map(|entry| Some((entry, keys.comparable(&entry.url), entry.request_body?)));
+        Self { keys, known: known.collect() }
     }
 
-    /// Keeps that digest of a request body by which it is compared: in the form that an entry for this method and URL
-    /// asks for, else in git's own for what git posts, else that of its bytes.
+    /// Keeps that digest of a request body by which it is compared: the one that an entry for this method and URL has;
+    /// else in the form that such an entry asks for, else in git's own for what git posts, else that of its bytes.
     fn choose(&self, exchange: &mut Exchange) {
         if exchange.request_body.len() < 2 {
             return;
         }
-        let url = self.keys.comparable(&exchange.url);
+        let (url, prefixed) = (self.keys.comparable(&exchange.url), self.keys.prefixed(&exchange.url));
         let is_for = |entry: &Entry, of: &NormalizedUrl| match entry.url_match {
             UrlMatch::Exact => *of == url,
-            UrlMatch::Prefix => url.as_str().starts_with(of.as_str()),
+            UrlMatch::Prefix => prefixed.starts_with(of.as_str()),
         };
-        let wanted = self.wanted.iter().find(|(entry, of, _)| entry.method == exchange.method && is_for(entry, of));
-        let wanted = wanted.map(|(.., form)| *form);
+        let known = self.known.iter().filter(|(entry, of, _)| entry.method == exchange.method && is_for(entry, of));
+        let known: Vec<BodyDigest> = known.map(|(.., digest)| *digest).collect();
+        let is_known = |digest: &BodyDigest| known.contains(digest);
+        let wanted = known.iter().map(|digest| digest.form).find(|form| *form != BodyForm::Bytes);
         let is_of_git = exchange.url.path().ends_with("/git-upload-pack");
         let form = wanted.or(is_of_git.then_some(BodyForm::Git)).unwrap_or(BodyForm::Bytes);
-        let chosen = exchange.request_body.iter().position(|digest| digest.form == form).unwrap_or(0);
+        let of_form = || exchange.request_body.iter().position(|digest| digest.form == form);
+        let chosen = exchange.request_body.iter().position(is_known).or_else(of_form).unwrap_or(0);
         exchange.request_body = vec![exchange.request_body[chosen]];
     }
 }
@@ -343,6 +344,8 @@ fn hops(entry: &Entry, keys: &Keys) -> Vec<(Key, u16, String)> {
             key = Some(keys.redirected(&of_hop, hop.status, &next));
             url = next;
         }
+        // A redirect that does not vary itself has no header in its key, though the chain may.
+        hops.push((of_hop.without_headers(), hop.status, hop.location.clone()));
         hops.push((of_hop, hop.status, hop.location.clone()));
     }
     hops

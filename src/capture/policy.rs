@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderName, Method, header};
 
 use super::origin::is_replaced;
 use crate::{
-    inventory::{Entry, Headers},
+    inventory::{Entry, Headers, is_about_the_bytes},
     url::NormalizedUrl,
 };
 
@@ -118,26 +118,9 @@ const CREDENTIAL_PARAMETERS: &[&str] = &[
     "private_token",
 ];
 
-/// Header fields that say which bytes a body has, or had: untrue once its bytes are replaced.
-const ABOUT_THE_BYTES: &[&str] = &[
-    "etag",
-    "last-modified",
-    "content-md5",
-    "content-digest",
-    "repr-digest",
-    "digest",
-    "content-encoding",
-    "x-checksum-md5",
-    "x-checksum-sha1",
-    "x-checksum-sha256",
-    "x-goog-hash",
-];
-
 /// Takes the fields out that were about the bytes of a body that is not kept as it came.
 pub fn forget_the_bytes(headers: &mut Headers) {
-    for name in ABOUT_THE_BYTES {
-        headers.remove(name);
-    }
+    headers.retain(|name| !is_about_the_bytes(name) && name != "content-encoding");
 }
 
 /// Whether `name`, in lower case, is on the list of what entries leave out.

@@ -132,6 +132,27 @@ pub enum Source {
     },
 }
 
+/// Fields that say something about the bytes of a body, so that they are wrong once it was replaced. A `-` at the end
+/// stands for any rest.
+const ABOUT_THE_BYTES: [&str; 11] = [
+    "etag",
+    "last-modified",
+    "digest",
+    "repr-digest",
+    "content-digest",
+    "content-md5",
+    "x-goog-hash",
+    "x-linked-etag",
+    "x-linked-size",
+    "x-checksum-",
+    "x-amz-checksum-",
+];
+
+/// Whether the field `name`, in lower case, says something about the bytes of a body: a validator or a digest.
+pub fn is_about_the_bytes(name: &str) -> bool {
+    ABOUT_THE_BYTES.iter().any(|known| *known == name || (known.ends_with('-') && name.starts_with(known)))
+}
+
 /// Header fields: lower-case names in alphabetical order, each with its values in the order they came.
 ///
 /// Names and values are valid as HTTP has them (RFC 9110 §5), so that writing them to a connection cannot fail.
@@ -169,6 +190,11 @@ impl Headers {
     /// Removes the fields called `name` and gives the first value.
     pub fn remove(&mut self, name: &str) -> Option<String> {
         self.0.remove(name)?.into_iter().next()
+    }
+
+    /// Keeps the fields whose name, in lower case, `wanted` accepts.
+    pub fn retain(&mut self, wanted: impl Fn(&str) -> bool) {
+        self.0.retain(|name, _| wanted(name));
     }
 
     /// Whether there is no field.

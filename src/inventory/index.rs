@@ -9,6 +9,7 @@
 //! not spell out (resolved `Location`s, URLs with parameters left out).
 
 mod build;
+mod request;
 mod urls;
 
 #[cfg(test)]
@@ -21,13 +22,11 @@ use std::{
     sync::Arc,
 };
 
-use http::{HeaderMap, Method};
+use http::Method;
 
+pub use self::request::{RequestBody, RequestKey, field_value};
 use self::urls::UrlTable;
-use super::{
-    Entry, Hop, Inventory, Keys, UsedRule,
-    request_body::{BodyDigest, BodyForm},
-};
+use super::{Entry, Hop, Inventory, Keys, UrlMatch, UsedRule, request_body::BodyDigest};
 use crate::url::NormalizedUrl;
 
 /// How many recorded alternatives a [`MissReason`] lists at most.
@@ -41,63 +40,6 @@ impl EntryId {
     /// The place in [`Inventory::entries`].
     pub fn index(self) -> usize {
         self.0 as usize
-    }
-}
-
-/// What a request is looked up by.
-#[derive(Debug, Clone)]
-pub struct RequestKey<'a> {
-    /// The method.
-    pub method: &'a Method,
-    /// The URL, with all its query parameters.
-    pub url: &'a NormalizedUrl,
-    /// All header fields.
-    pub headers: &'a HeaderMap,
-    /// The body.
-    pub body: RequestBody,
-}
-
-/// What is known of a request's body.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RequestBody {
-    /// It has no bytes.
-    Empty,
-    /// Its digests in every form that it has, that of its bytes first.
-    Digests(Vec<BodyDigest>),
-    /// It has bytes. Which ones makes no difference where no entry [depends on them](Index::depends_on_body).
-    Unhashed,
-}
-
-impl RequestBody {
-    /// The body in every way in which an entry can have recorded it.
-    fn recorded(&self) -> impl Iterator<Item = Option<&BodyDigest>> + Clone {
-        let (empty, digests) = match self {
-            Self::Empty => (Some(None), &[][..]),
-            Self::Digests(digests) => (None, digests.as_slice()),
-            Self::Unhashed => (None, &[][..]),
-        };
-        empty.into_iter().chain(digests.iter().map(Some))
-    }
-}
-
-impl RequestBody {
-    /// What an entry of the form `form`, or else of the bytes, has to record so that it is for this body: nothing for an
-    /// empty one. `None` where that is not known.
-    pub fn of_form(&self, form: Option<BodyForm>) -> Option<Option<BodyDigest>> {
-        match self {
-            Self::Empty => Some(None),
-            Self::Digests(digests) => {
-                Some(digests.iter().find(|digest| Some(digest.form) == form).or(digests.first()).copied())
-            }
-            Self::Unhashed => None,
-        }
-    }
-}
-
-/// As request bodies are hashed: an empty one has no digest.
-impl From<Vec<BodyDigest>> for RequestBody {
-    fn from(digests: Vec<BodyDigest>) -> Self {
-        if digests.is_empty() { Self::Empty } else { Self::Digests(digests) }
     }
 }
 
@@ -190,6 +132,7 @@ pub enum IndexError {
 #[derive(Debug)]
 pub struct Index {
     inventory: Arc<Inventory>,
+    system: String,
     keys: Keys,
     urls: UrlTable,
     /// Where each URL's groups start; one more at the end.
@@ -212,6 +155,11 @@ impl Index {
     /// An inventory with more answers than there are numbers.
     pub fn new(inventory: Arc<Inventory>, system: &str) -> Result<Self, IndexError> {
         build::build(inventory, system)
+    }
+
+    /// The Nix system whose entries it has.
+    pub fn system(&self) -> &str {
+        &self.system
     }
 
     /// The inventory.
@@ -267,7 +215,7 @@ impl Index {
     /// Whether the request's body decides what answers `method` at `url`. Where it does not, a request with a body is a
     /// miss whatever it holds.
     pub fn depends_on_body(&self, method: &Method, url: &NormalizedUrl) -> bool {
-        self.places(&self.comparable(url)).flatten().any(|group| {
+        self.places(url).flatten().any(|group| {
             let (recorded, body) = self.method_and_body(self.leader(group));
             recorded == method && body.is_some()
         })
@@ -279,26 +227,26 @@ impl Index {
     /// # Errors
     /// What keeps the nearest recorded request from answering.
     pub fn look_up(&self, key: &RequestKey<'_>) -> Result<Matches<'_>, MissReason> {
-        let url = self.comparable(key.url);
         let stands_in: &[&Method] = if key.method == Method::HEAD { &[&Method::GET] } else { &[] };
-        self.places(&url)
+        self.places(key.url)
             .find_map(|groups| {
                 let methods = std::iter::once(&key.method).chain(stands_in);
                 let mut bodies = methods.flat_map(|&method| key.body.recorded().map(move |body| (method, body)));
                 bodies.find_map(|(method, body)| self.best_variant(self.with_body(groups.clone(), method, body), key))
             })
             .map(|group| Matches { visits: self.visits_of(group), first_rank: self.leader(group).rank != Rank::Chain })
-            .ok_or_else(|| self.why_not(&url, key))
+            .ok_or_else(|| self.why_not(key))
     }
 
     /// The groups that can answer at `url`: those of the URL itself, then those of each prefix of it, the longest
     /// first. Those of one place lie together.
     fn places(&self, url: &NormalizedUrl) -> impl Iterator<Item = Range<u32>> {
-        let text = url.as_str();
+        let own = self.split_at_prefixes(self.groups_at(self.comparable(url).as_str())).0;
+        let prefixed = if self.prefix_lengths.is_empty() { String::new() } else { self.keys.prefixed(url) };
         // Normalised URLs are ASCII, so any place is one to cut at.
-        let prefixes = self.prefix_lengths.iter().filter_map(|&length| text.get(..length));
-        let of_prefix = prefixes.map(|prefix| self.split_at_prefixes(self.groups_at(prefix)).1);
-        std::iter::once(self.split_at_prefixes(self.groups_at(text)).0).chain(of_prefix.collect::<Vec<_>>())
+        let prefixes = self.prefix_lengths.iter().filter_map(|&length| prefixed.get(..length));
+        let of_prefixes = prefixes.map(|prefix| self.split_at_prefixes(self.groups_at(prefix)).1);
+        std::iter::once(own).chain(of_prefixes.collect::<Vec<_>>())
     }
 
     /// Divides a URL's groups into those for that URL alone, and those for all that starts with it.
@@ -375,9 +323,9 @@ impl Index {
             .min_by_key(|&group| (self.leader(group).rank, Reverse(self.request_headers(group).len())))
     }
 
-    fn why_not(&self, url: &NormalizedUrl, key: &RequestKey<'_>) -> MissReason {
-        let Some(groups) = self.places(url).find(|groups| !groups.is_empty()) else {
-            return self.why_not_here(url);
+    fn why_not(&self, key: &RequestKey<'_>) -> MissReason {
+        let Some(groups) = self.places(key.url).find(|groups| !groups.is_empty()) else {
+            return self.why_not_here(key.url);
         };
         let of_method: Vec<u32> = groups
             .clone()
@@ -406,24 +354,31 @@ impl Index {
         MissReason::OtherVariant { recorded }
     }
 
-    /// The entry for the URL of a request that nothing answers which has most in common with it.
-    pub fn nearest_entry(&self, key: &RequestKey<'_>) -> Option<EntryId> {
-        let url = self.comparable(key.url);
-        let Some(groups) = self.places(&url).find(|groups| !groups.is_empty()) else {
-            return self.elsewhere(&url).next().map(|(id, _)| id);
+    /// The answer at the URL of a request that nothing answers which was given to a request most like it: the entry, and
+    /// how many of its redirects lie before.
+    pub fn nearest_answer(&self, key: &RequestKey<'_>) -> Option<(EntryId, u32)> {
+        let Some(groups) = self.places(key.url).find(|groups| !groups.is_empty()) else {
+            return self.elsewhere(key.url).next().map(|(id, _)| (id, 0));
         };
         let difference = |&group: &u32| {
             let (method, body) = self.method_and_body(self.leader(group));
             (method != key.method, !key.body.recorded().any(|asked| asked == body))
         };
-        groups.min_by_key(difference).map(|group| self.leader(group).entry)
+        groups.min_by_key(difference).map(|group| (self.leader(group).entry, self.leader(group).step))
     }
 
     /// The entries for a URL that are for other systems.
-    fn elsewhere<'a>(&'a self, url: &'a NormalizedUrl) -> impl Iterator<Item = (EntryId, &'a Entry)> {
+    fn elsewhere(&self, url: &NormalizedUrl) -> impl Iterator<Item = (EntryId, &Entry)> {
+        let (comparable, prefixed) = (self.comparable(url), self.keys.prefixed(url));
         let all = (0..).map(EntryId).zip(&self.inventory.entries);
         let elsewhere = all.filter(|(id, _)| self.home[id.index()] == build::NO_GROUP);
-        elsewhere.filter(|(_, entry)| self.comparable(&entry.url) == *url)
+        elsewhere.filter(move |(_, entry)| {
+            let recorded = self.comparable(&entry.url);
+            match entry.url_match {
+                UrlMatch::Exact => recorded == comparable,
+                UrlMatch::Prefix => prefixed.starts_with(recorded.as_str()),
+            }
+        })
     }
 
     /// Why a URL is not in the index. Reads the whole inventory, which only a miss has to wait for.
@@ -435,13 +390,6 @@ impl Index {
         recorded.truncate(LISTED);
         if recorded.is_empty() { MissReason::NoSuchUrl } else { MissReason::OtherSystem { recorded } }
     }
-}
-
-/// The value of a request header as entries record it: several fields joined with commas (RFC 9110 §5.2), `""` where
-/// there is none.
-pub fn field_value(headers: &HeaderMap, name: &str) -> String {
-    let values: Vec<_> = headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes())).collect();
-    values.join(", ").trim().to_owned()
 }
 
 /// [`slice::partition_point`] over numbers.

@@ -63,6 +63,21 @@ impl Keys {
         }
     }
 
+    /// Whether an entry with the key `prefix`, which is for every URL that starts with its own, answers the request of
+    /// `entry` as well.
+    pub fn covers(&self, prefix: &Key, entry: &Entry) -> bool {
+        let recorded = |name: &String| entry.request_headers.get(name).map_or("", String::as_str);
+        entry.url_match == UrlMatch::Exact
+            && prefix.covers_url(&entry.method, &self.prefixed(&entry.url))
+            && prefix.request_body == entry.request_body
+            && prefix.request_headers.iter().all(|(name, value)| recorded(name) == value)
+    }
+
+    /// The text of which the URL of an entry for a prefix has to be the start.
+    pub fn prefixed(&self, url: &NormalizedUrl) -> String {
+        self.comparison.prefixed(url)
+    }
+
     /// The URL as the rules have it.
     pub fn comparable(&self, url: &NormalizedUrl) -> NormalizedUrl {
         self.comparison.comparable(url)
@@ -103,17 +118,23 @@ impl Key {
         self.method == Method::GET
     }
 
-    /// Whether an entry with this key, which is for every URL that starts with its own, answers a request with `other`.
-    pub fn covers(&self, other: &Self) -> bool {
+    /// Whether this is the key of an entry for a prefix, of `method`, or of the `GET` that stands in for a `HEAD`, and
+    /// `url`, as [`Keys::prefixed`] has it, starts with that.
+    pub fn covers_url(&self, method: &Method, url: &str) -> bool {
         self.url_match == UrlMatch::Prefix
-            && other.url_match == UrlMatch::Exact
-            && other.url.as_str().starts_with(self.url.as_str())
-            && self.method == other.method
-            && self.request_body == other.request_body
-            && self
-                .request_headers
-                .iter()
-                .all(|(name, value)| other.request_headers.get(name).map_or("", String::as_str) == value)
+            && (self.method == *method || (self.is_get() && *method == Method::HEAD))
+            && url.starts_with(self.url.as_str())
+    }
+
+    /// The number of bytes of the URL, as far as it counts: of several prefixes the longest answers.
+    pub fn url_length(&self) -> usize {
+        self.url.as_str().len()
+    }
+
+    /// The same request without header fields.
+    #[must_use]
+    pub fn without_headers(&self) -> Self {
+        Self { request_headers: BTreeMap::new(), ..self.clone() }
     }
 
     /// The key of the `GET` whose entry answers this `HEAD`; `None` for any other method.

@@ -13,7 +13,7 @@ mod strict;
 mod system;
 mod write;
 
-pub use entry::{Body, Entry, HeaderError, Headers, Hop, Inventory, Source, UrlMatch};
+pub use entry::{Body, Entry, HeaderError, Headers, Hop, Inventory, Source, UrlMatch, is_about_the_bytes};
 pub use key::{Key, Keys};
 pub use locate::{BodyFiles, LocateError, Located, check_size};
 pub use merge::{Change, ChangeKind, merge_capture};

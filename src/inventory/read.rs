@@ -1,23 +1,21 @@
 //! Reading an inventory, TOML or JSON, with errors that say what, where and what to do.
 
+mod headers;
+mod rules;
+
 use std::{
     collections::BTreeMap,
     fmt, fs, io,
     path::{Path, PathBuf},
 };
 
-use globset::Glob;
-use http::{HeaderValue, Method};
-use regex::Regex;
-use serde::{
-    Deserialize, Deserializer,
-    de::{self, MapAccess, Visitor},
-};
+use http::Method;
+use serde::{Deserialize, Deserializer, de};
 
+use self::rules::RawMatch;
 use super::{
-    entry::{Body, Entry, HeaderError, Headers, Hop, Inventory, Source, UrlMatch},
+    entry::{Body, Entry, Headers, Hop, Inventory, Source, UrlMatch},
     request_body::{BodyDigest, BodyForm},
-    rules::{MatchRules, Rewrite},
     strict,
 };
 use crate::{
@@ -203,66 +201,6 @@ impl RawInventory {
     }
 }
 
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct RawMatch {
-    #[serde(default)]
-    ignore_query: Vec<QueryPattern>,
-    #[serde(default)]
-    rewrite: Vec<RawRewrite>,
-}
-
-impl From<RawMatch> for MatchRules {
-    fn from(raw: RawMatch) -> Self {
-        let rewrite = |rule: RawRewrite| Rewrite { from: rule.from.0, to: rule.to };
-        Self {
-            ignore_query: raw.ignore_query.into_iter().map(|pattern| pattern.0).collect(),
-            rewrite: raw.rewrite.into_iter().map(rewrite).collect(),
-        }
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawRewrite {
-    from: UrlRegex,
-    to: String,
-}
-
-/// A glob, checked where it stands so that an error names its line.
-#[derive(Deserialize)]
-#[serde(try_from = "String")]
-struct QueryPattern(Glob);
-
-impl TryFrom<String> for QueryPattern {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let reason = |error: globset::Error| format!("`{text}` is not a pattern: {}", error.kind());
-        Glob::new(&text).map(Self).map_err(reason)
-    }
-}
-
-/// A regular expression, checked where it stands.
-#[derive(Deserialize)]
-#[serde(try_from = "String")]
-struct UrlRegex(Regex);
-
-impl TryFrom<String> for UrlRegex {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        // The last line of the error's own drawing says what is wrong.
-        let reason = |error: regex::Error| error.to_string().lines().last().unwrap_or_default().to_owned();
-        let regex =
-            Regex::new(&text).map_err(|error| format!("`{text}` is not a regular expression: {}", reason(error)))?;
-        match regex.is_match("") {
-            true => Err(format!("`{text}` also matches an empty text; hint: write what it is to replace")),
-            false => Ok(Self(regex)),
-        }
-    }
-}
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct RawEntry {
@@ -428,140 +366,5 @@ impl RawBody {
     }
 }
 
-/// A table of header fields; the value is an array where a field repeats.
-impl<'de> Deserialize<'de> for Headers {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(HeadersVisitor)
-    }
-}
-
-struct HeadersVisitor;
-
-impl<'de> Visitor<'de> for HeadersVisitor {
-    type Value = Headers;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a table of headers")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Headers, A::Error> {
-        let mut headers = Headers::default();
-        while let Some(FieldName(name)) = map.next_key()? {
-            let FieldValues(values) = map.next_value()?;
-            for value in values {
-                headers.append(&name, &value).map_err(de::Error::custom)?;
-            }
-        }
-        Ok(headers)
-    }
-}
-
-/// A header's name, checked where it stands so that an error names its line.
-#[derive(Deserialize)]
-#[serde(try_from = "String")]
-struct FieldName(String);
-
-impl TryFrom<String> for FieldName {
-    type Error = HeaderError;
-
-    fn try_from(name: String) -> Result<Self, HeaderError> {
-        Headers::default().append(&name, "").map(|()| Self(name))
-    }
-}
-
-/// A header's value: a string, or an array of strings where the field repeats; checked where it stands.
-struct FieldValues(Vec<String>);
-
-impl<'de> Deserialize<'de> for FieldValues {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged, expecting = "a header's value has to be a string, or an array of strings where it repeats")]
-        enum OneOrMany {
-            One(String),
-            Many(Vec<String>),
-        }
-        let values = match OneOrMany::deserialize(deserializer)? {
-            OneOrMany::One(value) => vec![value],
-            OneOrMany::Many(values) => values,
-        };
-        match values.iter().all(|value| HeaderValue::from_bytes(value.as_bytes()).is_ok()) {
-            true => Ok(Self(values)),
-            false => Err(de::Error::custom("the value of this header has a character that HTTP does not allow")),
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const HASH: &str = "sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=";
-
-    fn error(text: &str) -> SyntaxError {
-        parse(text).unwrap_err()
-    }
-
-    #[test]
-    fn every_source_is_read() {
-        let body = |source: &str| {
-            let text = format!(
-                "version = 1\n[[entry]]\nurl = \"http://h/a\"\n\
-                 body = {{ hash = \"{HASH}\", size = 0, name = \"a\"{source} }}\n"
-            );
-            parse(&text).unwrap().entries[0].body.clone().unwrap().source
-        };
-        assert_eq!(body(""), Source::Fetch(None));
-        assert_eq!(body(", fetch = \"http://m/a\""), Source::Fetch(Some("http://m/a".to_owned())));
-        assert_eq!(body(", file = \"inventory.bodies/a\""), Source::File("inventory.bodies/a".to_owned()));
-        assert_eq!(body(", text = \"x\""), Source::Text("x".to_owned()));
-        let path = Source::StorePath { path: "/nix/store/x".to_owned(), nar_hash: None };
-        assert_eq!(body(", store-path = \"/nix/store/x\""), path);
-    }
-
-    #[test]
-    fn an_unknown_key_names_its_line_and_the_nearest_key() {
-        let error = error("version = 1\n\n[[entry]]\nurl = \"http://h/\"\nheadrs = {}\n");
-        assert_eq!((error.line, error.column), (5, 1));
-        assert_eq!(error.message, "unknown key `headrs`");
-        assert!(error.hint.unwrap().starts_with("did you mean `headers`?"));
-    }
-
-    #[test]
-    fn json_errors_name_line_and_nearest_key_too() {
-        let error = error("{ \"version\": 1,\n  \"entri\": [] }");
-        assert_eq!((error.line, error.message.as_str()), (2, "unknown key `entri`"));
-        assert!(error.hint.unwrap().contains("`entry`"));
-    }
-
-    #[test]
-    fn another_version_is_the_message_even_when_its_keys_are_unknown() {
-        let error = error("version = 2\nnews = true\n");
-        assert_eq!(error.message, "this is an inventory of version 2");
-        assert_eq!(error.line, 1);
-        assert_eq!(self::error("[[entry]]\nurl = \"http://h/\"\n").message, "the key `version` is missing");
-    }
-
-    #[test]
-    fn wrong_values_name_their_line() {
-        for (key, message) in [
-            ("url = \"ftp://h/\"", "not an http or https URL"),
-            ("url = 3", "invalid type"),
-            ("url = \"http://h/\"\nstatus = 99", "status of a final response"),
-            ("url = \"http://h/\"\nrequest-body = \"sha256-x\"", "32 bytes"),
-            ("url = \"http://h/\"\nmethod = \"G T\"", "not a method"),
-            ("url = \"http://h/\"\nmatch = \"suffix\"", "unknown variant"),
-            ("url = \"http://h/\"\nrequest-body-as = \"json\"", "is missing"),
-            ("url = \"http://h/\"\nrequest-body-as = \"xml\"", "no form"),
-            ("url = \"http://h/\"\n[entry.headers]\na = \"b\\nc\"", "does not allow"),
-            ("url = \"http://h/\"\n[entry.headers]\na = 1", "array of strings"),
-            ("url = \"http://h/\"\nbody = { size = 1 }", "no `hash`"),
-            ("url = \"http://h/\"\nbody = { store-path = \"/\", size = 9223372036854775808 }", "can count"),
-            ("url = \"http://h/\"\nbody = { text = \"\", file = \"\" }", "one source"),
-            ("url = \"http://h/\"\nredirects = [{ status = 200, location = \"/\" }]", "status of a redirect"),
-        ] {
-            let error = error(&format!("version = 1\n[[entry]]\n{key}\n"));
-            assert!(error.message.contains(message), "{key}: {error}");
-            assert!((2..=5).contains(&error.line), "{key}: {error}");
-        }
-    }
-}
+mod tests;

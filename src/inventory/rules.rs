@@ -3,12 +3,15 @@
 //! Both the URL that is asked and those that are recorded are put into one comparable form: first every `rewrite` rule,
 //! in their order, then `ignore-query`. So it makes no difference on which side of a rule a recorded URL is.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use globset::{Glob, GlobMatcher};
 use regex::Regex;
 
 use crate::url::NormalizedUrl;
+
+/// The longest URL that a rewrite rule makes, in bytes: rules that double it must not fill the memory.
+const LONGEST_URL: usize = 64 << 10;
 
 /// Rules for comparing requests: the `[match]` table.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -82,7 +85,24 @@ impl Comparison {
 
     /// The form in which URLs are compared.
     pub(super) fn comparable(&self, url: &NormalizedUrl) -> NormalizedUrl {
-        self.rewritten(url, |_| {}).without_query_parameters(|name| self.ignored.iter().any(|glob| glob.is_match(name)))
+        self.without_ignored(self.rewritten(url, |_| {}))
+    }
+
+    /// The text of which the URL of an entry for a prefix has to be the start: the comparable one, but a query of which
+    /// nothing is left is an empty query, so that `http://h/a?` is a prefix of it.
+    pub(super) fn prefixed(&self, url: &NormalizedUrl) -> String {
+        let rewritten = self.rewritten(url, |_| {});
+        let has_query = rewritten.query().is_some();
+        let comparable = self.without_ignored(rewritten);
+        let emptied = has_query && comparable.query().is_none();
+        format!("{comparable}{}", if emptied { "?" } else { "" })
+    }
+
+    fn without_ignored(&self, url: NormalizedUrl) -> NormalizedUrl {
+        if self.ignored.is_empty() {
+            return url;
+        }
+        url.without_query_parameters(|name| self.ignored.iter().any(|glob| glob.is_match(name)))
     }
 
     /// The rules that change `url`.
@@ -95,12 +115,16 @@ impl Comparison {
         used
     }
 
-    /// What the rewrite rules make of `url`. One that would make something else than a URL of it does not apply.
+    /// What the rewrite rules make of `url`. One that would make something else than a URL of it, or one longer than
+    /// [`LONGEST_URL`], does not apply.
     fn rewritten(&self, url: &NormalizedUrl, mut used: impl FnMut(usize)) -> NormalizedUrl {
         let mut url = url.clone();
         for (rule, number) in self.rewrite.iter().zip(1..) {
-            let replaced = rule.from.replace_all(url.as_str(), rule.to.as_str());
-            if let Some(changed) = replaced.parse().ok().filter(|changed| *changed != url) {
+            let Cow::Owned(text) = rule.from.replace_all(url.as_str(), rule.to.as_str()) else { continue };
+            if text.len() > LONGEST_URL {
+                continue;
+            }
+            if let Some(changed) = text.parse().ok().filter(|changed| *changed != url) {
                 used(number);
                 url = changed;
             }
@@ -151,5 +175,24 @@ mod tests {
         let rules = comparison(&[], &[("/x/", "/%7eu/../"), ("^http:", "ftp:")]);
         assert_eq!(rules.comparable(&"http://h.test/x/a".parse().unwrap()).as_str(), "http://h.test/a");
         assert_eq!(rules.used(&"http://h.test/a".parse().unwrap()), []);
+    }
+
+    #[test]
+    fn rules_that_double_a_url_come_to_an_end() {
+        let rules = comparison(&[], &[("^.+$", "$0$0"); 64]);
+        assert!(rules.comparable(&"http://h.test/".parse().unwrap()).as_str().len() <= LONGEST_URL);
+    }
+
+    #[test]
+    fn a_query_that_is_ignored_is_an_empty_one_for_a_prefix() {
+        let rules = comparison(&["_"], &[]);
+        for (url, text) in [
+            ("http://h/a?_=1", "http://h/a?"),
+            ("http://h/a?_=1&b", "http://h/a?b"),
+            ("http://h/a?", "http://h/a?"),
+            ("http://h/a", "http://h/a"),
+        ] {
+            assert_eq!(rules.prefixed(&url.parse().unwrap()), text);
+        }
     }
 }

@@ -113,6 +113,9 @@ impl Arrival {
 /// | TLS with any SNI | `http://h.test/a`, any | `http://h.test/a` |
 /// | TLS with any SNI | `/a`, none | refused |
 ///
+/// A request without `Host` is accepted where its target or CONNECT names the host, although RFC 9112 §3.2 has servers
+/// refuse it: nothing about it is in doubt, and hand-written clients send such.
+///
 /// Spellings are left as they are: [`NormalizedUrl`](crate::url::NormalizedUrl) makes them one.
 ///
 /// `OPTIONS *` is the URI with an empty path, which the `http` crate shows as `/` (RFC 9110 §7.1).

@@ -17,6 +17,9 @@ use crate::{
     url::{NormalizedUrl, UrlError, without_userinfo},
 };
 
+/// Differences that are shown of one URL.
+const DIFFERENCES: usize = 6;
+
 /// A request that nothing answers.
 #[derive(Debug)]
 pub struct Miss {
@@ -113,7 +116,10 @@ impl fmt::Display for Miss {
 fn lines_about(index: &Index, asked: &Method, near: &Near) -> Vec<String> {
     let entry = index.entry(near.entry);
     let mut lines = vec![format!("nearest: {} {}", entry.method, printable(&near.url))];
-    lines.extend(near.differences.iter().map(|difference| format!("  {difference}")));
+    lines.extend(near.differences.iter().take(DIFFERENCES).map(|difference| format!("  {difference}")));
+    if near.differences.len() > DIFFERENCES {
+        lines.push(format!("  and {} more differences", near.differences.len() - DIFFERENCES));
+    }
     let stands_in = asked == Method::HEAD && entry.method == Method::GET;
     if entry.method != *asked && !stands_in && entry.redirects.is_empty() {
         lines.push(format!("  recorded with the method {}", entry.method));

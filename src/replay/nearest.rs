@@ -5,7 +5,7 @@ use std::{cmp::Reverse, fmt};
 use crate::{
     inventory::index::{EntryId, Index},
     text::printable,
-    url::NormalizedUrl,
+    url::{NormalizedUrl, decoded_parameter},
 };
 
 /// URLs that are looked at, which bounds what one miss costs.
@@ -17,8 +17,8 @@ const COMPARED: usize = 48;
 /// URLs that are shown.
 const SHOWN: usize = 3;
 
-/// Differences that are shown of one URL.
-const DIFFERENCES: usize = 6;
+/// Query parameters that are compared.
+const PARAMETERS: usize = 60;
 
 /// Bytes of a URL that take part in the edit distance, which takes time in proportion to their square.
 const COMPARED_BYTES: usize = 300;
@@ -57,10 +57,10 @@ pub enum Difference {
 }
 
 impl Near {
-    /// The names of the query parameters where nothing else differs.
-    pub fn only_query_parameters<'a>(&'a self) -> Option<Vec<&'a str>> {
-        let name = |difference: &'a Difference| match difference {
-            Difference::Query { name, .. } => Some(name.as_str()),
+    /// The names of the query parameters, decoded, where nothing else differs.
+    pub fn only_query_parameters(&self) -> Option<Vec<String>> {
+        let name = |difference: &Difference| match difference {
+            Difference::Query { name, .. } => Some(decoded_parameter(name)),
             _ => None,
         };
         self.differences.iter().map(name).collect()
@@ -147,7 +147,6 @@ fn differences(asked: &NormalizedUrl, recorded: &NormalizedUrl) -> Vec<Differenc
     if asked.query() != recorded.query() {
         found.extend(query_differences(asked.query(), recorded.query()));
     }
-    found.truncate(DIFFERENCES);
     found
 }
 
@@ -159,7 +158,7 @@ fn query_differences(asked: Option<&str>, recorded: Option<&str>) -> Vec<Differe
     };
     let mut names: Vec<&String> = Vec::new();
     for (name, _) in asked.iter().chain(&recorded) {
-        if !names.contains(&name) && names.len() < 10 * DIFFERENCES {
+        if !names.contains(&name) && names.len() < PARAMETERS {
             names.push(name);
         }
     }

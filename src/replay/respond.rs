@@ -12,26 +12,10 @@ use percent_encoding::{CONTROLS, utf8_percent_encode};
 
 pub use crate::representation::BodyPlan;
 use crate::{
-    inventory::{Body, Entry, Headers, Hop},
+    inventory::{self, Body, Entry, Headers, Hop},
     proxy::hop_by_hop,
     representation::{Partial, Representation},
 };
-
-/// Fields that say something about the bytes of a body, so that they are wrong once it was replaced. A `-` at the end
-/// stands for any rest.
-const ABOUT_THE_BYTES: [&str; 11] = [
-    "etag",
-    "last-modified",
-    "digest",
-    "repr-digest",
-    "content-digest",
-    "content-md5",
-    "x-goog-hash",
-    "x-linked-etag",
-    "x-linked-size",
-    "x-checksum-",
-    "x-amz-checksum-",
-];
 
 /// An answer that only its bytes are missing from.
 #[derive(Debug, Clone, PartialEq)]
@@ -88,15 +72,11 @@ fn recorded_headers(recorded: &Headers, body: Option<&Body>) -> HeaderMap {
     // An entry written by hand may have some.
     hop_by_hop::strip(&mut headers);
     if body.is_some_and(|body| body.hash.is_none() || body.size.is_none()) {
-        for (name, _) in recorded.iter().filter(|(name, _)| is_about_the_bytes(name)) {
+        for (name, _) in recorded.iter().filter(|(name, _)| inventory::is_about_the_bytes(name)) {
             headers.remove(name);
         }
     }
     headers
-}
-
-fn is_about_the_bytes(name: &str) -> bool {
-    ABOUT_THE_BYTES.iter().any(|known| *known == name || (known.ends_with('-') && name.starts_with(known)))
 }
 
 /// The answer as it was recorded.

@@ -33,7 +33,7 @@ pub fn suggestion(index: &Index, asked: &RequestKey<'_>, reason: &MissReason, ne
 fn rule(asked: &NormalizedUrl, near: &Near) -> Option<MatchRules> {
     let recorded: NormalizedUrl = near.url.parse().ok()?;
     if let Some(names) = near.only_query_parameters() {
-        let pattern = |name: &str| Glob::new(&globset::escape(name)).ok();
+        let pattern = |name: String| Glob::new(&globset::escape(&name)).ok();
         return Some(MatchRules {
             ignore_query: names.into_iter().map(pattern).collect::<Option<_>>()?,
             ..<_>::default()
@@ -66,7 +66,13 @@ fn other_folder(asked: &NormalizedUrl, recorded: &NormalizedUrl) -> Option<(Stri
 
 /// The recorded entry that comes nearest, made one for `asked`.
 fn entry_for(index: &Index, asked: &RequestKey<'_>, reason: &MissReason) -> Option<Entry> {
-    let mut entry = index.entry(index.nearest_entry(asked)?).clone();
+    let (id, step) = index.nearest_answer(asked)?;
+    let mut entry = index.entry(id).clone();
+    if step > 0 {
+        // A chain leads here: what answers is the rest of it.
+        entry.url = asked.url.clone();
+        entry.redirects.drain(..step as usize);
+    }
     if entry.body.as_ref().is_some_and(|body| body.source == Source::Fetch(None)) && *asked.method != Method::GET {
         // Nix fetches by GET, from where that gives these bytes.
         let url = entry.url.to_string();
@@ -77,7 +83,7 @@ fn entry_for(index: &Index, asked: &RequestKey<'_>, reason: &MissReason) -> Opti
     let names = entry.request_headers.keys().cloned().collect::<Vec<_>>();
     entry.request_headers = names.into_iter().map(|name| (name.clone(), field_value(asked.headers, &name))).collect();
     if let MissReason::OtherSystem { .. } = reason {
-        entry.systems = Vec::new();
+        entry.systems = vec![index.system().to_owned()];
     }
     Some(entry)
 }
@@ -91,8 +97,8 @@ mod tests {
     use super::*;
     use crate::{
         inventory::{
-            Body, Inventory,
-            index::RequestBody,
+            Body, Hop, Inventory,
+            index::{Answer, RequestBody},
             parse,
             request_body::{BodyDigest, BodyForm},
         },
@@ -125,7 +131,8 @@ mod tests {
         let toml = suggestion(&without, &key, &reason, &nearest(&without, &url))?;
         let pasted = parse(&format!("version = 1\n\n{toml}")).unwrap_or_else(|error| panic!("{error}\n{toml}"));
         let with = index([entries, pasted.entries].concat(), pasted.match_rules);
-        assert!(with.look_up(&key).is_ok(), "{toml}");
+        let found = with.look_up(&key).map(|matches| with.answer(matches.visits[0]));
+        assert!(matches!(found, Ok(Answer::Final(_) | Answer::Hop(..))), "{toml}");
         Some(toml)
     }
 
@@ -137,6 +144,12 @@ mod tests {
     fn another_spelling_of_the_url_gets_a_rule() {
         for (recorded, asked, expected) in [
             ("http://h/a?v=1&t=1", "http://h/a?v=1&t=2&z[]=3", r#"ignore-query = ["t", "z[[][]]"]"#),
+            ("http://h/a", "http://h/a?f%5Bx%5D=3&a+b=1", r#"ignore-query = ["f[[]x[]]", "a b"]"#),
+            (
+                "http://h/a?1=1&2=2&3=3&4=4&5=5&6=6&7=7&8=8",
+                "http://h/a",
+                r#"ignore-query = ["1", "2", "3", "4", "5", "6", "7", "8"]"#,
+            ),
             (
                 "https://h.test/a/b",
                 "http://m.test:81/a/b",
@@ -183,7 +196,16 @@ mod tests {
         assert!(options.unwrap().starts_with("[[entry]]\nmethod = \"OPTIONS\"\n"));
         let elsewhere = Entry { systems: vec!["armv7l-linux".to_owned()], ..entry("http://h/a") };
         let here = suggested(vec![elsewhere], &Method::GET, "http://h/a", &HeaderMap::new(), RequestBody::Empty);
-        assert!(!here.unwrap().contains("systems"));
+        assert!(here.unwrap().contains("systems = [\"x86_64-linux\"]"));
+    }
+
+    #[test]
+    fn the_rest_of_a_chain_answers_what_the_chain_leads_to() {
+        let mut chain = entry("http://h/a");
+        let hop = |location: &str| Hop { status: 302, location: location.to_owned(), headers: <_>::default() };
+        chain.redirects = vec![hop("/b"), hop("/c")];
+        let toml = suggested(vec![chain], &Method::POST, "http://h/b", &HeaderMap::new(), RequestBody::Empty).unwrap();
+        assert!(toml.contains("url = \"http://h/b\"") && toml.contains("/c") && !toml.contains("\"/b\""), "{toml}");
     }
 
     #[test]

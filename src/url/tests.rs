@@ -92,6 +92,7 @@ fn a_reference_is_resolved_as_rfc_3986_says() {
         ("//o/d", "http://o/d"),
         ("/d\\e?\\", "http://h/d%5Ce?\\"),
         ("\\d", "http://h/a/%5Cd"),
+        ("?//a\\b", "http://h/a/b?//a\\b"),
         ("/d/http://o\\e", "http://h/d/http://o%5Ce"),
         ("https://o.:443/%7e#f", "https://o/~"),
     ] {

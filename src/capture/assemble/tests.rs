@@ -54,8 +54,11 @@ fn request_bodies_are_compared_as_the_inventory_and_git_have_it() {
     let entry = Entry { method: Method::POST, ..Entry::get("http://h/api".parse().unwrap()) };
     let as_json = Entry { request_body: Some(digest(BodyForm::Json, b"another")), ..entry };
     let below = Entry { url_match: UrlMatch::Prefix, url: "http://h/all/".parse().unwrap(), ..as_json.clone() };
-    let inventory = Inventory { entries: vec![as_json, below], ..Inventory::default() };
+    let as_bytes = Entry { url: "http://h/both".parse().unwrap(), ..as_json.clone() };
+    let also_bytes = Entry { request_body: Some(forms[0]), ..as_bytes.clone() };
+    let inventory = Inventory { entries: vec![as_json, below, as_bytes, also_bytes], ..Inventory::default() };
     for (url, form) in [
+        ("http://h/both", BodyForm::Bytes),
         ("http://h/api", BodyForm::Json),
         ("http://h/all/of/it", BodyForm::Json),
         ("http://h/other", BodyForm::Bytes),

@@ -48,6 +48,7 @@ pub(super) fn build(inventory: Arc<Inventory>, system: &str) -> Result<Index, In
         revisiting,
         prefix_lengths: prefix_lengths.into_iter().rev().collect(),
         inventory: Arc::clone(&inventory),
+        system: system.to_owned(),
     };
     cut_into_groups(&mut index, &found);
     Ok(index)

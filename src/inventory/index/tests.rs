@@ -1,7 +1,7 @@
 use http::HeaderMap;
 
 use super::*;
-use crate::inventory::{MatchRules, UrlMatch};
+use crate::inventory::{MatchRules, UrlMatch, request_body::BodyForm};
 
 fn url(text: &str) -> NormalizedUrl {
     text.parse().unwrap()

@@ -1,12 +1,14 @@
 //! Canonical forms of JSON and of HTML forms.
 
+use percent_encoding::percent_decode;
 use serde_json::Value;
-use url::form_urlencoded;
+use url::form_urlencoded::byte_serialize;
 
 /// Numbers from here on may be another number once they are read as a double, which RFC 8785 §3.2.2.3 asks for.
-const MAX_EXACT: u64 = 1 << 53;
+const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
 
-/// JSON as RFC 8785 writes it; `None` for what is no JSON, or has an integer that the RFC's numbers cannot hold.
+/// JSON as RFC 8785 writes it; `None` for what is no JSON, or has a number that is too large to be told from its
+/// neighbours. Of a member that comes twice in an object the last one counts.
 pub(super) fn json(body: &[u8]) -> Option<Vec<u8>> {
     let value: Value = serde_json::from_slice(body).ok()?;
     is_exact(&value).then(|| serde_json_canonicalizer::to_vec(&value).ok()).flatten()
@@ -14,22 +16,34 @@ pub(super) fn json(body: &[u8]) -> Option<Vec<u8>> {
 
 fn is_exact(value: &Value) -> bool {
     match value {
-        Value::Number(number) => {
-            number.as_u64().is_none_or(|n| n <= MAX_EXACT)
-                && number.as_i64().is_none_or(|n| n.unsigned_abs() <= MAX_EXACT)
-        }
+        Value::Number(number) => number.as_f64().is_some_and(|number| number.abs() < MAX_EXACT),
         Value::Array(values) => values.iter().all(is_exact),
         Value::Object(members) => members.values().all(is_exact),
         Value::Null | Value::Bool(_) | Value::String(_) => true,
     }
 }
 
-/// The pairs of a form, sorted by name; `None` for what is not text.
+/// The pairs of a form as the URL standard's parser and serialiser have them, sorted by name; `None` for what is not
+/// text. What the percent-encoding stands for need not be.
 pub(super) fn form(body: &[u8]) -> Option<Vec<u8>> {
     std::str::from_utf8(body).ok()?;
-    let mut pairs: Vec<_> = form_urlencoded::parse(body).collect();
+    let pairs = body.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty());
+    let mut pairs: Vec<(Vec<u8>, Vec<u8>)> = pairs
+        .map(|pair| {
+            let equals = pair.iter().position(|byte| *byte == b'=').unwrap_or(pair.len());
+            (decoded(&pair[..equals]), decoded(pair.get(equals + 1..).unwrap_or_default()))
+        })
+        .collect();
     pairs.sort_by(|(a, _), (b, _)| a.cmp(b));
-    Some(form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish().into_bytes())
+    let encoded = |bytes: &[u8]| byte_serialize(bytes).collect::<String>();
+    let pairs: Vec<String> =
+        pairs.iter().map(|(name, value)| format!("{}={}", encoded(name), encoded(value))).collect();
+    Some(pairs.join("&").into_bytes())
+}
+
+fn decoded(text: &[u8]) -> Vec<u8> {
+    let spaced: Vec<u8> = text.iter().map(|&byte| if byte == b'+' { b' ' } else { byte }).collect();
+    percent_decode(&spaced).collect()
 }
 
 #[cfg(test)]
@@ -47,9 +61,9 @@ mod tests {
             assert_eq!(canonical(text), expected, "{text}");
         }
         assert_ne!(canonical("[1,2]"), canonical("[2,1]"), "the order of an array counts");
-        for text in ["", "{", "nonsense", "[1] [2]", "9007199254740993", "[-18446744073709551614]"] {
-            let exact = text.starts_with("[-");
-            assert_eq!(canonical(text).is_some(), exact, "{text}: beyond 64 bits serde has doubles already");
+        assert!(canonical("[9007199254740991, -9007199254740991, 0.1]").is_some());
+        for text in ["", "{", "nonsense", "[1] [2]", "9007199254740993", "[-18446744073709551617]", "1e300"] {
+            assert_eq!(canonical(text), None, "{text}");
         }
     }
 
@@ -59,6 +73,8 @@ mod tests {
         assert_eq!(canonical("b=2&a=%7e+x&b=1").as_deref(), Some("a=%7E+x&b=2&b=1"));
         assert_eq!(canonical("a=~%20x&b=2&b=1"), canonical("b=2&a=%7E+x&b=1"));
         assert_ne!(canonical("a=1&a=2"), canonical("a=2&a=1"), "the values of one name keep their order");
+        assert_ne!(canonical("a=%FF"), canonical("a=%FE"), "what is no text is told apart, too");
+        assert_eq!(canonical("a&&b=").as_deref(), Some("a=&b="));
         assert_eq!(form(b"\xff\xfe"), None);
     }
 }

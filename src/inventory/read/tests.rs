@@ -1,0 +1,71 @@
+use super::*;
+
+const HASH: &str = "sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=";
+
+fn error(text: &str) -> SyntaxError {
+    parse(text).unwrap_err()
+}
+
+#[test]
+fn every_source_is_read() {
+    let body = |source: &str| {
+        let text = format!(
+            "version = 1\n[[entry]]\nurl = \"http://h/a\"\n\
+             body = {{ hash = \"{HASH}\", size = 0, name = \"a\"{source} }}\n"
+        );
+        parse(&text).unwrap().entries[0].body.clone().unwrap().source
+    };
+    assert_eq!(body(""), Source::Fetch(None));
+    assert_eq!(body(", fetch = \"http://m/a\""), Source::Fetch(Some("http://m/a".to_owned())));
+    assert_eq!(body(", file = \"inventory.bodies/a\""), Source::File("inventory.bodies/a".to_owned()));
+    assert_eq!(body(", text = \"x\""), Source::Text("x".to_owned()));
+    let path = Source::StorePath { path: "/nix/store/x".to_owned(), nar_hash: None };
+    assert_eq!(body(", store-path = \"/nix/store/x\""), path);
+}
+
+#[test]
+fn an_unknown_key_names_its_line_and_the_nearest_key() {
+    let error = error("version = 1\n\n[[entry]]\nurl = \"http://h/\"\nheadrs = {}\n");
+    assert_eq!((error.line, error.column), (5, 1));
+    assert_eq!(error.message, "unknown key `headrs`");
+    assert!(error.hint.unwrap().starts_with("did you mean `headers`?"));
+}
+
+#[test]
+fn json_errors_name_line_and_nearest_key_too() {
+    let error = error("{ \"version\": 1,\n  \"entri\": [] }");
+    assert_eq!((error.line, error.message.as_str()), (2, "unknown key `entri`"));
+    assert!(error.hint.unwrap().contains("`entry`"));
+}
+
+#[test]
+fn another_version_is_the_message_even_when_its_keys_are_unknown() {
+    let error = error("version = 2\nnews = true\n");
+    assert_eq!(error.message, "this is an inventory of version 2");
+    assert_eq!(error.line, 1);
+    assert_eq!(self::error("[[entry]]\nurl = \"http://h/\"\n").message, "the key `version` is missing");
+}
+
+#[test]
+fn wrong_values_name_their_line() {
+    for (key, message) in [
+        ("url = \"ftp://h/\"", "not an http or https URL"),
+        ("url = 3", "invalid type"),
+        ("url = \"http://h/\"\nstatus = 99", "status of a final response"),
+        ("url = \"http://h/\"\nrequest-body = \"sha256-x\"", "32 bytes"),
+        ("url = \"http://h/\"\nmethod = \"G T\"", "not a method"),
+        ("url = \"http://h/\"\nmatch = \"suffix\"", "unknown variant"),
+        ("url = \"http://h/\"\nrequest-body-as = \"json\"", "is missing"),
+        ("url = \"http://h/\"\nrequest-body-as = \"xml\"", "no form"),
+        ("url = \"http://h/\"\n[entry.headers]\na = \"b\\nc\"", "does not allow"),
+        ("url = \"http://h/\"\n[entry.headers]\na = 1", "array of strings"),
+        ("url = \"http://h/\"\nbody = { size = 1 }", "no `hash`"),
+        ("url = \"http://h/\"\nbody = { store-path = \"/\", size = 9223372036854775808 }", "can count"),
+        ("url = \"http://h/\"\nbody = { text = \"\", file = \"\" }", "one source"),
+        ("url = \"http://h/\"\nredirects = [{ status = 200, location = \"/\" }]", "status of a redirect"),
+    ] {
+        let error = error(&format!("version = 1\n[[entry]]\n{key}\n"));
+        assert!(error.message.contains(message), "{key}: {error}");
+        assert!((2..=5).contains(&error.line), "{key}: {error}");
+    }
+}
