@@ -18,8 +18,10 @@ use tokio::{
 
 use crate::store::mapped::{self, FileRange};
 
-/// From how many bytes on a mapped slice goes by `sendfile`.
-const SENDFILE_FROM: usize = 32 << 10;
+/// From how many bytes on a mapped slice goes by `sendfile`. Up to 128 KiB either way took the server 40 to 75 µs of
+/// its processor for a request, without a difference beyond the noise; 256 KiB took 70 to 81 µs against 81 to 105, and
+/// 1 MiB 153 to 199 against 188 to 276 (three runs each, one after the other).
+const SENDFILE_FROM: usize = 128 << 10;
 
 /// Slices that one call sends.
 const MAX_SLICES: usize = 64;
