@@ -192,8 +192,10 @@ impl Index {
     pub fn used_rules(&self, url: &NormalizedUrl, visit: Visit) -> Vec<UsedRule> {
         let entry = self.entry(visit.entry);
         let mut used = self.keys.used(url);
-        if visit.step == 0 && entry.url != *url {
-            used.extend(self.keys.used(&entry.url));
+        let hops = entry.redirects.iter().take(visit.step as usize);
+        let recorded = hops.fold(Some(entry.url.clone()), |at, hop| at?.join(&hop.location).ok());
+        if let Some(recorded) = recorded.filter(|recorded| recorded != url) {
+            used.extend(self.keys.used(&recorded));
         }
         used.extend((visit.rank == Rank::Prefix).then_some(UsedRule::Prefix));
         let form = build::method_and_body(&self.inventory, visit).1.and_then(|digest| digest.form.name());
