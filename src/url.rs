@@ -105,6 +105,12 @@ impl NormalizedUrl {
         }
     }
 
+    /// The URL with an empty query where it has none.
+    #[must_use]
+    pub fn with_query(self) -> Self {
+        if self.query().is_some() { self } else { Self(self.0 + "?") }
+    }
+
     /// The store path name of what is fetched from here: the last path segment, percent-decoded.
     pub fn store_path_name(&self) -> StorePathName {
         let segment = self.path().rsplit('/').next().unwrap_or("");

@@ -28,6 +28,24 @@ fn nginx_serves_a_file_over_http_and_over_http_2() {
 }
 
 #[test]
+fn an_origin_that_ends_every_connection_after_a_few_requests_is_asked_again() {
+    let nginx = Nginx::start("keepalive_requests 7;");
+    let names: Vec<String> = (0..60).map(|n| format!("file-{n}")).collect();
+    names.iter().for_each(|name| fs::write(nginx.www().join(name), format!("this is {name}\n")).unwrap());
+    let work = Workdir::new();
+    let mut command = work.capturing(&nginx.ca.pem);
+    command.args(["--", "curl", "-sSf", "--http2", "-Z", "--parallel-immediate", "--parallel-max", "60"]);
+    for name in &names {
+        command.args(["-o", name]).arg(nginx.tls_url(&format!("/{name}")));
+    }
+    run(&mut command).expect_code(0);
+    for name in &names {
+        assert_eq!(work.read(name), format!("this is {name}\n").into_bytes());
+    }
+    assert_eq!(work.inventory().urls().len(), names.len());
+}
+
+#[test]
 fn git_clones_from_the_git_server() {
     let server = GitServer::start();
     let folder = tempfile::tempdir().unwrap();

@@ -76,9 +76,12 @@ pub fn assemble(mut exchanges: Vec<Exchange>, inventory: &Inventory) -> Assemble
     let keys = Keys::new(&inventory.match_rules);
     let forms = BodyForms::of(inventory, &keys);
     exchanges.iter_mut().for_each(|exchange| forms.choose(exchange));
-    let answers = exchanges.iter().filter(|exchange| matches!(exchange.outcome, Outcome::Answered(_)));
-    let last_answers: HashMap<_, _> =
-        answers.map(|answer| ((answer.method.clone(), answer.url.clone()), answer.arrival)).collect();
+    let last_answer = |wanted: fn(&Answer) -> bool| -> HashMap<_, _> {
+        let answers =
+            exchanges.iter().filter(|one| matches!(&one.outcome, Outcome::Answered(answer) if wanted(answer)));
+        answers.map(|answer| ((answer.method.clone(), answer.url.clone()), answer.arrival)).collect()
+    };
+    let (last_answers, last_successes) = (last_answer(|_| true), last_answer(|answer| answer.status < 400));
     let mut assembled = Assembled::default();
     let mut drafts = Vec::new();
     for chain in settle(join_redirects(exchanges), &keys) {
@@ -86,9 +89,10 @@ pub fn assemble(mut exchanges: Vec<Exchange>, inventory: &Inventory) -> Assemble
         match chain.into_draft() {
             Ok(draft) => drafts.extend(draft),
             Err(omission) => {
-                let last_answer = last_answers.get(&(omission.method.clone(), omission.url.clone())).copied();
-                // A retry may have made it good.
-                if last_answer < arrival {
+                // A retry may have made it good. That somebody else gets an error makes no private answer good.
+                let is_private = matches!(omission.reason, LeftOut::NeededCredentials(_));
+                let better = if is_private { &last_successes } else { &last_answers };
+                if better.get(&(omission.method.clone(), omission.url.clone())).copied() < arrival {
                     assembled.left_out.push(omission);
                 }
             }
@@ -109,8 +113,11 @@ struct BodyForms<'a> {
 impl<'a> BodyForms<'a> {
     fn of(inventory: &'a Inventory, keys: &'a Keys) -> Self {
         let known = inventory.entries.iter();
-        let known = known.filter_map(|entry| Some((entry, keys.comparable(&entry.url), entry.request_body?)));
-        Self { keys, known: known.collect() }
+        let url = |entry: &Entry| match entry.url_match {
+            UrlMatch::Exact => keys.comparable(&entry.url),
+            UrlMatch::Prefix => keys.prefixed(&entry.url),
+        };
+        Self { keys, known: known.filter_map(|entry| Some((entry, url(entry), entry.request_body?))).collect() }
     }
 
     /// Keeps that digest of a request body by which it is compared: the one that an entry for this method and URL has;
@@ -122,7 +129,7 @@ impl<'a> BodyForms<'a> {
         let (url, prefixed) = (self.keys.comparable(&exchange.url), self.keys.prefixed(&exchange.url));
         let is_for = |entry: &Entry, of: &NormalizedUrl| match entry.url_match {
             UrlMatch::Exact => *of == url,
-            UrlMatch::Prefix => prefixed.starts_with(of.as_str()),
+            UrlMatch::Prefix => prefixed.as_str().starts_with(of.as_str()),
         };
         let known = self.known.iter().filter(|(entry, of, _)| entry.method == exchange.method && is_for(entry, of));
         let known: Vec<BodyDigest> = known.map(|(.., digest)| *digest).collect();
@@ -352,7 +359,8 @@ fn hops(entry: &Entry, keys: &Keys) -> Vec<(Key, u16, String)> {
 }
 
 /// Leaves out what replay would only stumble over: retries before a success, equal answers in a row, a `HEAD` where
-/// there is the `GET`, a redirect that is a hop of a chain, and challenges to what is left out.
+/// there is the `GET`, a redirect that is a hop of a chain, and errors in place of what is left out as private: the
+/// client with the credentials would get them.
 fn drop_unneeded(drafts: Vec<Draft>, left_out: &[Omission], keys: &Keys) -> Vec<Draft> {
     let with_get: HashSet<_> =
         drafts.iter().filter(|d| d.entry.method == Method::GET).map(|d| d.entry.url.clone()).collect();
@@ -369,7 +377,7 @@ fn drop_unneeded(drafts: Vec<Draft>, left_out: &[Omission], keys: &Keys) -> Vec<
         let location = entry.headers.get("location").unwrap_or_default().to_owned();
         let is_hop = entry.redirects.is_empty() && hops.contains(&(keys.of(entry), entry.status, location));
         let is_covered_head = entry.method == Method::HEAD && with_get.contains(&entry.url);
-        let is_challenge = entry.status == 401 && private.contains(&(entry.method.clone(), entry.url.clone()));
+        let is_challenge = entry.status >= 400 && private.contains(&(entry.method.clone(), entry.url.clone()));
         if !is_hop && !is_covered_head && !is_challenge {
             sequences.entry(keys.of(entry)).or_default().push((order, draft));
         }

@@ -188,13 +188,42 @@ impl Origin {
         if let Some(body) = body {
             request = request.body(body);
         }
-        let again = request.try_clone().filter(|_| may_repeat);
-        match (request.send().await, again) {
-            // The origin closed a connection that it had kept open, just as we used it again (RFC 9112 §9.3.1).
-            (Err(error), Some(again)) if was_closed(&error) => Ok(again.send().await?.into()),
-            (answer, _) => Ok(answer?.into()),
+        let (mut closed, mut refused) = (0, 0);
+        loop {
+            let again = request.try_clone().filter(|_| may_repeat);
+            let (error, again) = match (request.send().await, again) {
+                (Err(error), Some(again)) => (error, again),
+                (answer, _) => return Ok(answer?.into()),
+            };
+            if was_closed(&error) && closed == 0 {
+                // The origin closed a connection that it had kept open, just as we used it again (RFC 9112 §9.3.1).
+                closed += 1;
+            } else if was_refused(&error) && refused < MAX_REFUSALS {
+                refused += 1;
+            } else {
+                return Err(error.into());
+            }
+            request = again;
         }
     }
+}
+
+/// Whether the origin says that it has not looked at the request (RFC 9113 §8.7): it ends a connection in good order,
+/// or has too many streams.
+fn was_refused(error: &reqwest::Error) -> bool {
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let refused = |error: &h2::Error| match error.reason() {
+            Some(h2::Reason::NO_ERROR) => error.is_go_away() && error.is_remote(),
+            Some(h2::Reason::REFUSED_STREAM) => error.is_reset() && error.is_remote(),
+            _ => false,
+        };
+        if cause.downcast_ref().is_some_and(refused) {
+            return true;
+        }
+        source = cause.source();
+    }
+    false
 }
 
 /// Whether the connection ended before any of the answer came.
@@ -212,6 +241,10 @@ fn was_closed(error: &reqwest::Error) -> bool {
     }
     false
 }
+
+/// How often a request is sent again that the origin has not looked at. A server that ends each connection after a few
+/// requests refuses most of those that a build asks in parallel, time and again.
+const MAX_REFUSALS: usize = 50;
 
 /// Request fields that ask for less than the whole representation, or under a condition (RFC 9110 §13.1, §14.2). The
 /// answers to them are made from the whole.

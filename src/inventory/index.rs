@@ -192,8 +192,10 @@ impl Index {
     pub fn used_rules(&self, url: &NormalizedUrl, visit: Visit) -> Vec<UsedRule> {
         let entry = self.entry(visit.entry);
         let mut used = self.keys.used(url);
-        if visit.step == 0 && entry.url != *url {
-            used.extend(self.keys.used(&entry.url));
+        let hops = entry.redirects.iter().take(visit.step as usize);
+        let recorded = hops.fold(Some(entry.url.clone()), |at, hop| at?.join(&hop.location).ok());
+        if let Some(recorded) = recorded.filter(|recorded| recorded != url) {
+            used.extend(self.keys.used(&recorded));
         }
         used.extend((visit.rank == Rank::Prefix).then_some(UsedRule::Prefix));
         let form = build::method_and_body(&self.inventory, visit).1.and_then(|digest| digest.form.name());
@@ -242,9 +244,10 @@ impl Index {
     /// first. Those of one place lie together.
     fn places(&self, url: &NormalizedUrl) -> impl Iterator<Item = Range<u32>> {
         let own = self.split_at_prefixes(self.groups_at(self.comparable(url).as_str())).0;
-        let prefixed = if self.prefix_lengths.is_empty() { String::new() } else { self.keys.prefixed(url) };
+        let prefixed = (!self.prefix_lengths.is_empty()).then(|| self.keys.prefixed(url));
         // Normalised URLs are ASCII, so any place is one to cut at.
-        let prefixes = self.prefix_lengths.iter().filter_map(|&length| prefixed.get(..length));
+        let cut = |&length: &usize| prefixed.as_ref()?.as_str().get(..length);
+        let prefixes = self.prefix_lengths.iter().filter_map(cut);
         let of_prefixes = prefixes.map(|prefix| self.split_at_prefixes(self.groups_at(prefix)).1);
         std::iter::once(own).chain(of_prefixes.collect::<Vec<_>>())
     }
@@ -372,12 +375,9 @@ impl Index {
         let (comparable, prefixed) = (self.comparable(url), self.keys.prefixed(url));
         let all = (0..).map(EntryId).zip(&self.inventory.entries);
         let elsewhere = all.filter(|(id, _)| self.home[id.index()] == build::NO_GROUP);
-        elsewhere.filter(move |(_, entry)| {
-            let recorded = self.comparable(&entry.url);
-            match entry.url_match {
-                UrlMatch::Exact => recorded == comparable,
-                UrlMatch::Prefix => prefixed.starts_with(recorded.as_str()),
-            }
+        elsewhere.filter(move |(_, entry)| match entry.url_match {
+            UrlMatch::Exact => self.comparable(&entry.url) == comparable,
+            UrlMatch::Prefix => prefixed.as_str().starts_with(self.keys.prefixed(&entry.url).as_str()),
         })
     }
 

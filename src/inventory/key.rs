@@ -39,7 +39,10 @@ impl Keys {
     pub fn of(&self, entry: &Entry) -> Key {
         Key {
             method: entry.method.clone(),
-            url: self.comparable(&entry.url),
+            url: match entry.url_match {
+                UrlMatch::Exact => self.comparable(&entry.url),
+                UrlMatch::Prefix => self.prefixed(&entry.url),
+            },
             url_match: entry.url_match,
             request_body: entry.request_body,
             request_headers: entry.request_headers.clone(),
@@ -74,7 +77,7 @@ impl Keys {
     }
 
     /// The text of which the URL of an entry for a prefix has to be the start.
-    pub fn prefixed(&self, url: &NormalizedUrl) -> String {
+    pub fn prefixed(&self, url: &NormalizedUrl) -> NormalizedUrl {
         self.comparison.prefixed(url)
     }
 
@@ -120,10 +123,10 @@ impl Key {
 
     /// Whether this is the key of an entry for a prefix, of `method`, or of the `GET` that stands in for a `HEAD`, and
     /// `url`, as [`Keys::prefixed`] has it, starts with that.
-    pub fn covers_url(&self, method: &Method, url: &str) -> bool {
+    pub fn covers_url(&self, method: &Method, url: &NormalizedUrl) -> bool {
         self.url_match == UrlMatch::Prefix
             && (self.method == *method || (self.is_get() && *method == Method::HEAD))
-            && url.starts_with(self.url.as_str())
+            && url.as_str().starts_with(self.url.as_str())
     }
 
     /// The number of bytes of the URL, as far as it counts: of several prefixes the longest answers.

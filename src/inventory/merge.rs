@@ -118,7 +118,7 @@ struct Asked {
     /// What was asked and has no entry of its own.
     unrecorded: HashSet<(Method, NormalizedUrl)>,
     /// What was asked in vain, with the text of which an entry's prefix has to be the start.
-    prefixed: Vec<(Method, String)>,
+    prefixed: Vec<(Method, NormalizedUrl)>,
 }
 
 impl Asked {

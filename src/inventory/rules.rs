@@ -90,12 +90,11 @@ impl Comparison {
 
     /// The text of which the URL of an entry for a prefix has to be the start: the comparable one, but a query of which
     /// nothing is left is an empty query, so that `http://h/a?` is a prefix of it.
-    pub(super) fn prefixed(&self, url: &NormalizedUrl) -> String {
+    pub(super) fn prefixed(&self, url: &NormalizedUrl) -> NormalizedUrl {
         let rewritten = self.rewritten(url, |_| {});
         let has_query = rewritten.query().is_some();
         let comparable = self.without_ignored(rewritten);
-        let emptied = has_query && comparable.query().is_none();
-        format!("{comparable}{}", if emptied { "?" } else { "" })
+        if has_query { comparable.with_query() } else { comparable }
     }
 
     fn without_ignored(&self, url: NormalizedUrl) -> NormalizedUrl {
@@ -192,7 +191,7 @@ mod tests {
             ("http://h/a?", "http://h/a?"),
             ("http://h/a", "http://h/a"),
         ] {
-            assert_eq!(rules.prefixed(&url.parse().unwrap()), text);
+            assert_eq!(rules.prefixed(&url.parse().unwrap()).as_str(), text);
         }
     }
 }

@@ -68,7 +68,7 @@ pub(super) async fn answer(replayer: Arc<Replayer>, request: Request<AxumBody>) 
 }
 
 impl Replayer {
-    /// The hash of the request's body, as far as it matters: where no entry depends on it, whether there is one.
+    /// The digests of the request's body: for the look-up, or for what a miss says.
     async fn request_body(
         &self,
         head: &Parts,
@@ -78,12 +78,11 @@ impl Replayer {
         if body.is_end_stream() {
             return Ok(RequestBody::Empty);
         }
-        if self.index.depends_on_body(&head.method, url) {
-            return request_body::digests(&head.headers, body).await.map(RequestBody::from);
+        // A client that waits to be asked for its body (RFC 9110 §10.1.1) is not asked for one that nothing depends on.
+        if head.headers.contains_key(header::EXPECT) && !self.index.depends_on_body(&head.method, url) {
+            return Ok(RequestBody::Unhashed);
         }
-        // A client that waits to be asked for its body (RFC 9110 §10.1.1) is not asked.
-        let has_bytes = head.headers.contains_key(header::EXPECT) || request_body::drain(body).await?;
-        Ok(if has_bytes { RequestBody::Unhashed } else { RequestBody::Empty })
+        request_body::digests(&head.headers, body).await.map(RequestBody::from)
     }
 
     async fn final_response(

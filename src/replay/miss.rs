@@ -68,6 +68,11 @@ impl Miss {
         self.near.first().map(|near| near.url.as_str())
     }
 
+    /// What differs from what was recorded, a line each.
+    pub fn details(&self) -> &[String] {
+        &self.details
+    }
+
     /// What to paste into the inventory where this request is to be answered like the one that comes nearest: a rule
     /// or an entry.
     pub fn suggestion(&self) -> Option<&str> {

@@ -35,7 +35,7 @@ pub struct RunLog {
 
 #[derive(Debug, Default)]
 struct Problems {
-    misses: BTreeMap<(String, String, String), Missed>,
+    misses: BTreeMap<(String, String, String, Vec<String>), Missed>,
     misses_not_listed: u64,
     broken: BTreeMap<(EntryId, String), u64>,
 }
@@ -82,6 +82,8 @@ pub struct Missed {
     pub url: String,
     /// Why nothing answered.
     pub reason: String,
+    /// What differs from what was recorded, a line each.
+    pub details: Vec<String>,
     /// The recorded URL that comes nearest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nearest: Option<String>,
@@ -143,18 +145,20 @@ impl RunLog {
     /// Counts and logs a miss.
     pub fn missed(&self, miss: &Miss) {
         let (method, url, reason) = (miss.method.to_string(), printable(&miss.url), miss.cause.to_string());
+        let details = miss.details().to_vec();
+        let differs = if details.is_empty() { String::new() } else { format!(": {}", in_one_line(&details)) };
         match miss.nearest() {
-            Some(nearest) => tracing::warn!(%method, %url, nearest = %printable(nearest), "miss: {reason}"),
-            None => tracing::warn!(%method, %url, "miss: {reason}"),
+            Some(nearest) => tracing::warn!(%method, %url, nearest = %printable(nearest), "miss: {reason}{differs}"),
+            None => tracing::warn!(%method, %url, "miss: {reason}{differs}"),
         }
-        let key = (url.clone(), method.clone(), reason.clone());
+        let key = (url.clone(), method.clone(), reason.clone(), details.clone());
         let mut problems = self.lock();
         if let Some(known) = problems.misses.get_mut(&key) {
             known.count += 1;
         } else if problems.misses.len() < KEPT {
             let nearest = miss.nearest().map(printable);
             let (hint, suggestion) = (miss.hint().to_owned(), miss.suggestion().map(str::to_owned));
-            problems.misses.insert(key, Missed { method, url, reason, nearest, hint, suggestion, count: 1 });
+            problems.misses.insert(key, Missed { method, url, reason, details, nearest, hint, suggestion, count: 1 });
         } else {
             problems.misses_not_listed += 1;
         }
@@ -247,9 +251,7 @@ impl fmt::Display for Report {
         })?;
         section(f, "warning: requests that nothing answered", &self.misses, |f, miss| {
             writeln!(f, "  {} {}{}\n    {}", miss.method, miss.url, times(miss.count), miss.reason)?;
-            if let Some(nearest) = &miss.nearest {
-                writeln!(f, "    nearest: {nearest}")?;
-            }
+            miss.details.iter().try_for_each(|line| writeln!(f, "      {line}"))?;
             writeln!(f, "    hint: {}", miss.hint)?;
             let suggestion = miss.suggestion.iter().flat_map(|suggestion| suggestion.lines());
             suggestion.into_iter().try_for_each(|line| writeln!(f, "      {line}"))
@@ -262,6 +264,12 @@ impl fmt::Display for Report {
         })?;
         section(f, "unused entries", &self.unused, |f, unused| writeln!(f, "  {} {}", unused.method, unused.url))
     }
+}
+
+/// The first details, for a line of the log.
+fn in_one_line(details: &[String]) -> String {
+    let first: Vec<&str> = details.iter().take(3).map(|line| line.trim()).collect();
+    format!("{}{}", first.join("; "), if details.len() > 3 { "; …" } else { "" })
 }
 
 /// A heading and its first items.

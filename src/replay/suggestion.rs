@@ -1,6 +1,8 @@
 //! What to paste into the inventory so that a miss is answered: a rule where only the URL's spelling differs, else an
 //! entry with the recorded answer that comes nearest.
 
+use std::collections::HashSet;
+
 use globset::Glob;
 use http::Method;
 use regex::Regex;
@@ -8,13 +10,17 @@ use regex::Regex;
 use super::nearest::{Difference, Near};
 use crate::{
     inventory::{
-        Entry, MatchRules, Rewrite, Source,
+        Entry, Keys, MatchRules, Rewrite, Source,
         index::{Index, MissReason, RequestKey, field_value},
+        request_body::BodyForm,
         toml_of_entry, toml_of_rules,
     },
     text::printable,
     url::NormalizedUrl,
 };
+
+/// URLs that a rule is tried on. With more, the check would take longer than a miss may.
+const CHECKED: usize = 20_000;
 
 /// Longest suggestion, in bytes; a longer one would be mostly a body.
 const LONGEST: usize = 1500;
@@ -22,17 +28,32 @@ const LONGEST: usize = 1500;
 /// TOML that makes replay answer `asked` as its nearest recorded request; `None` where that would be a guess.
 pub fn suggestion(index: &Index, asked: &RequestKey<'_>, reason: &MissReason, near: &[Near]) -> Option<String> {
     let toml = match reason {
-        MissReason::NoSuchUrl => toml_of_rules(&rule(&index.comparable(asked.url), near.first()?)?),
+        MissReason::NoSuchUrl => {
+            let rule = rule(&index.comparable(asked.url), near.first()?)?;
+            toml_of_rules(Some(rule).filter(|rule| keeps_apart(index, rule)).as_ref()?)
+        }
         _ => toml_of_entry(&entry_for(index, asked, reason)?),
     };
-    let is_plain = toml.lines().all(|line| printable(line) == line);
+    let is_plain = toml.lines().all(|line| printable(line) == line && !line.contains(char::REPLACEMENT_CHARACTER));
     (toml.len() <= LONGEST && is_plain).then_some(toml)
+}
+
+/// Whether all that is recorded has an answer of its own under `rule`, too: where it makes one URL of two, what differs
+/// does matter.
+fn keeps_apart(index: &Index, rule: &MatchRules) -> bool {
+    let keys = Keys::new(rule);
+    let mut seen = HashSet::new();
+    let comparable = |url: &str| url.parse().map_or_else(|_| url.to_owned(), |url| keys.comparable(&url).to_string());
+    index.recorded_urls().take(CHECKED + 1).enumerate().all(|(n, (url, _))| n < CHECKED && seen.insert(comparable(url)))
 }
 
 /// The rule that makes one URL of `asked` and the recorded one.
 fn rule(asked: &NormalizedUrl, near: &Near) -> Option<MatchRules> {
     let recorded: NormalizedUrl = near.url.parse().ok()?;
     if let Some(names) = near.only_query_parameters() {
+        if names.iter().any(String::is_empty) {
+            return None;
+        }
         let pattern = |name: String| Glob::new(&globset::escape(&name)).ok();
         return Some(MatchRules {
             ignore_query: names.into_iter().map(pattern).collect::<Option<_>>()?,
@@ -68,6 +89,11 @@ fn other_folder(asked: &NormalizedUrl, recorded: &NormalizedUrl) -> Option<(Stri
 fn entry_for(index: &Index, asked: &RequestKey<'_>, reason: &MissReason) -> Option<Entry> {
     let (id, step) = index.nearest_answer(asked)?;
     let mut entry = index.entry(id).clone();
+    // What a HEAD says has no body, and what git asks for is not to be told from its digest.
+    let is_of_git = entry.request_body.is_some_and(|digest| digest.form == BodyForm::Git);
+    if (entry.method == Method::HEAD && *asked.method != Method::HEAD) || is_of_git {
+        return None;
+    }
     if step > 0 {
         // A chain leads here: what answers is the rest of it.
         entry.url = asked.url.clone();
@@ -100,7 +126,7 @@ mod tests {
             Body, Hop, Inventory,
             index::{Answer, RequestBody},
             parse,
-            request_body::{BodyDigest, BodyForm},
+            request_body::BodyDigest,
         },
         replay::nearest::nearest,
         store::hash::NixHash,
@@ -197,6 +223,37 @@ mod tests {
         let elsewhere = Entry { systems: vec!["armv7l-linux".to_owned()], ..entry("http://h/a") };
         let here = suggested(vec![elsewhere], &Method::GET, "http://h/a", &HeaderMap::new(), RequestBody::Empty);
         assert!(here.unwrap().contains("systems = [\"x86_64-linux\"]"));
+    }
+
+    #[test]
+    fn no_rule_makes_one_answer_of_two() {
+        let ask = |recorded: &[&str], asked: &str| {
+            let entries = recorded.iter().map(|url| entry(url)).collect();
+            suggested(entries, &Method::GET, asked, &HeaderMap::new(), RequestBody::Empty)
+        };
+        assert_eq!(ask(&["http://h/a?page=1", "http://h/a?page=2"], "http://h/a?page=3"), None);
+        assert_eq!(ask(&["http://h/v1/x", "http://h/v2/x"], "http://h/v3/x"), None);
+        assert_eq!(ask(&["http://h/a/info", "http://h/b/info", "http://h/c"], "http://h/d/info"), None);
+        assert_eq!(ask(&["http://h/a", "http://m/a"], "http://o/a"), Some(rewrite_to_h()));
+        assert_eq!(ask(&["http://h/t"], "http://h/t?"), None);
+    }
+
+    fn rewrite_to_h() -> String {
+        "[match]\nrewrite = [{ from = \"^http://o/\", to = \"http://h/\" }]\n".to_owned()
+    }
+
+    #[test]
+    fn what_a_head_said_and_what_git_asked_is_no_answer_to_something_else() {
+        let ask = |recorded: Entry, method: &Method, body: RequestBody| {
+            suggested(vec![recorded], method, "http://h/a", &HeaderMap::new(), body)
+        };
+        let head = Entry { method: Method::HEAD, body: None, ..entry("http://h/a") };
+        assert_eq!(ask(head, &Method::GET, RequestBody::Empty), None);
+        let digest = |form, bytes: &[u8]| BodyDigest { form, ..BodyDigest::of_bytes(bytes) };
+        let fetch =
+            Entry { method: Method::POST, request_body: Some(digest(BodyForm::Git, b"fetch")), ..entry("http://h/a") };
+        let asked = vec![digest(BodyForm::Bytes, b"ls"), digest(BodyForm::Git, b"ls")];
+        assert_eq!(ask(fetch, &Method::POST, asked.into()), None);
     }
 
     #[test]

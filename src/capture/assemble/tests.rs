@@ -202,6 +202,20 @@ fn what_needed_credentials_is_left_out_with_its_challenge() {
 }
 
 #[test]
+fn an_error_for_everybody_else_does_not_stand_for_a_private_answer() {
+    let private = || Outcome::LeftOut(LeftOut::NeededCredentials("authorization".to_owned()));
+    let after = |outcome: Outcome| {
+        let build = Build::default().get("http://h/a", private()).get("http://h/a", outcome);
+        let assembled = assemble(build.0, &Inventory::default());
+        (assembled.left_out.len(), assembled.entries.len())
+    };
+    for status in [401, 403, 404] {
+        assert_eq!(after(answer(status, "no")), (1, 0), "{status}");
+    }
+    assert_eq!(after(answer(200, "for all")), (0, 1));
+}
+
+#[test]
 fn bodies_that_cannot_be_fetched_again_are_text_or_a_file() {
     let source = |content: &str| {
         let entries = Build::default().get("http://h/a", answer(404, content)).entries();

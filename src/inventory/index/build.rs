@@ -78,10 +78,11 @@ impl Walk<'_> {
         // From the redirect on that turns the request into a bodiless `GET`.
         let mut as_get = false;
         for step in 0.. {
-            let key = self.keys.comparable(&url);
+            let is_prefix = entry.url_match == UrlMatch::Prefix && step == 0;
+            let key = if is_prefix { self.keys.prefixed(&url) } else { self.keys.comparable(&url) };
             let number = self.urls.insert(&key, id.0, self.inventory);
             let rank = match entry.url_match {
-                UrlMatch::Prefix if step == 0 => Rank::Prefix,
+                _ if is_prefix => Rank::Prefix,
                 UrlMatch::Exact if step == 0 || (!as_get && self.found[start].0 == number) => Rank::Own,
                 _ => Rank::Chain,
             };

@@ -254,7 +254,8 @@ fn the_rules_that_took_part_are_named() {
     let prefix = Entry { url_match: UrlMatch::Prefix, ..get("http://h/p") };
     let json = BodyDigest { form: BodyForm::Json, ..BodyDigest::of_bytes(b"{}") };
     let posted = Entry { method: Method::POST, request_body: Some(json), ..get("http://h/j") };
-    let entries = vec![get("http://h/a?t=1"), prefix, posted];
+    let led = chain(get("http://h/from"), &[(302, "/to?t=5")]);
+    let entries = vec![get("http://h/a?t=1"), prefix, posted, led];
     let index = Index::new(Arc::new(Inventory { match_rules, entries }), "any").unwrap();
     let used = |method: Method, at: &str, body: Option<BodyDigest>| {
         let (at, headers) = (url(at), HeaderMap::new());
@@ -265,6 +266,7 @@ fn the_rules_that_took_part_are_named() {
     assert_eq!(used(Method::GET, "http://h/a?t=1", None), "ignore-query t");
     assert_eq!(used(Method::GET, "http://h/a?u=1", None), "ignore-query t, ignore-query u");
     assert_eq!(used(Method::GET, "http://m/a", None), "rewrite 1, ignore-query t");
+    assert_eq!(used(Method::GET, "http://h/to", None), "ignore-query t");
     assert_eq!(used(Method::GET, "http://h/p", None), "match prefix");
     assert_eq!(used(Method::POST, "http://h/j", Some(json)), "request-body-as json");
 }
