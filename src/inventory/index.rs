@@ -192,8 +192,8 @@ impl Index {
     pub fn used_rules(&self, url: &NormalizedUrl, visit: Visit) -> Vec<UsedRule> {
         let entry = self.entry(visit.entry);
         let mut used = self.keys.used(url);
-        let hops = entry.redirects.iter().take(visit.step as usize);
-        let recorded = hops.fold(Some(entry.url.clone()), |at, hop| at?.join(&hop.location).ok());
+        let mut hops = entry.redirects.iter().take(visit.step as usize);
+        let recorded = hops.try_fold(entry.url.clone(), |at, hop| at.join(&hop.location).ok());
         if let Some(recorded) = recorded.filter(|recorded| recorded != url) {
             used.extend(self.keys.used(&recorded));
         }
