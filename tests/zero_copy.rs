@@ -13,23 +13,17 @@ use std::{
     path::PathBuf,
 };
 
-use common::{
-    Workdir, pattern,
-    process::{Guard, wait_for},
-    run, sri,
-};
+use common::{Serving, Workdir, pattern, process::wait_for, run, sri};
 
 const URL: &str = "http://big.test/body.bin";
 
 /// A replaying server with one body in its store.
-struct Serving {
-    work: Workdir,
+struct Sending {
+    serving: Serving,
     file: PathBuf,
-    server: Guard,
-    proxy: String,
 }
 
-impl Serving {
+impl Sending {
     /// Of a body with this hash and size, which `make` writes.
     fn of(hash: &str, size: u64, make: impl FnOnce(&File)) -> Self {
         let work = Workdir::new();
@@ -41,11 +35,7 @@ impl Serving {
         let file = work.store().join(name);
         make(&File::create(&file).unwrap());
         fs::set_permissions(&file, fs::Permissions::from_mode(0o444)).unwrap();
-        let server = Guard(work.replaying().args(["--env-file", "env.sh"]).spawn().unwrap());
-        let environment = wait_for("the environment file", || fs::read_to_string(work.path("env.sh")).ok());
-        let proxy = environment.split("http_proxy=").nth(1).unwrap().lines().next().unwrap();
-        let proxy = proxy.trim_matches('\'').trim_start_matches("http://").trim_end_matches('/').to_owned();
-        Self { work, file, server, proxy }
+        Self { serving: Serving::captured(work, |_| {}), file }
     }
 
     fn of_bytes(bytes: &[u8]) -> Self {
@@ -54,7 +44,7 @@ impl Serving {
 
     /// A connection on which the body was asked for, with these header lines.
     fn ask(&self, headers: &str) -> TcpStream {
-        let mut client = TcpStream::connect(&self.proxy).unwrap();
+        let mut client = self.serving.connect();
         write!(client, "GET {URL} HTTP/1.1\r\nHost: big.test\r\nConnection: close\r\n{headers}\r\n").unwrap();
         client
     }
@@ -69,7 +59,7 @@ impl Serving {
     }
 
     fn minor_faults(&self) -> u64 {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.server.0.id())).unwrap();
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.serving.server.0.id())).unwrap();
         stat.rsplit(')').next().unwrap().split_whitespace().nth(7).unwrap().parse().unwrap()
     }
 }
@@ -78,13 +68,13 @@ impl Serving {
 fn offsets_beyond_two_and_four_gibibytes_are_sent_from_the_right_place() {
     const SIZE: u64 = 5 << 30;
     let marks = [(1 << 31) - 3, (1 << 32) - 3, SIZE - 6];
-    let serving = Serving::of(&sri(b"sparse"), SIZE, |file| {
+    let sending = Sending::of(&sri(b"sparse"), SIZE, |file| {
         file.set_len(SIZE).unwrap();
         marks.iter().for_each(|&mark| file.write_all_at(b"marked", mark).unwrap());
     });
     for mark in marks {
         let from = mark - 1_000_000;
-        let (head, body) = serving.get(&format!("Range: bytes={from}-{}\r\n", mark + 5));
+        let (head, body) = sending.get(&format!("Range: bytes={from}-{}\r\n", mark + 5));
         assert!(head.contains(&format!("content-range: bytes {from}-{}/{SIZE}\r\n", mark + 5)), "{head}");
         assert!(body.len() == 1_000_006 && body.ends_with(b"\0marked"), "at {mark}");
     }
@@ -93,9 +83,9 @@ fn offsets_beyond_two_and_four_gibibytes_are_sent_from_the_right_place() {
 #[test]
 fn a_gibibyte_is_sent_without_touching_its_pages() {
     const SIZE: u64 = 1 << 30;
-    let serving = Serving::of(&sri(b"sparse"), SIZE, |file| file.set_len(SIZE).unwrap());
-    let before = serving.minor_faults();
-    let mut client = serving.ask("");
+    let sending = Sending::of(&sri(b"sparse"), SIZE, |file| file.set_len(SIZE).unwrap());
+    let before = sending.minor_faults();
+    let mut client = sending.ask("");
     let (mut buffer, mut received) = (vec![0; 1 << 20], 0);
     loop {
         match client.read(&mut buffer).unwrap() {
@@ -104,7 +94,7 @@ fn a_gibibyte_is_sent_without_touching_its_pages() {
         }
     }
     assert!(received > SIZE, "{received}");
-    let faults = serving.minor_faults() - before;
+    let faults = sending.minor_faults() - before;
     // A touched page is a fault, or one of sixteen around it: that were 16,384 at least.
     assert!(faults < 4000, "{faults} page faults");
 }
@@ -112,8 +102,8 @@ fn a_gibibyte_is_sent_without_touching_its_pages() {
 #[test]
 fn several_large_parts_come_in_their_order_with_what_is_between_them() {
     let bytes = pattern(1_000_000);
-    let serving = Serving::of_bytes(&bytes);
-    let (head, body) = serving.get("Range: bytes=100000-399999,5-9,600000-999999\r\n");
+    let sending = Sending::of_bytes(&bytes);
+    let (head, body) = sending.get("Range: bytes=100000-399999,5-9,600000-999999\r\n");
     assert!(head.starts_with("HTTP/1.1 206"), "{head}");
     let boundary = head.split("boundary=").nth(1).unwrap().lines().next().unwrap().trim_matches('"');
     let mut expected = Vec::new();
@@ -130,12 +120,12 @@ fn several_large_parts_come_in_their_order_with_what_is_between_them() {
 #[test]
 fn a_file_that_is_replaced_is_sent_to_its_end_as_it_was() {
     let bytes = pattern(64 << 20);
-    let serving = Serving::of_bytes(&bytes);
-    let mut client = serving.ask("");
+    let sending = Sending::of_bytes(&bytes);
+    let mut client = sending.ask("");
     client.read_exact(&mut [0; 1000]).unwrap();
-    let other = serving.work.path("other");
+    let other = sending.serving.work.path("other");
     fs::write(&other, vec![0; bytes.len()]).unwrap();
-    fs::rename(&other, &serving.file).unwrap();
+    fs::rename(&other, &sending.file).unwrap();
     let mut rest = Vec::new();
     client.read_to_end(&mut rest).unwrap();
     assert!(rest.ends_with(&bytes[1 << 20..]));
@@ -144,31 +134,31 @@ fn a_file_that_is_replaced_is_sent_to_its_end_as_it_was() {
 #[test]
 fn a_file_that_is_cut_short_ends_the_connection_and_not_the_server() {
     let bytes = pattern(64 << 20);
-    let serving = Serving::of_bytes(&bytes);
-    let mut client = serving.ask("");
+    let sending = Sending::of_bytes(&bytes);
+    let mut client = sending.ask("");
     client.read_exact(&mut [0; 1000]).unwrap();
-    let cut = File::options().write(true).open(&serving.file).unwrap();
+    let cut = File::options().write(true).open(&sending.file).unwrap();
     cut.set_len(32 << 20).unwrap();
     let mut rest = Vec::new();
     let _reset = client.read_to_end(&mut rest);
     assert!(rest.len() < bytes.len(), "a part is never taken for the whole: {}", rest.len());
-    let (head, body) = serving.get("");
+    let (head, body) = sending.get("");
     assert!(head.starts_with("HTTP/1.1 500") && body.starts_with(b"buildproxy:"), "{head}");
 }
 
 #[test]
 fn a_client_that_goes_away_leaves_nothing_behind() {
     let bytes = pattern(64 << 20);
-    let serving = Serving::of_bytes(&bytes);
-    let descriptors = || fs::read_dir(format!("/proc/{}/fd", serving.server.0.id())).unwrap().count();
-    let (_, body) = serving.get("Range: bytes=-1000\r\n");
+    let sending = Sending::of_bytes(&bytes);
+    let descriptors = || fs::read_dir(format!("/proc/{}/fd", sending.serving.server.0.id())).unwrap().count();
+    let (_, body) = sending.get("Range: bytes=-1000\r\n");
     assert!(bytes.ends_with(&body) && body.len() == 1000);
     let before = descriptors();
     for _ in 0..20 {
-        serving.ask("").read_exact(&mut [0; 5000]).unwrap();
+        sending.ask("").read_exact(&mut [0; 5000]).unwrap();
     }
     wait_for("the descriptors to go", || (descriptors() <= before).then_some(()));
-    let maps = fs::read_to_string(format!("/proc/{}/maps", serving.server.0.id())).unwrap();
+    let maps = fs::read_to_string(format!("/proc/{}/maps", sending.serving.server.0.id())).unwrap();
     assert!(!maps.contains("body.bin"), "its mappings, too");
-    assert!(serving.get("").1 == bytes);
+    assert!(sending.get("").1 == bytes);
 }
