@@ -181,6 +181,11 @@ impl Arriving {
         }
     }
 
+    /// Whether it is whole and recorded.
+    pub fn is_whole(&self) -> bool {
+        matches!(self.state.borrow().end, End::Whole)
+    }
+
     /// Whether its file was taken away.
     pub fn is_lost(&self) -> bool {
         self.state.borrow().in_file > 0 && !self.path.exists()
