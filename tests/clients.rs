@@ -214,8 +214,10 @@ fn a_client_that_checks_certificates_refuses_an_origin_that_is_not_behind_the_pr
     let stranger = work.path("stranger.pem");
     fs::write(&stranger, TestCa::new().pem).unwrap();
     let script = format!(
-        "! env CURL_CA_BUNDLE={ca} SSL_CERT_FILE={ca} curl -sS '{url}'; ! env SSL_CERT_FILE={ca} /usr/bin/python3 -c \
-         'import sys, urllib.request; urllib.request.urlopen(sys.argv[1])' '{url}' 2>/dev/null; curl -sSf '{url}'",
+        "if env CURL_CA_BUNDLE={ca} SSL_CERT_FILE={ca} curl -sS '{url}'; then exit 9; fi; \
+         if env SSL_CERT_FILE={ca} /usr/bin/python3 -c \
+         'import sys, urllib.request; urllib.request.urlopen(sys.argv[1])' '{url}' 2>/dev/null; then exit 9; fi; \
+         curl -sSf '{url}'",
         ca = stranger.display()
     );
     let outcome = run(work.capturing(&nginx.ca.pem).args(["--", "sh", "-euc", &script])).expect_code(0);

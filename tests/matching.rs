@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::process::Command;
+
 use common::{Awkward, Outcome, Workdir, git::GitServer, in_empty_network, run};
 
 const HEAD: &str = "version = 1\n";
@@ -158,8 +160,14 @@ fn a_clone_is_answered_whatever_git_says_of_itself() {
 
 #[test]
 fn a_clone_by_one_version_of_git_is_answered_to_another() {
+    let settings = ["PATH=/usr/bin:$PATH", "PATH=/usr/local/bin:$PATH"];
+    let versions = settings.map(|setting| {
+        let version = run(Command::new("sh").args(["-euc", &format!("{setting} git version")])).expect_code(0);
+        version.text().trim().to_owned()
+    });
     // Where a machine has but one git, this is the test above once more.
-    cloned_with_another_git("PATH=/usr/bin:$PATH", "PATH=/usr/local/bin:$PATH");
+    eprintln!("captured with {}, replayed with {}", versions[0], versions[1]);
+    cloned_with_another_git(settings[0], settings[1]);
 }
 
 #[test]

@@ -9,11 +9,16 @@ use std::fs;
 use common::{
     Awkward, Workdir,
     awkward::answers::{ETAG, MODIFIED, PASSWORD, USER, big_blocks},
-    pattern, sri,
+    pattern,
+    process::wait_for,
+    python_tool, sri,
 };
 
 /// 64 MiB, the most that a capture may take whatever passes.
 const MEMORY_KIB: u64 = 64 * 1024;
+
+/// Ends a script where the download of `/slow` is over.
+const NOT_RECORDED_YET: &str = "if grep -q '/slow' .buildproxy/journal-*.jsonl; then exit 9; fi";
 
 /// The bytes of `/big?mib=N`.
 fn big(mib: usize) -> Vec<u8> {
@@ -23,6 +28,16 @@ fn big(mib: usize) -> Vec<u8> {
         Ok(())
     });
     bytes
+}
+
+fn hex_digest(bytes: &[u8]) -> String {
+    data_encoding::HEXLOWER.encode(&<sha2::Sha256 as sha2::Digest>::digest(bytes))
+}
+
+/// `script` where the capture's spool takes nothing: a file is in the place of its folder.
+fn without_a_spool(work: &Workdir, script: &str) -> String {
+    let spool = format!("spool=$(echo '{}'/.*/journal-*)", work.store().display());
+    format!("{spool}; rmdir $spool; touch $spool; {script}; rm $spool; mkdir $spool")
 }
 
 /// Fails the test unless the origin was asked for `path` so many times, and never for less than the whole.
@@ -129,10 +144,9 @@ fn resumed_downloads_take_the_rest_from_the_one_before() {
 fn a_part_arrives_before_the_rest_has() {
     let (origin, work) = (Awkward::start(), Workdir::new());
     let url = origin.url("/slow?ms=1500");
-    let recorded = "! grep -q '/slow' .buildproxy/journal-*.jsonl";
     let script = format!(
-        "curl -sSf -r 0-499 -o a '{url}' & curl -sSf -r 900-999 -o b '{url}'; wait $!; {recorded}; \
-         curl -sSf -r 10-19,30-39 -o c '{url}'; {recorded}; curl -sSf -r 3990- -o end '{url}'; \
+        "curl -sSf -r 0-499 -o a '{url}' & curl -sSf -r 900-999 -o b '{url}'; wait $!; {NOT_RECORDED_YET}; \
+         curl -sSf -r 10-19,30-39 -o c '{url}'; {NOT_RECORDED_YET}; curl -sSf -r 3990- -o end '{url}'; \
          grep -q '/slow' .buildproxy/journal-*.jsonl"
     );
     work.capture_sh(&origin, &script).expect_code(0);
@@ -140,6 +154,29 @@ fn a_part_arrives_before_the_rest_has() {
     let whole = pattern(4000);
     assert_eq!((work.read("a"), work.read("b")), (whole[..500].to_vec(), whole[900..1000].to_vec()));
     assert_eq!(work.read("end"), whole[3990..], "only when it was recorded");
+    assert_eq!(work.inventory().one(&url).body("hash"), Some(sri(&whole).as_str()));
+}
+
+#[test]
+fn a_part_ends_before_the_rest_has_come_for_a_client_that_waits_for_the_end_of_its_stream() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let url = origin.tls_url("/slow?ms=1500");
+    // Unlike curl, which leaves a stream at the end of its Content-Length.
+    let ask = "import httpx, sys
+got = httpx.Client(http2=True, timeout=60).get(sys.argv[1], headers={'range': sys.argv[2]})
+assert (got.status_code, got.http_version) == (206, 'HTTP/2'), got
+print(got.text)";
+    work.write("ask.py", ask);
+    let ask = |range: &str| format!("'{}' ask.py '{url}' bytes={range}", python_tool("python3"));
+    let script = format!(
+        "{}; {NOT_RECORDED_YET}; {}; grep -q '/slow' .buildproxy/journal-*.jsonl",
+        ask("0-499"),
+        ask("3990-3999")
+    );
+    let outcome = work.capture_sh(&origin, &script).expect_code(0);
+    expect_requests(&origin, "/slow?ms=1500", 1);
+    let whole = pattern(4000);
+    assert_eq!(outcome.stdout, [&whole[..500], b"\n", &whole[3990..], b"\n"].concat());
     assert_eq!(work.inventory().one(&url).body("hash"), Some(sri(&whole).as_str()));
 }
 
@@ -169,8 +206,7 @@ print(hashlib.sha256(idle.read()).hexdigest())
         assert!(outcome.peak_kib < MEMORY_KIB, "{} KiB", outcome.peak_kib);
         expect_requests(&origin, path, 1);
         let body = big(path[9..].parse().unwrap());
-        let rest = data_encoding::HEXLOWER.encode(&<sha2::Sha256 as sha2::Digest>::digest(&body[rest]));
-        assert_eq!(outcome.text().trim(), rest);
+        assert_eq!(outcome.text().trim(), hex_digest(&body[rest]));
         assert_eq!(work.inventory().one(&url).body("hash"), Some(sri(&body).as_str()));
     }
 }
@@ -196,18 +232,29 @@ fn a_download_that_breaks_off_breaks_off_for_all_and_is_asked_for_again() {
 fn where_the_disk_takes_nothing_several_parts_break_off_and_the_whole_and_one_part_arrive() {
     let (origin, work) = (Awkward::start(), Workdir::new());
     let url = origin.url("/big?mib=4");
-    // A file in the place of the spool's folder.
     let script = format!(
-        "spool=$(echo '{}'/.*/journal-*); rmdir $spool; touch $spool; \
-         curl -sS -m 60 -r 0-9,3000000- -o parts '{url}' || echo $?; \
-         curl -sS -m 60 -r 3000000- -o part '{url}'; curl -sS -m 60 -o whole '{url}'; rm $spool; mkdir $spool",
-        work.store().display()
+        "curl -sS -m 60 -r 0-9,3000000- -o parts '{url}' || echo $?; \
+         curl -sS -m 60 -r 3000000- -o part '{url}'; curl -sS -m 60 -o whole '{url}'"
     );
-    let outcome = work.capture_sh(&origin, &script).expect_code(3);
+    let outcome = work.capture_sh(&origin, &without_a_spool(&work, &script)).expect_code(3);
     assert_ne!(outcome.text(), "28\n", "it hung");
     assert_ne!(outcome.text(), "", "it ended as if it were whole");
     assert!(work.read("whole") == big(4) && work.read("part") == big(4)[3_000_000..]);
     assert!(work.inventory().urls().is_empty());
+    outcome.expect_stderr(&[&url, "could not be stored"]);
+}
+
+#[test]
+fn what_the_disk_does_not_take_passes_in_bounded_memory_and_no_further_than_a_part_of_it() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let url = origin.url("/big?mib=256");
+    let script = format!("curl -sSf '{url}' | sha256sum; curl -sSf -r 0-99 '{url}' | sha256sum");
+    let outcome = work.capture_sh(&origin, &without_a_spool(&work, &script)).expect_code(3);
+    assert!(outcome.peak_kib < MEMORY_KIB, "{} KiB", outcome.peak_kib);
+    let body = big(256);
+    let sums = [body.as_slice(), &body[..100]].map(|bytes| format!("{}  -\n", hex_digest(bytes)));
+    assert_eq!(outcome.text(), sums.concat());
+    wait_for("the end of the second answer", || (origin.refused() == 1).then_some(()));
     outcome.expect_stderr(&[&url, "could not be stored"]);
 }
 
@@ -237,6 +284,21 @@ fn parts_of_an_answer_to_credentials_are_asked_for_anew() {
     assert_eq!(outcome.text(), "formembers 401 401");
     expect_requests(&origin, "/basic", 4);
     assert!(work.inventory().of(&url).iter().all(|entry| entry.status() != 200));
+}
+
+#[test]
+fn an_origin_sends_no_more_of_an_answer_to_credentials_than_a_part_of_it_needs() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let url = origin.url("/big?mib=256");
+    let ask = |range: &str| format!("curl -sSf -u {USER}:{PASSWORD} -r {range} '{url}' | sha256sum; ");
+    let script = [ask("0-99"), ask("1000000-1999999"), ask("-100")].concat();
+    let outcome = work.capture_sh(&origin, &script).expect_code(0);
+    let body = big(256);
+    let parts = [&body[..100], &body[1_000_000..2_000_000], &body[body.len() - 100..]];
+    assert_eq!(outcome.text(), parts.map(|part| format!("{}  -\n", hex_digest(part))).concat());
+    expect_requests(&origin, "/big?mib=256", 3);
+    wait_for("the end of the first two", || (origin.refused() == 2).then_some(()));
+    assert!(work.inventory().urls().is_empty());
 }
 
 #[test]

@@ -14,12 +14,9 @@ use std::{
     thread,
 };
 
-use common::{Serving, Workdir, pattern, run, sri};
+use common::{Serving, Workdir, pattern, python_tool, run, sri};
 use flate2::{Compression, GzBuilder};
 use serde_json::Value;
-
-/// Installed by `./test`.
-const REDBOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/python/bin/redbot");
 
 /// What REDbot has against an answer that is right for replay.
 const ALLOWED: [(&str, &str); 4] = [
@@ -51,7 +48,7 @@ fn redbot_finds_no_error_in_ranges_conditions_and_framing() {
     let back = serving.address;
     thread::spawn(move || relay(&front, back));
     for (path, praised) in EXPECTED {
-        let mut redbot = serving.work.command(REDBOT);
+        let mut redbot = serving.work.command(python_tool("redbot"));
         let outcome = run(redbot.args(["-o", "har"]).arg(format!("{origin}{path}"))).expect_code(0);
         let report: Value = serde_json::from_slice(&outcome.stdout).unwrap();
         let entry = &report["log"]["entries"][0];

@@ -65,7 +65,7 @@ fn bad_usage_is_2() {
 #[test]
 fn the_command_gets_proxies_with_scheme_and_both_cases_and_the_ca() {
     let (origin, work) = (Awkward::start(), Workdir::new());
-    let script = "env; test -r \"$SSL_CERT_FILE\"; ! grep -q PRIVATE \"$SSL_CERT_FILE\"";
+    let script = "env; test -r \"$SSL_CERT_FILE\"; if grep -q PRIVATE \"$SSL_CERT_FILE\"; then exit 9; fi";
     for outcome in [work.capture_sh(&origin, script), run(work.replaying().args(["--", "sh", "-euc", script]))] {
         let outcome = outcome.expect_code(0);
         let value = |name: &str| {

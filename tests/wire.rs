@@ -181,6 +181,21 @@ fn http_1_0_closes_unless_it_asks_to_be_kept() {
     }
 }
 
+/// The number of bytes up to the end, and the last few.
+fn read_to_end(from: &mut dyn Read) -> (u64, Vec<u8>) {
+    let (mut length, mut end, mut buffer) = (0, Vec::new(), vec![0; 1 << 16]);
+    loop {
+        match from.read(&mut buffer).unwrap() {
+            0 => return (length, end),
+            more => {
+                length += more as u64;
+                end.extend_from_slice(&buffer[..more]);
+                end.drain(..end.len().saturating_sub(100));
+            }
+        }
+    }
+}
+
 #[test]
 fn a_client_that_closes_its_half_gets_every_answer_that_it_asked_for() {
     let serving = serving();
@@ -188,16 +203,15 @@ fn a_client_that_closes_its_half_gets_every_answer_that_it_asked_for() {
     for target in ["/1", "/large", "/2"] {
         requests += &lines(&format!("GET {target} HTTP/1.1\nHost: h.test"));
     }
-    let check = |answers: &[u8], way: &str| {
-        assert!(answers.ends_with(b"\r\n\r\nanswer 2"), "{way}: the last answer is whole");
-        assert!(answers.len() as u64 > LARGE, "{way}");
+    let check = |from: &mut dyn Read, way: &str| {
+        let (length, end) = read_to_end(from);
+        assert!(end.ends_with(b"\r\n\r\nanswer 2"), "{way}: the last answer is whole");
+        assert!(length > LARGE, "{way}");
     };
-    let mut answers = Vec::new();
     let mut plain = serving.connect();
     plain.write_all(requests.as_bytes()).unwrap();
     plain.shutdown(Shutdown::Write).unwrap();
-    plain.read_to_end(&mut answers).unwrap();
-    check(&answers, "plain");
+    check(&mut plain, "plain");
     for notify in [true, false] {
         let mut tls = encrypted(&serving, serving.connect());
         tls.write_all(requests.as_bytes()).unwrap();
@@ -207,9 +221,7 @@ fn a_client_that_closes_its_half_gets_every_answer_that_it_asked_for() {
         }
         tls.flush().unwrap();
         tls.sock.shutdown(Shutdown::Write).unwrap();
-        answers.clear();
-        tls.read_to_end(&mut answers).unwrap();
-        check(&answers, if notify { "tls" } else { "tls without close_notify" });
+        check(&mut tls, if notify { "tls" } else { "tls without close_notify" });
     }
 }
 

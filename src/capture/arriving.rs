@@ -91,9 +91,14 @@ impl Progress {
     pub fn arrived(&self, chunk: &Bytes) {
         // A reader is only ever made from another one.
         if self.0.receiver_count() > 0 {
-            self.0.send_modify(|state| {
-                state.arrived += chunk.len() as u64;
-                state.in_memory.push_back(chunk.clone());
+            self.0.send_if_modified(|state| {
+                // Where the disk failed the rest still passes, and nothing would ever take it out of memory.
+                let is_open = matches!(state.end, End::Open);
+                if is_open {
+                    state.arrived += chunk.len() as u64;
+                    state.in_memory.push_back(chunk.clone());
+                }
+                is_open
             });
         }
     }
@@ -174,6 +179,11 @@ impl Arriving {
             End::Whole => false,
             End::Failed(_) => true,
         }
+    }
+
+    /// Whether it is whole and recorded.
+    pub fn is_whole(&self) -> bool {
+        matches!(self.state.borrow().end, End::Whole)
     }
 
     /// Whether its file was taken away.

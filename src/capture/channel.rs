@@ -57,6 +57,11 @@ impl Sender {
         self.0.send(Message::Frame(frame)).await.map_err(|_| Gone)
     }
 
+    /// Whether nobody wants the body any more.
+    pub fn is_closed(&self) -> bool {
+        self.0.is_closed()
+    }
+
     /// Waits until nobody wants the body any more.
     pub async fn closed(&self) {
         self.0.closed().await;

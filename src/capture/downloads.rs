@@ -10,9 +10,11 @@
 //!   came whole in this capture. It waits for the head of one that was just asked for. It is no exchange of its own: it
 //!   is not recorded, and its `If-*` fields are compared with the head of the download.
 //! - Any other request asks the origin anew, whatever there is; so does a `Range` request where there is no such
-//!   download. Later ranges are answered from the new one.
+//!   download, or only one that has ended and the request wants no stored answer (RFC 9111 §5.2.1). Later ranges are
+//!   answered from the new one.
 //! - Shared are answers with status 200, a known length, and a spooled body. What is not recorded is not spooled, so
-//!   ranges of answers to credentials, or of a length that nobody knows, are each asked for.
+//!   ranges of answers to credentials, or of a length that nobody knows, are each asked for; where nothing is
+//!   spooled, nothing is fetched behind the range.
 //!
 //! The download goes on as the origin sends it, whether its own client leaves, asked for a part only, or reads slowly
 //! while others follow.
@@ -78,6 +80,15 @@ struct Slot {
     download: Pending,
 }
 
+/// From which downloads of others a request can be answered.
+#[derive(Debug, Clone, Copy)]
+enum Accepts {
+    None,
+    /// From one that is no stored answer yet.
+    OnItsWay,
+    Any,
+}
+
 /// Whose turn it is to ask the origin.
 pub enum Turn {
     /// This request's.
@@ -103,9 +114,10 @@ impl Downloads {
     /// Finds out who asks the origin for what has `key`, for a request with the fields `asked`: the request itself, or
     /// another one, whose download then answers this one.
     pub async fn turn(self: &Arc<Self>, mut key: DownloadKey, asked: &HeaderMap) -> Turn {
+        let accepts = Accepts::of(asked);
         // Once more with the variant that the answer's `Vary` tells from others.
         for _ in 0..2 {
-            let slot = self.slots().lead_or_wait(self, key, asked.contains_key(header::RANGE));
+            let slot = self.slots().lead_or_wait(self, key, accepts);
             let mut download = match slot {
                 Ok(lead) => return Turn::Lead(lead),
                 Err(download) => download,
@@ -127,7 +139,30 @@ impl Downloads {
     }
 }
 
+impl Accepts {
+    fn of(asked: &HeaderMap) -> Self {
+        match asked.contains_key(header::RANGE) {
+            false => Self::None,
+            true if policy::wants_no_stored_answer(asked) => Self::OnItsWay,
+            true => Self::Any,
+        }
+    }
+}
+
 impl Slot {
+    /// Whether a request can follow it, or wait for it, that accepts such downloads.
+    fn is_for(&self, accepts: Accepts) -> bool {
+        match accepts {
+            Accepts::None => false,
+            Accepts::OnItsWay => !self.is_whole() && !self.has_failed(),
+            Accepts::Any => !self.has_failed(),
+        }
+    }
+
+    fn is_whole(&self) -> bool {
+        self.download.borrow().as_ref().is_some_and(|download| download.arriving.is_whole())
+    }
+
     /// Whether there is nothing to follow, and nothing to wait for.
     fn has_failed(&self) -> bool {
         let download = self.download.borrow();
@@ -157,14 +192,14 @@ impl Lead {
 }
 
 impl Slots {
-    /// What a request that `may_follow` others can follow; otherwise the right to ask.
+    /// What a request that `accepts` such downloads can follow; otherwise the right to ask.
     fn lead_or_wait(
         &mut self,
         downloads: &Arc<Downloads>,
         key: DownloadKey,
-        may_follow: bool,
+        accepts: Accepts,
     ) -> Result<Lead, Pending> {
-        match self.by_key.get(&key).filter(|slot| may_follow && !slot.has_failed()) {
+        match self.by_key.get(&key).filter(|slot| slot.is_for(accepts)) {
             Some(slot) => Err(slot.download.clone()),
             None => Ok(self.lead(downloads, key)),
         }

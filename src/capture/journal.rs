@@ -33,8 +33,8 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Journa
     move |source| JournalError { action, path: path.to_owned(), source }
 }
 
-/// The version of what the lines hold.
-const VERSION: u32 = 1;
+/// The version of what the lines hold. In version 1 an exchange had at most one digest of its request body.
+const VERSION: u32 = 2;
 
 /// The first line of a journal.
 #[derive(Serialize, Deserialize)]
@@ -166,7 +166,12 @@ impl JournalFolder {
             return Ok(None);
         }
         match serde_json::from_str::<Heading>(&first) {
-            Ok(heading) if heading.version != VERSION || heading.inventory != self.inventory => Ok(None), // another's
+            Ok(heading) if heading.inventory != self.inventory => Ok(None), // another's
+            Ok(Heading { version, .. }) if version != VERSION => {
+                let path = path.display();
+                tracing::warn!("{path} is from another version of buildproxy ({version}); it is left alone");
+                Ok(None)
+            }
             Ok(Heading { started, spool, .. }) => {
                 Ok(Some(Journal { started, path: path.to_owned(), spool, file: Mutex::new(file) }))
             }
@@ -306,11 +311,25 @@ mod tests {
             let (_, rest) = rest.split_once(',').unwrap();
             fs::write(&journal.path, format!("{before}\"started\":{started},{rest}")).unwrap();
         }
-        let foreign = dir.path().join(".buildproxy/journal-foreign.jsonl");
-        fs::write(&foreign, "{\"version\":9}\n").unwrap();
+        let spool = dir.path().join("store/spool");
+        fs::create_dir_all(&spool).unwrap();
+        // The lines of version 1 are no exchanges any more.
+        let version = |version: u32| {
+            let heading = Heading { version, started: 4, inventory: "inventory.toml".to_owned(), spool: spool.clone() };
+            format!("{}\n{{\"arrival\":0,\"request_body\":null}}\n", serde_json::to_string(&heading).unwrap())
+        };
+        let foreign =
+            [("earlier", version(1)), ("later", version(VERSION + 1)), ("no", "{\"version\":9}\n".to_owned())];
+        let foreign = foreign.map(|(name, text)| (dir.path().join(format!(".buildproxy/journal-{name}.jsonl")), text));
+        for (path, text) in &foreign {
+            fs::write(path, text).unwrap();
+        }
         let started: Vec<_> = folder.take_over(&lock).unwrap().iter().map(|journal| journal.started).collect();
         assert_eq!(started, [1, 2, 3]);
-        assert!(foreign.exists());
+        for (path, text) in &foreign {
+            assert_eq!(fs::read_to_string(path).unwrap(), *text);
+        }
+        assert!(spool.exists());
     }
 
     #[test]

@@ -118,6 +118,23 @@ const CREDENTIAL_PARAMETERS: &[&str] = &[
     "private_token",
 ];
 
+/// Whether a request with the fields `asked` wants no answer that was stored before, however new (RFC 9111 §5.2.1.1,
+/// §5.2.1.4, §5.4).
+pub fn wants_no_stored_answer(asked: &HeaderMap) -> bool {
+    let lists = match asked.contains_key(header::CACHE_CONTROL) {
+        true => asked.get_all(header::CACHE_CONTROL),
+        false => asked.get_all(header::PRAGMA),
+    };
+    lists.iter().filter_map(|list| list.to_str().ok()).flat_map(|list| list.split(',')).any(|directive| {
+        let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
+        match name.trim().to_ascii_lowercase().as_str() {
+            "no-cache" => true,
+            "max-age" => value.trim().trim_matches('"').parse() == Ok(0u64),
+            _ => false,
+        }
+    })
+}
+
 /// Takes the fields out that were about the bytes of a body that is not kept as it came.
 pub fn forget_the_bytes(headers: &mut Headers) {
     headers.retain(|name| !is_about_the_bytes(name) && name != "content-encoding");

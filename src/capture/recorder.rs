@@ -154,25 +154,22 @@ impl Recorder {
 
     /// Records an answer that arrived whole. When this returns, the exchange is in the journal, or the reason why not.
     pub async fn answered(&self, asked: &Asked, head: &AnswerHead, spooling: Option<Spooling>) {
-        let outcome = match (refusal(asked, head.status), asked.digest.take()) {
-            (Some(reason), _) => Outcome::LeftOut(reason),
-            (None, None) => {
-                let reason = "the origin answered before it had read the whole request body";
-                Outcome::LeftOut(LeftOut::Failed(reason.to_owned()))
-            }
-            (None, Some(request_body)) => {
-                let spooled = match spooling {
-                    Some(spooling) => spooling.finish().await.map(Some),
-                    None => Ok(None),
-                };
-                let answer = spooled.and_then(|spooled| self.answer(asked, head, spooled));
-                let outcome = answer
-                    .map_or_else(|error| Outcome::LeftOut(LeftOut::NotStored(error.to_string())), Outcome::Answered);
-                self.write(Exchange { request_body, ..asked.exchange(head.answered, outcome) });
-                return;
-            }
+        let left_out = |reason| self.write(asked.exchange(head.answered, Outcome::LeftOut(reason)));
+        if let Some(reason) = refusal(asked, head.status) {
+            return left_out(reason);
+        }
+        let request_body = match asked.digest.take().await {
+            Ok(digests) => digests,
+            Err(error) => return left_out(LeftOut::Failed(error.to_string())),
         };
-        self.write(asked.exchange(head.answered, outcome));
+        let spooled = match spooling {
+            Some(spooling) => spooling.finish().await.map(Some),
+            None => Ok(None),
+        };
+        let answer = spooled.and_then(|spooled| self.answer(asked, head, spooled));
+        let outcome =
+            answer.map_or_else(|error| Outcome::LeftOut(LeftOut::NotStored(error.to_string())), Outcome::Answered);
+        self.write(Exchange { request_body, ..asked.exchange(head.answered, outcome) });
     }
 
     /// Records that there is no whole answer.

@@ -1,6 +1,7 @@
 //! A request body on its way to the origin: hashed as it passes.
 
 use std::{
+    io,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
@@ -10,11 +11,17 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::task::spawn_blocking;
 
 use crate::inventory::request_body::{BodyDigest, RequestDigest};
 
+/// A body up to this size is brought into its other forms where it is, in bytes; a larger one is worth a thread.
+const SMALL: u64 = 64 << 10;
+
 struct Progress {
     digest: RequestDigest,
+    /// The bytes that have passed.
+    length: u64,
     ended: bool,
 }
 
@@ -30,16 +37,23 @@ pub struct PendingDigest(Arc<Mutex<Option<Progress>>>);
 
 /// Hashes `inner` while it is read.
 pub fn digested(inner: Incoming, headers: &HeaderMap) -> (DigestedBody, PendingDigest) {
-    let progress = Progress { digest: RequestDigest::new(headers), ended: inner.is_end_stream() };
+    let progress = Progress { digest: RequestDigest::new(headers), length: 0, ended: inner.is_end_stream() };
     let progress = Arc::new(Mutex::new(Some(progress)));
     (DigestedBody { inner, progress: Arc::clone(&progress) }, PendingDigest(progress))
 }
 
 impl PendingDigest {
-    /// The digests, none for an empty body; `None` where the origin answered without reading it all.
-    pub fn take(&self) -> Option<Vec<BodyDigest>> {
-        let progress = self.0.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-        progress.ended.then(|| progress.digest.finish())
+    /// The digests, none for an empty body.
+    ///
+    /// # Errors
+    /// Where the origin answered without reading it all.
+    pub async fn take(&self) -> io::Result<Vec<BodyDigest>> {
+        let progress = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match progress.filter(|progress| progress.ended) {
+            None => Err(io::Error::other("the origin answered before it had read the whole request body")),
+            Some(Progress { digest, length: ..=SMALL, .. }) => Ok(digest.finish()),
+            Some(Progress { digest, .. }) => spawn_blocking(|| digest.finish()).await.map_err(io::Error::other),
+        }
     }
 }
 
@@ -54,6 +68,7 @@ impl Body for DigestedBody {
         if let Some(progress) = progress.as_mut() {
             if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()).and_then(Frame::data_ref) {
                 progress.digest.update(data);
+                progress.length += data.len() as u64;
             }
             progress.ended |= ended;
         }
@@ -67,5 +82,31 @@ impl Body for DigestedBody {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pending(body: &[u8], ended: bool) -> PendingDigest {
+        let mut digest = RequestDigest::new(&HeaderMap::new());
+        digest.update(body);
+        PendingDigest(Arc::new(Mutex::new(Some(Progress { digest, length: body.len() as u64, ended }))))
+    }
+
+    #[tokio::test]
+    async fn small_and_large_bodies_have_every_form() {
+        for spaces in [0, SMALL as usize, SMALL as usize * 2] {
+            let mut digest = RequestDigest::new(&HeaderMap::new());
+            let body = format!("[{}1]", " ".repeat(spaces));
+            digest.update(body.as_bytes());
+            let expected = digest.finish();
+            assert!(expected.len() > 1);
+            assert_eq!(pending(body.as_bytes(), true).take().await.unwrap(), expected);
+        }
+        assert!(pending(b"", true).take().await.unwrap().is_empty());
+        let error = pending(b"[", false).take().await.unwrap_err();
+        assert!(error.to_string().contains("before it had read the whole"));
     }
 }

@@ -55,7 +55,7 @@ pub struct Broken {
 }
 
 impl Transfer {
-    /// Takes all that comes, but for the end of what the client gets.
+    /// Takes what comes until nobody wants more of it, but for the end of a client that gets the end of the body.
     ///
     /// # Errors
     /// Where the body does not arrive whole.
@@ -81,6 +81,7 @@ impl Transfer {
                 last.push(frame);
             } else {
                 self.send(start, frame).await;
+                self.let_go(position);
             }
         }
         Ok((self.spooling, Ending { client: self.client, last }))
@@ -118,6 +119,16 @@ impl Transfer {
             }
         }
     }
+
+    /// Parts with a client that needs nothing from byte `position` on, although more comes: it has all of its part, or it
+    /// left before that began.
+    fn let_go(&mut self, position: u64) {
+        let needs_nothing = |client: &mut Live| client.part.end <= position || client.sender.is_closed();
+        if let Some(client) = self.client.take_if(needs_nothing) {
+            // Nobody waits until it has read what it has.
+            tokio::spawn(client.sender.finish());
+        }
+    }
 }
 
 impl Ending {
@@ -146,8 +157,30 @@ impl Broken {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::{task::JoinHandle, time::timeout};
+
     use super::*;
-    use crate::capture::channel::channel;
+    use crate::capture::channel::{Receiver, channel};
+
+    /// A transfer of 100 bytes that goes on until nobody wants more, and what the client gets: the bytes in `part`.
+    fn transfer(part: Range<u64>, spooling: Option<Spooling>) -> (Sender, JoinHandle<()>, Receiver) {
+        let ((origin, body), (sender, receiver)) = (channel(1), channel(1));
+        let client = Some(Live::new(sender, part));
+        let transfer = Transfer { client, spooling, shared: None, size: Some(100) };
+        let run = transfer.run(reqwest::Body::wrap(body));
+        (origin, tokio::spawn(async move { drop(run.await) }), receiver)
+    }
+
+    /// Fails the test where `future` waits for something that does not come.
+    async fn soon<T>(future: impl Future<Output = T>) -> T {
+        timeout(Duration::from_secs(10), future).await.expect("an end")
+    }
+
+    async fn come(origin: &Sender, bytes: Range<u8>) {
+        origin.send(Frame::data(Bytes::from_iter(bytes))).await.unwrap();
+    }
 
     #[test]
     fn a_part_is_cut_out_of_the_chunks_as_they_pass() {
@@ -159,5 +192,44 @@ mod tests {
         assert_eq!(select(16..24), whole[16..20]);
         assert_eq!(select(24..32), whole[..0]);
         assert_eq!(select(0..100), whole[10..20]);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_has_its_part_waits_for_no_more_and_neither_does_who_sends_for_it_alone() {
+        for is_spooled in [false, true] {
+            let spooling = is_spooled.then(|| Spooling::shared("nowhere".into()).0);
+            let (origin, run, client) = transfer(10..20, spooling);
+            come(&origin, 0..15).await;
+            come(&origin, 15..30).await;
+            assert_eq!(
+                soon(client.collect()).await.unwrap().to_bytes(),
+                Bytes::from_iter(10..20),
+                "spooled: {is_spooled}"
+            );
+            if is_spooled {
+                come(&origin, 30..100).await;
+                origin.finish().await;
+            }
+            soon(run).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_part_that_ends_with_the_body_ends_when_that_is_recorded() {
+        let (origin, run, mut client) = transfer(90..100, None);
+        come(&origin, 0..95).await;
+        assert_eq!(client.frame().await.unwrap().unwrap().into_data().unwrap(), Bytes::from_iter(90..95));
+        come(&origin, 95..100).await;
+        origin.finish().await;
+        soon(run).await.unwrap();
+        assert!(client.frame().await.is_some_and(|end| end.is_err()), "it was not released");
+    }
+
+    #[tokio::test]
+    async fn nothing_is_fetched_for_a_client_that_left_before_its_part_came() {
+        let (origin, run, client) = transfer(90..100, None);
+        drop(client);
+        come(&origin, 0..10).await;
+        soon(run).await.unwrap();
     }
 }

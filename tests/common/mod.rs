@@ -65,6 +65,6 @@ pub fn tree(folder: &Path) -> BTreeMap<PathBuf, String> {
 /// A program of those that `./test` installs for Python.
 pub fn python_tool(name: &str) -> String {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/python/bin/").to_owned() + name;
-    assert!(Path::new(&path).exists(), "{path} is missing: ./test installs it");
+    assert!(Path::new(&path).exists(), "{path} is missing: run ./test, which installs it");
     path
 }

@@ -126,3 +126,50 @@ async fn only_so_many_finished_downloads_are_kept() {
     assert!(lead(&downloads, keys[1], true).await.is_none());
     assert_eq!(downloads.slots().by_key.len(), FINISHED);
 }
+
+#[tokio::test]
+async fn who_wants_no_stored_answer_asks_anew_and_later_parts_are_of_that() {
+    let (downloads, key) = (Arc::new(Downloads::default()), key("http://h/a", &[]));
+    let asking = |fields: &[(&'static str, &'static str)]| {
+        let mut asked = fields.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()));
+        let mut asked: HeaderMap = asked.by_ref().collect();
+        asked.insert("range", "bytes=0-1".parse().unwrap());
+        asked
+    };
+    let mut newest = {
+        let lead = lead(&downloads, key, true).await.unwrap();
+        let (download, progress) = download();
+        lead.share(Arc::clone(&download));
+        progress.whole();
+        lead.finish();
+        download
+    };
+    for fields in [
+        &[("cache-control", "no-cache")][..],
+        &[("cache-control", "no-transform, Max-Age=0")],
+        &[("cache-control", "max-age=\"0\"")],
+        &[("pragma", "no-cache")],
+    ] {
+        let asked = asking(fields);
+        let Turn::Lead(lead) = downloads.turn(key, &asked).await else { panic!("{fields:?}") };
+        assert!(Arc::ptr_eq(&followed(&downloads, key).await, &newest), "until there is a newer one");
+        let (download, progress) = download();
+        lead.share(Arc::clone(&download));
+        let Turn::Follow(coming) = downloads.turn(key, &asked).await else {
+            panic!("{fields:?}: it is not stored yet")
+        };
+        assert!(Arc::ptr_eq(&coming, &download));
+        progress.whole();
+        lead.finish();
+        assert!(Arc::ptr_eq(&followed(&downloads, key).await, &download), "{fields:?}");
+        newest = download;
+    }
+    for fields in [
+        &[("cache-control", "max-age=60, max-stale")][..],
+        &[("cache-control", "x=\"no-cache\"")],
+        &[("cache-control", "no-transform"), ("pragma", "no-cache")],
+    ] {
+        let Turn::Follow(download) = downloads.turn(key, &asking(fields)).await else { panic!("{fields:?}") };
+        assert!(Arc::ptr_eq(&download, &newest));
+    }
+}

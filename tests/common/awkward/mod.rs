@@ -47,6 +47,7 @@ struct Shared {
     connections: AtomicUsize,
     open: Mutex<Vec<TcpStream>>,
     requests: Mutex<Vec<Request>>,
+    refused: AtomicUsize,
     visits: Mutex<HashMap<String, usize>>,
 }
 
@@ -72,6 +73,11 @@ impl Awkward {
     /// How many connections have been made to it.
     pub fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)
+    }
+
+    /// How many answers were not taken to their end.
+    pub fn refused(&self) -> usize {
+        self.shared.refused.load(Ordering::SeqCst)
     }
 
     /// The requests for `path` so far, query included.
@@ -162,8 +168,10 @@ fn serve<S: Read + Write>(
         };
         shared.requests.lock().unwrap().push(request.clone());
         let out = writer(reader);
-        let after = answers::answer(&request, visit, out)?;
-        out.flush()?;
+        let answered = answers::answer(&request, visit, out).and_then(|after| out.flush().map(|()| after));
+        let after = answered.inspect_err(|_| {
+            shared.refused.fetch_add(1, Ordering::SeqCst);
+        })?;
         match after {
             After::Keep if request.version == "HTTP/1.1" && request.header("connection") != Some("close") => {}
             After::Keep => return Ok(After::Close),
