@@ -68,7 +68,7 @@ pub enum LocateError {
         source: io::Error,
     },
     /// It has another size than the inventory says.
-    #[error("{} {}: remove it and run `buildproxy fetch`, or capture it again", path.display(), size_difference(*size, *expected))]
+    #[error("{} {}: {remedy}", path.display(), size_difference(*size, *expected))]
     Size {
         /// The file.
         path: PathBuf,
@@ -76,6 +76,8 @@ pub enum LocateError {
         size: u64,
         /// The recorded size in bytes.
         expected: u64,
+        /// What to do.
+        remedy: String,
     },
 }
 
@@ -88,7 +90,42 @@ fn size_difference(size: u64, expected: u64) -> String {
 }
 
 impl BodyFiles {
-    /// Finds the bytes of `body`. Only existence is checked; [`check_size`] does the rest.
+    /// What to do where the file `path`, which was found for `body`, does not have its bytes.
+    pub fn remedy(&self, body: &Body, path: &Path) -> String {
+        let in_nix_store = self.stores.nix_store_dir().is_some_and(|dir| path.starts_with(dir));
+        match &body.source {
+            Source::StorePath { .. } => "correct `hash` and `size`, or the `store-path`".to_owned(),
+            Source::File(_) => "restore it from version control, or capture it again".to_owned(),
+            Source::Text(_) => "correct the text, or its hash and size".to_owned(),
+            Source::Fetch(_) if in_nix_store => format!("run `nix-store --repair-path {}`", path.display()),
+            Source::Fetch(_) => "remove it and run `buildproxy fetch`, or capture it again".to_owned(),
+        }
+    }
+
+    /// The size in bytes of the file `path`, which was found for `body`.
+    ///
+    /// # Errors
+    /// Where the file cannot be looked at, or has another size than the inventory says.
+    pub fn check_size(&self, body: &Body, path: &Path) -> Result<u64, LocateError> {
+        let metadata =
+            fs::metadata(path).map_err(|source| LocateError::Unreadable { path: path.to_owned(), source })?;
+        self.compare_size(body, path, metadata.len())
+    }
+
+    /// The same for a file that is known to have `size` bytes.
+    ///
+    /// # Errors
+    /// Where the inventory says another size.
+    pub fn compare_size(&self, body: &Body, path: &Path, size: u64) -> Result<u64, LocateError> {
+        match body.size {
+            Some(expected) if size != expected => {
+                Err(LocateError::Size { path: path.to_owned(), size, expected, remedy: self.remedy(body, path) })
+            }
+            _ => Ok(size),
+        }
+    }
+
+    /// Finds the bytes of `body`. Only existence is checked; [`check_size`](Self::check_size) does the rest.
     ///
     /// # Errors
     /// Where they are nowhere, or where the inventory names a path that leads out of its folder or store.
@@ -158,18 +195,6 @@ fn store_path_error(error: FindError) -> LocateError {
             LocateError::Missing { path, looked_in, remedy }
         }
         other => LocateError::StorePath(other),
-    }
-}
-
-/// The size in bytes of the file `path`, which is `expected` where that is given.
-///
-/// # Errors
-/// Where the file cannot be looked at or has another size.
-pub fn check_size(path: &Path, expected: Option<u64>) -> Result<u64, LocateError> {
-    let metadata = fs::metadata(path).map_err(|source| LocateError::Unreadable { path: path.to_owned(), source })?;
-    match (metadata.len(), expected) {
-        (size, Some(expected)) if size != expected => Err(LocateError::Size { path: path.to_owned(), size, expected }),
-        (size, _) => Ok(size),
     }
 }
 
@@ -280,14 +305,17 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_size_is_told_in_bytes() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("b");
+    fn a_wrong_size_is_told_in_bytes_and_with_what_helps() {
+        let fixture = fixture();
+        let path = fixture.folder.path().join("b");
         fs::write(&path, "0123456789").unwrap();
-        assert_eq!(check_size(&path, Some(10)).unwrap(), 10);
-        assert_eq!(check_size(&path, None).unwrap(), 10);
-        let message = |expected| check_size(&path, Some(expected)).unwrap_err().to_string();
-        assert!(message(20).contains("is short: 10 of 20 bytes"));
-        assert!(message(5).contains("is too long: 10 instead of 5 bytes"));
+        let check = |size, source| fixture.files.check_size(&Body { size, ..body(source) }, &path);
+        assert_eq!(check(Some(10), Source::Fetch(None)).unwrap(), 10);
+        assert_eq!(check(None, Source::Fetch(None)).unwrap(), 10);
+        let message = |expected, source| check(Some(expected), source).unwrap_err().to_string();
+        let short = message(20, Source::Fetch(None));
+        assert!(short.contains("is short: 10 of 20 bytes: remove it and run `buildproxy fetch`"), "{short}");
+        let long = message(5, Source::File("b".to_owned()));
+        assert!(long.contains("is too long: 10 instead of 5 bytes: restore it from version control"), "{long}");
     }
 }

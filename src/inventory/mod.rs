@@ -15,7 +15,7 @@ mod write;
 
 pub use entry::{Body, Entry, HeaderError, Headers, Hop, Inventory, Source, UrlMatch, is_about_the_bytes};
 pub use key::{Key, Keys};
-pub use locate::{BodyFiles, LocateError, Located, check_size};
+pub use locate::{BodyFiles, LocateError, Located};
 pub use merge::{Change, ChangeKind, merge_capture};
 pub use read::{ReadError, SyntaxError, is_json, parse, read};
 pub use redirect::becomes_get;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use http::uri;
-use tokio_rustls::rustls::pki_types::ServerName;
+use rustls_pki_types::ServerName;
 use url::Host;
 
 use crate::url::without_userinfo;

@@ -40,9 +40,7 @@ pub enum BodyError {
         actual: u64,
     },
     /// It was altered.
-    #[error(
-        "{what} was altered: its hash is {actual} instead of {expected}; remove it and run `buildproxy fetch`, or capture it again"
-    )]
+    #[error("{what} was altered: its hash is {actual} instead of {expected}; {remedy}")]
     Hash {
         /// The file.
         what: String,
@@ -50,6 +48,8 @@ pub enum BodyError {
         expected: Box<NixHash>,
         /// The hash of what is there.
         actual: Box<NixHash>,
+        /// What to do.
+        remedy: String,
     },
 }
 
@@ -88,15 +88,14 @@ impl OpenBody {
             Located::Store(path) => Self::Mapped(StoreFile::open(&path).map_err(BodyError::Read)?),
             Located::Beside(path) => Self::read(path)?,
         };
-        match (body.size, open.path()) {
-            (Some(expected), Some(path)) if expected != open.size() => {
-                Err(LocateError::Size { path: path.to_owned(), size: open.size(), expected }.into())
+        match (open.path(), body.size) {
+            (Some(path), _) => drop(files.compare_size(body, path, open.size())?),
+            (None, Some(expected)) if expected != open.size() => {
+                return Err(BodyError::TextSize { expected, actual: open.size() });
             }
-            (Some(expected), None) if expected != open.size() => {
-                Err(BodyError::TextSize { expected, actual: open.size() })
-            }
-            _ => Ok(open),
+            (None, _) => {}
         }
+        Ok(open)
     }
 
     fn read(path: PathBuf) -> Result<Self, BodyError> {

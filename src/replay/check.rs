@@ -4,6 +4,7 @@ use std::{
     collections::HashMap,
     io,
     os::unix::fs::FileExt,
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -24,25 +25,31 @@ pub struct BodyChecks(Mutex<HashMap<EntryId, Arc<OnceCell<()>>>>);
 
 impl BodyChecks {
     /// Hashes the body of `entry`, unless that was done; requests that come meanwhile wait for it. A body that failed
-    /// is hashed again the next time: someone may have put it right.
+    /// is hashed again the next time: someone may have put it right. `remedy` says what to do about its file.
     ///
     /// # Errors
     /// Where the bytes are not those of `expected`, or cannot be read.
-    pub async fn check(&self, entry: EntryId, body: &OpenBody, expected: NixHash) -> Result<(), BodyError> {
+    pub async fn check(
+        &self,
+        entry: EntryId,
+        body: &OpenBody,
+        expected: NixHash,
+        remedy: impl Fn(&Path) -> String,
+    ) -> Result<(), BodyError> {
         let cell = {
             let mut cells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(cells.entry(entry).or_default())
         };
         let work = || async {
-            let body = body.clone();
-            let hashing = tokio::task::spawn_blocking(move || verify(&body, expected));
+            let (body, remedy) = (body.clone(), remedy(body.path().unwrap_or(Path::new(""))));
+            let hashing = tokio::task::spawn_blocking(move || verify(&body, expected, remedy));
             hashing.await.unwrap_or_else(|error| Err(BodyError::Read(io::Error::other(error))))
         };
         cell.get_or_try_init(work).await.copied()
     }
 }
 
-fn verify(body: &OpenBody, expected: NixHash) -> Result<(), BodyError> {
+fn verify(body: &OpenBody, expected: NixHash, remedy: String) -> Result<(), BodyError> {
     let what = || body.path().map_or_else(|| "the body's `text`".to_owned(), |path| path.display().to_string());
     let unreadable =
         |error: io::Error| BodyError::Read(io::Error::new(error.kind(), format!("cannot read {}: {error}", what())));
@@ -50,7 +57,7 @@ fn verify(body: &OpenBody, expected: NixHash) -> Result<(), BodyError> {
     if actual == expected {
         return Ok(());
     }
-    Err(BodyError::Hash { what: what(), expected: Box::new(expected), actual: Box::new(actual) })
+    Err(BodyError::Hash { what: what(), expected: Box::new(expected), actual: Box::new(actual), remedy })
 }
 
 fn hash(body: &OpenBody, mut hasher: Hasher) -> io::Result<NixHash> {

@@ -110,9 +110,9 @@ impl Replayer {
             (Some(open), true) => open,
             (None, true) => OpenBody::open(&self.files, entry.body.as_ref())?,
         };
-        let hash = entry.body.as_ref().and_then(|body| body.hash);
-        if let Some(hash) = hash.filter(|_| self.options.check_bodies && needs_file(&plan.body)) {
-            self.checks.check(id, &body, hash).await?;
+        let recorded = entry.body.as_ref().filter(|_| self.options.check_bodies && needs_file(&plan.body));
+        if let Some((recorded, hash)) = recorded.and_then(|recorded| Some((recorded, recorded.hash?))) {
+            self.checks.check(id, &body, hash, |path| self.files.remedy(recorded, path)).await?;
         }
         let is_whole = plan.is_whole;
         let response = send(plan, body, Some(self.on_end(id, is_whole)));

@@ -1,9 +1,6 @@
 //! The bodies: are they there, and are they the bytes that were recorded?
 
-use std::{
-    collections::HashSet,
-    path::{Path, PathBuf},
-};
+use std::{collections::HashSet, path::PathBuf};
 
 use super::{
     consistency::finding,
@@ -11,7 +8,7 @@ use super::{
     hashing::{self, Task, What},
 };
 use crate::{
-    inventory::{Body, BodyFiles, Inventory, LocateError, Located, Source, check_size},
+    inventory::{Body, BodyFiles, Inventory, LocateError, Located, Source},
     store::{
         hash::{Hasher, NixHash},
         path::StorePathName,
@@ -60,27 +57,21 @@ impl<'a> Plan<'a> {
         }
         match files.locate(body) {
             Ok(Located::Text(text)) => self.found.extend(wrong_text(text, body).map(|kind| (index, kind))),
-            Ok(Located::Store(path)) => {
-                let remedy = store_remedy(&path, body, files);
-                self.add_file(index, path, body, remedy);
-            }
-            Ok(Located::Beside(path)) => {
-                let remedy = "restore it from version control, or capture it again".to_owned();
-                self.add_file(index, path, body, remedy);
-            }
+            Ok(Located::Store(path) | Located::Beside(path)) => self.add_file(index, path, body, files),
             // Said above, in better words.
             Err(LocateError::NoStorePath) if !is_pinned => {}
             Err(error) => self.found.push((index, FindingKind::BodyNotFound { reason: error.to_string() })),
         }
     }
 
-    fn add_file(&mut self, index: usize, path: PathBuf, body: &Body, remedy: String) {
-        match (check_size(&path, body.size), body.hash) {
+    fn add_file(&mut self, index: usize, path: PathBuf, body: &Body, files: &BodyFiles) {
+        match (files.check_size(body, &path), body.hash) {
             (Ok(size), Some(expected)) => {
+                let remedy = files.remedy(body, &path);
                 self.plan(Task { entry: index, path, size, expected, what: What::File, remedy });
             }
             (Ok(_), None) => {}
-            (Err(LocateError::Size { path, size, expected }), _) => {
+            (Err(LocateError::Size { path, size, expected, remedy }), _) => {
                 let file = path.display().to_string();
                 self.found.push((index, FindingKind::WrongSize { file, size, expected, remedy }));
             }
@@ -141,17 +132,6 @@ fn wrong_text(text: &str, body: &Body) -> Option<FindingKind> {
     hasher.update(text.as_bytes());
     let hash = hasher.finish();
     (hash != expected).then(|| FindingKind::WrongHash { file: file(), hash, expected, remedy: remedy() })
-}
-
-/// What to do about the damaged store file `path`.
-fn store_remedy(path: &Path, body: &Body, files: &BodyFiles) -> String {
-    let in_nix_store = files.stores.nix_store_dir().is_some_and(|dir| path.starts_with(dir));
-    match &body.source {
-        Source::StorePath { .. } => "correct `hash` and `size`, or the `store-path`".to_owned(),
-        _ if in_nix_store => format!("run `nix-store --repair-path {}`", path.display()),
-        Source::Fetch(_) => "remove it and run `buildproxy fetch`".to_owned(),
-        _ => "remove it and capture it again".to_owned(),
-    }
 }
 
 #[cfg(test)]
