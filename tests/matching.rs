@@ -6,6 +6,8 @@ mod common;
 
 use std::process::Command;
 
+use std::fs;
+
 use common::{Awkward, Outcome, Workdir, git::GitServer, in_empty_network, run};
 
 const HEAD: &str = "version = 1\n";
@@ -136,12 +138,17 @@ fn cloned_with_another_git(captured: &str, replayed: &str) -> (Workdir, String) 
     let clone = |settings: &str| {
         // Forty tags make a request of more than 1,024 bytes, which git compresses.
         format!(
-            "{settings} git -c transfer.advertiseSID=true clone -q '{url}' clone && git -C clone rev-parse HEAD v7 && rm -rf clone"
+            "{settings} GIT_TRACE_CURL=$PWD/trace git -c transfer.advertiseSID=true clone -q '{url}' clone && git -C clone rev-parse HEAD v7 && rm -rf clone"
         )
     };
     let outcome = run(work.capturing(&server.nginx.ca.pem).args(["--", "sh", "-euc", &clone(captured)])).expect_code(0);
     drop(server);
+    let traced = |text: &str| String::from_utf8_lossy(&work.read("trace")).to_lowercase().contains(text);
+    assert!(traced("content-encoding: gzip"), "git compresses what it asks");
+    assert!(traced("session-id="), "and names its session");
+    fs::remove_file(work.path("trace")).unwrap();
     assert_eq!(work.replay_sh(&clone(replayed)).expect_code(0).text(), outcome.text());
+    assert!(traced("content-encoding: gzip") && traced("session-id="), "in the replay, too");
     run(work.buildproxy("verify").arg("--quiet")).expect_code(0);
     (work, url)
 }

@@ -57,6 +57,7 @@ fn make_repository(www: &Path) {
         for n in $(seq 40); do
             seq "$n" 3000 > "numbers-$n.txt" && git add . && git commit --quiet -m "Number $n" && git tag "v$n"
         done
+        git -C ../git/project.git config transfer.advertiseSID true
         git push --quiet ../git/project.git main --tags && git -C ../git/project.git symbolic-ref HEAD refs/heads/main
     "#;
     let mut command = Command::new("sh");
