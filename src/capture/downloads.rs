@@ -9,6 +9,8 @@
 //! - A `Range` request is answered from the newest such download, be it on its way or one of the last [`FINISHED`] that
 //!   came whole in this capture. It waits for the head of one that was just asked for. It is no exchange of its own: it
 //!   is not recorded, and its `If-*` fields are compared with the head of the download.
+//! - A request with a precondition and no `Range` is a revalidation: it is answered from such a download while that is
+//!   on its way, and asks the origin anew once it has ended.
 //! - Any other request asks the origin anew, whatever there is; so does a `Range` request where there is no such
 //!   download, or only one that has ended and the request wants no stored answer (RFC 9111 §5.2.1). Later ranges are
 //!   answered from the new one.
@@ -24,7 +26,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use http::{HeaderMap, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, Method, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use tokio::sync::watch;
 
@@ -42,6 +44,10 @@ use crate::{
 
 /// Finished downloads that later ranges are still answered from. Their small bodies are kept in memory.
 const FINISHED: usize = 128;
+
+/// Preconditions of requests that can be answered without the body (RFC 9110 §13.1).
+const CONDITIONS: [HeaderName; 4] =
+    [header::IF_MATCH, header::IF_NONE_MATCH, header::IF_MODIFIED_SINCE, header::IF_UNMODIFIED_SINCE];
 
 /// What requests for the same download have in common. A digest, because it covers credentials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -141,10 +147,13 @@ impl Downloads {
 
 impl Accepts {
     fn of(asked: &HeaderMap) -> Self {
-        match asked.contains_key(header::RANGE) {
-            false => Self::None,
-            true if policy::wants_no_stored_answer(asked) => Self::OnItsWay,
-            true => Self::Any,
+        let is_conditional = CONDITIONS.iter().any(|name| asked.contains_key(name));
+        match (asked.contains_key(header::RANGE), is_conditional) {
+            (false, false) => Self::None,
+            // A revalidation asks what the origin has now.
+            (false, true) => Self::OnItsWay,
+            (true, _) if policy::wants_no_stored_answer(asked) => Self::OnItsWay,
+            (true, _) => Self::Any,
         }
     }
 }

@@ -128,6 +128,20 @@ async fn only_so_many_finished_downloads_are_kept() {
 }
 
 #[tokio::test]
+async fn a_revalidation_follows_what_is_on_its_way_and_asks_anew_afterwards() {
+    let (downloads, key) = (Arc::new(Downloads::default()), key("http://h/a", &[]));
+    let first = lead(&downloads, key, false).await.unwrap();
+    let (download, progress) = download();
+    first.share(Arc::clone(&download));
+    let revalidation = fields("if-none-match", "\"x\"");
+    let Turn::Follow(followed) = downloads.turn(key, &revalidation).await else { panic!("it is on its way") };
+    assert!(Arc::ptr_eq(&followed, &download));
+    progress.whole();
+    first.finish();
+    assert!(matches!(downloads.turn(key, &revalidation).await, Turn::Lead(_)));
+}
+
+#[tokio::test]
 async fn who_wants_no_stored_answer_asks_anew_and_later_parts_are_of_that() {
     let (downloads, key) = (Arc::new(Downloads::default()), key("http://h/a", &[]));
     let asking = |fields: &[(&'static str, &'static str)]| {
