@@ -193,9 +193,10 @@ END
 #[test]
 fn aria2_downloads_a_file_in_parts() {
     let nginx = files();
-    // The one client here that reads no variable for certificates.
+    // The one client here that reads no variable for certificates. Without a limit, its first connection can have the
+    // whole file before the second one has shaken hands.
     let script = format!(
-        "get() {{ aria2c -q -s 2 -x 2 -k 1M --ca-certificate=\"$BUILDPROXY_CA_FILE\" --log=log \"$@\"
+        "get() {{ aria2c -q -s 2 -x 2 -k 1M --max-download-limit=3M --ca-certificate=\"$BUILDPROXY_CA_FILE\" --log=log \"$@\"
             grep -q '^Range: bytes=[1-9]' log; rm log; }}
         get '{}'; get -o over-http '{}'; get -o redirected '{}'",
         nginx.tls_url("/large.bin"),
