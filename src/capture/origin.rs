@@ -188,16 +188,16 @@ impl Origin {
         if let Some(body) = body {
             request = request.body(body);
         }
-        let (mut closed, mut refused) = (0, 0);
+        let (mut was_repeated, mut refused) = (false, 0);
         loop {
             let again = request.try_clone().filter(|_| may_repeat);
             let (error, again) = match (request.send().await, again) {
                 (Err(error), Some(again)) => (error, again),
                 (answer, _) => return Ok(answer?.into()),
             };
-            if was_closed(&error) && closed == 0 {
+            if was_closed(&error) && !was_repeated {
                 // The origin closed a connection that it had kept open, just as we used it again (RFC 9112 §9.3.1).
-                closed += 1;
+                was_repeated = true;
             } else if was_refused(&error) && refused < MAX_REFUSALS {
                 refused += 1;
             } else {

@@ -177,7 +177,7 @@ impl Index {
         (0..).zip(&self.home).filter(|(_, home)| **home != build::NO_GROUP).map(|(id, _)| EntryId(id))
     }
 
-    /// Every indexed URL without its ignored parameters, with the first entry that it leads to.
+    /// Every indexed URL as the `[match]` rules have it, with the first entry that it leads to.
     pub fn recorded_urls(&self) -> impl Iterator<Item = (&str, EntryId)> + '_ {
         let first = |url: usize| self.visits[self.first_visit[self.first_group[url] as usize] as usize].entry;
         self.urls.iter(&self.inventory).enumerate().map(move |(url, text)| (text, first(url)))

@@ -7,15 +7,18 @@
 use std::{
     io::{self, IoSlice},
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
-use rustix::{io::Errno, net::SendFlags};
+use rustix::io::Errno;
+#[cfg(target_os = "linux")]
+use rustix::net::SendFlags;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
 
+#[cfg(target_os = "linux")]
 use crate::store::mapped::{self, FileRange};
 
 /// From how many bytes on a mapped slice goes by `sendfile`. Up to 128 KiB either way took the server 40 to 75 µs of
@@ -37,7 +40,7 @@ pub struct ClientSocket {
 impl ClientSocket {
     /// Over `stream`.
     pub fn new(stream: TcpStream) -> Self {
-        Self { stream, can_sendfile: cfg!(target_os = "linux") }
+        Self { stream, can_sendfile: true }
     }
 
     /// The connection as tokio has it.
@@ -45,21 +48,24 @@ impl ClientSocket {
         &self.stream
     }
 
-    /// Where `slice` is in a file, where it is worth sending from there.
+    /// Where `slice` is in a file, if it is worth sending from there.
+    #[cfg(target_os = "linux")]
     fn in_file(&self, slice: &[u8]) -> Option<FileRange> {
         if slice.len() < SENDFILE_FROM || !self.can_sendfile { None } else { mapped::file_behind(slice) }
     }
 
     /// Calls `send` until it has sent something.
+    #[cfg(target_os = "linux")]
     fn poll_send(
         &self,
         cx: &mut Context<'_>,
         mut send: impl FnMut() -> rustix::io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         loop {
-            ready!(self.stream.poll_write_ready(cx))?;
-            let sent =
-                self.stream.try_io(Interest::WRITABLE, || rustix::io::retry_on_intr(&mut send).map_err(Into::into));
+            std::task::ready!(self.stream.poll_write_ready(cx))?;
+            let sent = self
+                .stream
+                .try_io(tokio::io::Interest::WRITABLE, || rustix::io::retry_on_intr(&mut send).map_err(Into::into));
             match sent {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 sent => return Poll::Ready(sent),
@@ -70,7 +76,7 @@ impl ClientSocket {
     /// Sends from a file.
     #[cfg(target_os = "linux")]
     fn poll_sendfile(&self, cx: &mut Context<'_>, range: &FileRange) -> Poll<io::Result<usize>> {
-        let sent = ready!(self.poll_send(cx, || {
+        let sent = std::task::ready!(self.poll_send(cx, || {
             let mut offset = range.offset;
             rustix::fs::sendfile(&self.stream, &*range.file, Some(&mut offset), range.length)
         }));
@@ -80,16 +86,27 @@ impl ClientSocket {
         })
     }
 
-    #[cfg(not(target_os = "linux"))]
-    fn poll_sendfile(&self, _: &mut Context<'_>, _: &FileRange) -> Poll<io::Result<usize>> {
-        Poll::Ready(Err(io::ErrorKind::Unsupported.into()))
+    /// Sends slices of memory. A file follows at once, so that the kernel need not send a short packet before it.
+    #[cfg(target_os = "linux")]
+    fn poll_send_before_file(&self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
+        self.poll_send(cx, || rustix::net::sendmsg(&self.stream, bufs, &mut Default::default(), flags))
     }
 
-    /// Sends slices of memory; `more` follows at once, so that the kernel need not send a short packet before it.
+    /// Sends what is first of `bufs`: a file, or the memory before one. `None` where no file is among them.
     #[cfg(target_os = "linux")]
-    fn poll_send_memory(&self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>], more: bool) -> Poll<io::Result<usize>> {
-        let flags = if more { SendFlags::MORE | SendFlags::NOSIGNAL } else { SendFlags::NOSIGNAL };
-        self.poll_send(cx, || rustix::net::sendmsg(&self.stream, bufs, &mut Default::default(), flags))
+    fn poll_send_files(&self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Option<Poll<io::Result<usize>>> {
+        let next_file = bufs.iter().enumerate().find_map(|(at, buf)| Some((at, self.in_file(buf)?)));
+        next_file.map(|(before, range)| match before {
+            0 => self.poll_sendfile(cx, &range),
+            before => self.poll_send_before_file(cx, &bufs[..before]),
+        })
+    }
+
+    /// Other systems have a `sendfile` of another kind, and copy.
+    #[cfg(not(target_os = "linux"))]
+    fn poll_send_files(&self, _: &mut Context<'_>, _: &[IoSlice<'_>]) -> Option<Poll<io::Result<usize>>> {
+        None
     }
 }
 
@@ -113,21 +130,15 @@ impl AsyncWrite for ClientSocket {
         let first = bufs.iter().position(|buf| !buf.is_empty()).unwrap_or(bufs.len());
         let bufs = &bufs[first..];
         let bufs = &bufs[..bufs.len().min(MAX_SLICES)];
-        let Some(next_file) = bufs.iter().position(|buf| this.in_file(buf).is_some()) else {
-            return Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
-        };
-        if next_file > 0 {
-            return this.poll_send_memory(cx, &bufs[..next_file], true);
-        }
-        let Some(range) = this.in_file(&bufs[0]) else { return Poll::Ready(Ok(0)) };
-        match ready!(this.poll_sendfile(cx, &range)) {
-            Err(error) if is_unsupported(&error) => {
+        match this.poll_send_files(cx, bufs) {
+            Some(Poll::Ready(Err(error))) if is_unsupported(&error) => {
                 tracing::debug!("this file cannot be sent by sendfile, and is copied: {error}");
                 this.can_sendfile = false;
-                Pin::new(&mut this.stream).poll_write_vectored(cx, bufs)
             }
-            sent => Poll::Ready(sent),
+            Some(sent) => return sent,
+            None => {}
         }
+        Pin::new(&mut this.stream).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
