@@ -20,7 +20,7 @@ use http_body_util::BodyExt;
 use tokio::sync::watch;
 
 use super::channel::{Gone, Sender};
-use crate::store::stream::FileBody;
+use crate::store::stream::{FileBody, Use};
 
 /// The side that tells what has come. When every clone is dropped without an end, the readers break off.
 #[derive(Clone)]
@@ -240,7 +240,7 @@ impl Arriving {
 }
 
 async fn send_file(file: &File, range: Range<u64>, client: &Sender) -> Result<(), Stopped> {
-    let mut body = FileBody::read(file.try_clone()?, range);
+    let mut body = FileBody::read(Arc::new(file.try_clone()?), range, Use::default());
     while let Some(frame) = body.frame().await {
         client.send(frame?).await?;
     }

@@ -10,10 +10,10 @@ use tokio::{
     net::TcpStream,
     time::{sleep, timeout},
 };
-use tokio_rustls::server::TlsStream;
 use tower::Service;
 
 use super::{
+    batched::Batched,
     ca::CertificateAuthority,
     connect::{Transport, Tunnel},
     detect::{self, Protocol},
@@ -80,6 +80,7 @@ where
 
     /// Looks at the first byte and serves what it announces. `None` is the end; a tunnel is to be served next.
     async fn serve_transport(&mut self, transport: Transport, arrival: &mut Arrival) -> io::Result<Option<Tunnel>> {
+        arrival.is_direct = matches!(transport, Transport::Tcp(_));
         match transport {
             Transport::Tcp(stream) => {
                 let first = self.in_time(detect::peek(stream.stream()), arrival).await.transpose()?.flatten();
@@ -107,13 +108,14 @@ where
             Protocol::Tls => {
                 let stream = self.decrypt(stream, arrival).await?;
                 arrival.decrypted = true;
+                arrival.is_direct = false;
                 self.serve_http(stream, arrival).await
             }
         }
     }
 
     /// Takes TLS off. `None` is the end.
-    async fn decrypt<IO>(&mut self, stream: IO, arrival: &Arrival) -> Option<Prefixed<TlsStream<IO>>>
+    async fn decrypt<IO>(&mut self, stream: IO, arrival: &Arrival) -> Option<Prefixed<Batched<IO>>>
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {

@@ -19,6 +19,7 @@ use super::{
     lifetime::{Activity, Exchange, IDLE_TIMEOUT, Shutdown},
     target::{self, Arrival},
 };
+use crate::store::stream::Use;
 
 /// HTTP/2 flow control for what clients send, in bytes: a stream's and a connection's window. They bound uploads alone;
 /// for downloads it is the client's windows that count.
@@ -152,7 +153,18 @@ fn answer_here<B>(request: &mut Request<B>, arrival: &Arrival, tunnel: &TunnelSl
         return Some(no_upgrade(&protocol));
     }
     hop_by_hop::strip(request.headers_mut());
+    let use_of_body = use_of_body(request.version(), arrival);
+    request.extensions_mut().insert(use_of_body);
     None
+}
+
+/// What becomes of the bytes of the answer, for who has them in a file.
+fn use_of_body(version: Version, arrival: &Arrival) -> Use {
+    match version {
+        Version::HTTP_2 => Use::Framed,
+        _ if arrival.is_direct => Use::Sent,
+        _ => Use::Touched,
+    }
 }
 
 /// The protocol that an HTTP/1.1 client cannot do without (RFC 9110 §7.8).

@@ -6,6 +6,7 @@
 //! nothing here knows what an inventory is.
 
 mod authority;
+mod batched;
 mod ca;
 mod connect;
 mod connection;

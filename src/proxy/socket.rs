@@ -9,22 +9,31 @@ use std::{
     pin::Pin,
     task::{Context, Poll},
 };
+#[cfg(target_os = "linux")]
+use std::task::ready;
+
 
 use rustix::io::Errno;
 #[cfg(target_os = "linux")]
-use rustix::net::SendFlags;
+use tokio::io::Interest;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
 
 #[cfg(target_os = "linux")]
-use crate::store::mapped::{self, FileRange};
+use crate::store::{
+    ahead::Ahead,
+    mapped::{self, FileRange, SENDFILE_FROM},
+};
 
-/// From how many bytes on a mapped slice goes by `sendfile`. Up to 128 KiB either way took the server 40 to 75 µs of
-/// its processor for a request, without a difference beyond the noise; 256 KiB took 70 to 81 µs against 81 to 105, and
-/// 1 MiB 153 to 199 against 188 to 276 (three runs each, one after the other).
-const SENDFILE_FROM: usize = 128 << 10;
+/// What one call sends from a file at the most, in bytes: while it sends, its thread serves nobody else.
+#[cfg(target_os = "linux")]
+const SENDFILE_MOST: u64 = 2 << 20;
+
+/// What is sent from files in a row, in bytes, before other connections have their turn.
+#[cfg(target_os = "linux")]
+const TURN: usize = 8 << 20;
 
 /// Slices that one call sends.
 const MAX_SLICES: usize = 64;
@@ -35,12 +44,25 @@ pub struct ClientSocket {
     stream: TcpStream,
     /// Whether the kernel sends from files; not all file systems can.
     can_sendfile: bool,
+    #[cfg(target_os = "linux")]
+    ahead: Ahead,
+    /// Whether the kernel holds back what does not fill a packet.
+    is_corked: bool,
+    /// What was sent from files since other connections had their turn, in bytes.
+    in_turn: usize,
 }
 
 impl ClientSocket {
     /// Over `stream`.
     pub fn new(stream: TcpStream) -> Self {
-        Self { stream, can_sendfile: true }
+        Self {
+            stream,
+            can_sendfile: true,
+            #[cfg(target_os = "linux")]
+            ahead: Ahead::default(),
+            is_corked: false,
+            in_turn: 0,
+        }
     }
 
     /// The connection as tokio has it.
@@ -48,66 +70,76 @@ impl ClientSocket {
         &self.stream
     }
 
-    /// Where `slice` is in a file, if it is worth sending from there.
-    #[cfg(target_os = "linux")]
-    fn in_file(&self, slice: &[u8]) -> Option<FileRange> {
-        if slice.len() < SENDFILE_FROM || !self.can_sendfile { None } else { mapped::file_behind(slice) }
-    }
-
-    /// Calls `send` until it has sent something.
-    #[cfg(target_os = "linux")]
-    fn poll_send(
-        &self,
-        cx: &mut Context<'_>,
-        mut send: impl FnMut() -> rustix::io::Result<usize>,
-    ) -> Poll<io::Result<usize>> {
-        loop {
-            std::task::ready!(self.stream.poll_write_ready(cx))?;
-            let sent = self
-                .stream
-                .try_io(tokio::io::Interest::WRITABLE, || rustix::io::retry_on_intr(&mut send).map_err(Into::into));
-            match sent {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                sent => return Poll::Ready(sent),
-            }
-        }
-    }
-
-    /// Sends from a file.
-    #[cfg(target_os = "linux")]
-    fn poll_sendfile(&self, cx: &mut Context<'_>, range: &FileRange) -> Poll<io::Result<usize>> {
-        let sent = std::task::ready!(self.poll_send(cx, || {
-            let mut offset = range.offset;
-            rustix::fs::sendfile(&self.stream, &*range.file, Some(&mut offset), range.length)
-        }));
-        Poll::Ready(match sent {
-            Ok(0) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a store file got shorter while it was sent")),
-            sent => sent,
-        })
-    }
-
-    /// Sends slices of memory. A file follows at once, so that the kernel need not send a short packet before it.
-    #[cfg(target_os = "linux")]
-    fn poll_send_before_file(&self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
-        self.poll_send(cx, || rustix::net::sendmsg(&self.stream, bufs, &mut Default::default(), flags))
-    }
-
     /// Sends what is first of `bufs`: a file, or the memory before one. `None` where no file is among them.
     #[cfg(target_os = "linux")]
-    fn poll_send_files(&self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Option<Poll<io::Result<usize>>> {
-        let next_file = bufs.iter().enumerate().find_map(|(at, buf)| Some((at, self.in_file(buf)?)));
-        next_file.map(|(before, range)| match before {
+    fn poll_send_files(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Option<Poll<io::Result<usize>>> {
+        if !self.can_sendfile {
+            return None;
+        }
+        let (before, range) = bufs.iter().enumerate().find_map(|(at, buf)| Some((at, in_file(buf)?)))?;
+        self.cork(true);
+        Some(match before {
             0 => self.poll_sendfile(cx, &range),
-            before => self.poll_send_before_file(cx, &bufs[..before]),
+            before => Pin::new(&mut self.stream).poll_write_vectored(cx, &bufs[..before]),
         })
     }
 
     /// Other systems have a `sendfile` of another kind, and copy.
     #[cfg(not(target_os = "linux"))]
-    fn poll_send_files(&self, _: &mut Context<'_>, _: &[IoSlice<'_>]) -> Option<Poll<io::Result<usize>>> {
+    fn poll_send_files(&mut self, _: &mut Context<'_>, _: &[IoSlice<'_>]) -> Option<Poll<io::Result<usize>>> {
         None
     }
+
+    /// Sends from a file, and gives others their turn before it goes on.
+    #[cfg(target_os = "linux")]
+    fn poll_sendfile(&mut self, cx: &mut Context<'_>, range: &FileRange) -> Poll<io::Result<usize>> {
+        if self.in_turn >= TURN {
+            self.in_turn = 0;
+            // Its first poll has the task woken when the others were looked after.
+            let _pending = std::pin::pin!(tokio::task::yield_now()).poll(cx);
+            return Poll::Pending;
+        }
+        let length = (range.length as u64).min(SENDFILE_MOST);
+        let length = ready!(self.ahead.poll(cx, &range.file, range.offset, length))?;
+        loop {
+            if self.stream.poll_write_ready(cx)?.is_pending() {
+                self.in_turn = 0;
+                return Poll::Pending;
+            }
+            let sent = self.stream.try_io(Interest::WRITABLE, || {
+                let mut offset = range.offset;
+                // At most SENDFILE_MOST, which is a usize.
+                let send = || rustix::fs::sendfile(&self.stream, &*range.file, Some(&mut offset), length as usize);
+                rustix::io::retry_on_intr(send).map_err(Into::into)
+            });
+            return Poll::Ready(match sent {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Ok(0) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a store file got shorter while it was sent")),
+                sent => {
+                    self.in_turn += *sent.as_ref().unwrap_or(&0);
+                    sent
+                }
+            });
+        }
+    }
+
+    /// Has the kernel fill its packets, from a head on into the file behind it, or send what it has.
+    fn cork(&mut self, corked: bool) {
+        #[cfg(target_os = "linux")]
+        if self.is_corked != corked {
+            // Only a hint: without it there are more packets.
+            let _ = rustix::net::sockopt::set_tcp_cork(&self.stream, corked);
+            self.is_corked = corked;
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = corked;
+    }
+}
+
+/// Where `slice` is in a file, if it is worth sending from there.
+#[cfg(target_os = "linux")]
+fn in_file(slice: &[u8]) -> Option<FileRange> {
+    if slice.len() < SENDFILE_FROM { None } else { mapped::file_behind(slice) }
 }
 
 impl AsyncRead for ClientSocket {
@@ -146,7 +178,13 @@ impl AsyncWrite for ClientSocket {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+        let this = self.get_mut();
+        this.cork(false);
+        #[cfg(target_os = "linux")]
+        {
+            this.ahead = Ahead::default();
+        }
+        Pin::new(&mut this.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

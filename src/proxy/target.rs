@@ -17,6 +17,8 @@ pub struct Arrival {
     pub own: SocketAddr,
     /// Whether TLS was taken off.
     pub decrypted: bool,
+    /// Whether what is answered goes to the client's socket as it is: not encrypted, and in no tunnel in another.
+    pub is_direct: bool,
     /// The CONNECT targets passed on the way, the last one innermost.
     pub tunnels: Vec<HostPort>,
 }
@@ -76,7 +78,7 @@ impl TargetError {
 impl Arrival {
     /// On a connection to `own`, before anything is known of it.
     pub fn at(own: SocketAddr) -> Self {
-        Self { own, decrypted: false, tunnels: Vec::new() }
+        Self { own, decrypted: false, is_direct: false, tunnels: Vec::new() }
     }
 
     /// The innermost CONNECT target.

@@ -14,6 +14,7 @@ use tokio_rustls::{
 };
 
 use super::{
+    batched::Batched,
     ca::{CaError, CertificateAuthority},
     detect, environment,
     prefixed::Prefixed,
@@ -56,7 +57,7 @@ impl fmt::Display for HandshakeFailure {
 /// A stream without its TLS.
 pub struct Decrypted<IO> {
     /// The plain bytes, of which the first can have been read ahead.
-    pub stream: Prefixed<TlsStream<IO>>,
+    pub stream: Prefixed<Batched<IO>>,
     /// The host that the certificate is for.
     host: String,
 }
@@ -142,7 +143,7 @@ where
     let mut host = arrival.tunnel().map_or(own, |tunnel| tunnel.host().to_owned());
     let outcome = timeout(HANDSHAKE_TIMEOUT, handshake(stream, &mut host, ca)).await;
     match outcome.unwrap_or(Err(HandshakeError::Timeout)) {
-        Ok(stream) => Ok(Decrypted { stream: Prefixed::new(Bytes::new(), stream), host }),
+        Ok(stream) => Ok(Decrypted { stream: Prefixed::new(Bytes::new(), Batched::new(stream)), host }),
         Err(error) => Err(error.at(host)),
     }
 }

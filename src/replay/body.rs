@@ -17,7 +17,11 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use crate::{
     inventory::{Body, BodyFiles, LocateError, Located},
     representation::BodyPlan,
-    store::{hash::NixHash, mapped::StoreFile, stream::FileBody},
+    store::{
+        hash::NixHash,
+        mapped::StoreFile,
+        stream::{FileBody, Use},
+    },
 };
 
 /// Why a recorded body cannot be sent. Every message says which file it is about and what to do.
@@ -125,12 +129,12 @@ impl OpenBody {
     }
 
     /// The bytes in `range`, which lies within the body.
-    fn part(&self, range: Range<u64>) -> io::Result<Segment> {
+    fn part(&self, range: Range<u64>, usage: Use) -> io::Result<Segment> {
         match self {
             // A range within a text fits into memory.
             Self::Text(text) => Ok(Segment::Bytes(text.slice(range.start as usize..range.end as usize))),
-            Self::Mapped(file) => Ok(Segment::File(FileBody::mapped(file.clone(), range))),
-            Self::Read { file, .. } => Ok(Segment::File(FileBody::read(file.try_clone()?, range))),
+            Self::Mapped(file) => Ok(Segment::File(FileBody::stored(file, range, usage))),
+            Self::Read { file, .. } => Ok(Segment::File(FileBody::read(Arc::clone(file), range, usage))),
         }
     }
 }
@@ -142,6 +146,7 @@ pub type OnEnd = Box<dyn FnOnce(io::Result<()>) + Send>;
 /// The body of a response of this room.
 pub struct ReplayBody {
     source: OpenBody,
+    usage: Use,
     segments: VecDeque<Segment>,
     left: u64,
     /// No length is known, none is to be made up: `HEAD`, 204, 304.
@@ -180,7 +185,7 @@ impl ReplayBody {
 
     fn of(source: OpenBody, segments: VecDeque<Segment>) -> Self {
         let left = segments.iter().map(Segment::left).sum();
-        Self { source, segments, left, silent: false, on_end: None }
+        Self { source, usage: Use::Sent, segments, left, silent: false, on_end: None }
     }
 
     /// Has `on_end` told how sending ends; at once where there is nothing to send.
@@ -190,6 +195,13 @@ impl ReplayBody {
         if self.left == 0 {
             self.end(Ok(()));
         }
+        self
+    }
+
+    /// Has the bytes sent in the way that suits what becomes of them.
+    #[must_use]
+    pub fn used(mut self, usage: Use) -> Self {
+        self.usage = usage;
         self
     }
 
@@ -204,7 +216,7 @@ impl ReplayBody {
         while let Some(segment) = self.segments.front_mut() {
             let chunk = match segment {
                 Segment::Part(range) => {
-                    *segment = self.source.part(range.clone())?;
+                    *segment = self.source.part(range.clone(), self.usage)?;
                     continue;
                 }
                 Segment::Bytes(bytes) => (!bytes.is_empty()).then(|| Ok(std::mem::take(bytes))),

@@ -20,6 +20,7 @@ use crate::{
         index::{Answer, EntryId, Index, RequestBody, RequestKey, Visit},
     },
     proxy::plain_text,
+    store::stream::Use,
     text::printable,
     url::NormalizedUrl,
 };
@@ -51,7 +52,7 @@ pub(super) async fn answer(replayer: Arc<Replayer>, request: Request<AxumBody>) 
             replayer.log.answered(visit.entry);
             tracing::debug!(method = %head.method, %url, %rules, "redirect to {}", printable(&hop.location));
             let plan = respond::redirect(entry, hop, &head.method);
-            send(plan, OpenBody::nothing(), None)
+            send(plan, OpenBody::nothing(), Use::Sent, None)
         }
         Answer::Final(entry) => {
             let sent = replayer.final_response(visit.entry, entry, &head).await;
@@ -115,7 +116,8 @@ impl Replayer {
             self.checks.check(id, &body, hash, |path| self.files.remedy(recorded, path)).await?;
         }
         let is_whole = plan.is_whole;
-        let response = send(plan, body, Some(self.on_end(id, is_whole)));
+        let usage = head.extensions.get().copied().unwrap_or_default();
+        let response = send(plan, body, usage, Some(self.on_end(id, is_whole)));
         self.sequences.final_answered(&self.index, id);
         self.log.answered(id);
         Ok(response)
@@ -164,8 +166,8 @@ fn needs_file(plan: &BodyPlan) -> bool {
     }
 }
 
-fn send(plan: ResponsePlan, body: OpenBody, on_end: Option<OnEnd>) -> Response<AxumBody> {
-    let mut body = ReplayBody::planned(plan.body, body);
+fn send(plan: ResponsePlan, body: OpenBody, usage: Use, on_end: Option<OnEnd>) -> Response<AxumBody> {
+    let mut body = ReplayBody::planned(plan.body, body).used(usage);
     if let Some(on_end) = on_end {
         body = body.watched(on_end);
     }

@@ -21,9 +21,8 @@ use bytes::Bytes;
 use memmap2::{Advice, Mmap, MmapOptions};
 use rustix::fs::OFlags;
 
-/// The largest window that is worth mapping, in bytes: large enough that mapping costs little beside sending, small
-/// enough that a thousand connections fit into memory.
-pub const WINDOW: usize = 1 << 20;
+/// From how many bytes on a part of a file is worth mapping and sending by `sendfile(2)`; less is read and written.
+pub const SENDFILE_FROM: usize = 128 << 10;
 
 /// An open file of a store. Clones share the descriptor.
 #[derive(Debug, Clone)]

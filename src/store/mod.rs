@@ -2,6 +2,7 @@
 //!
 //! The vocabulary is nix-compat's, so that it can take this module's place once it is published.
 
+pub mod ahead;
 pub mod claim;
 pub mod embedded;
 pub mod hash;
