@@ -105,7 +105,7 @@ impl Spooling {
         let placeholder = State::Failed(io::Error::other("the batch was lost"));
         if let State::Idle(mut spool) = mem::replace(&mut self.state, placeholder) {
             self.state = State::Writing(spawn_blocking(move || {
-                batch.iter().try_for_each(|chunk| spool.write(chunk))?;
+                spool.write_all(&batch)?;
                 Ok(spool)
             }));
         }

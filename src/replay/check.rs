@@ -3,7 +3,6 @@
 use std::{
     collections::HashMap,
     io,
-    os::unix::fs::FileExt,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -13,11 +12,8 @@ use tokio::sync::OnceCell;
 use super::body::{BodyError, OpenBody};
 use crate::{
     inventory::index::EntryId,
-    store::hash::{Hasher, NixHash},
+    store::hash::{HashAlgo, Hasher, NixHash, hash_file},
 };
-
-/// Bytes that one read asks for.
-const CHUNK: usize = 256 * 1024;
 
 /// Which bodies were found to have their hash.
 #[derive(Debug, Default)]
@@ -53,33 +49,22 @@ fn verify(body: &OpenBody, expected: NixHash, remedy: String) -> Result<(), Body
     let what = || body.path().map_or_else(|| "the body's `text`".to_owned(), |path| path.display().to_string());
     let unreadable =
         |error: io::Error| BodyError::Read(io::Error::new(error.kind(), format!("cannot read {}: {error}", what())));
-    let actual = hash(body, Hasher::new(expected.algo())).map_err(unreadable)?;
+    let actual = hash(body, expected.algo()).map_err(unreadable)?;
     if actual == expected {
         return Ok(());
     }
     Err(BodyError::Hash { what: what(), expected: Box::new(expected), actual: Box::new(actual), remedy })
 }
 
-fn hash(body: &OpenBody, mut hasher: Hasher) -> io::Result<NixHash> {
+fn hash(body: &OpenBody, algo: HashAlgo) -> io::Result<NixHash> {
     let file = match body {
         OpenBody::Text(text) => {
+            let mut hasher = Hasher::new(algo);
             hasher.update(text);
             return Ok(hasher.finish());
         }
         OpenBody::Mapped(file) => file.file(),
         OpenBody::Read { file, .. } => file,
     };
-    let mut buffer = vec![0; CHUNK];
-    let mut position = 0;
-    loop {
-        match file.read_at(&mut buffer, position) {
-            Ok(0) => return Ok(hasher.finish()),
-            Ok(length) => {
-                hasher.update(&buffer[..length]);
-                position += length as u64;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
+    hash_file(file, algo, |_| {})
 }

@@ -7,7 +7,7 @@
 use std::{
     ffi::OsString,
     fs::{self, File, Permissions},
-    io::{self, Read, Write},
+    io::{self, Write},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
 };
@@ -16,7 +16,7 @@ use tempfile::{NamedTempFile, TempDir};
 
 use super::{
     claim::{Claim, claim, sweep},
-    hash::{HashAlgo, Hasher, NixHash},
+    hash::{NixHash, hash_file},
     path::{FileIngestionMethod, StorePath, StorePathName, build_ca_path},
 };
 
@@ -229,20 +229,8 @@ pub(super) fn regular_file(path: PathBuf) -> Option<PathBuf> {
 /// Whether `path` is a file with these bytes. Only one of the right size is read.
 fn has(path: &Path, size: u64, hash: &NixHash) -> bool {
     let has_size = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.len() == size);
-    has_size && hash_file(path, hash.algo()).is_ok_and(|found| found == *hash)
-}
-
-/// The hash of a file, read a piece at a time.
-fn hash_file(path: &Path, algo: HashAlgo) -> io::Result<NixHash> {
-    let (mut file, mut hasher, mut piece) = (File::open(path)?, Hasher::new(algo), vec![0; 256 * 1024]);
-    loop {
-        match file.read(&mut piece) {
-            Ok(0) => return Ok(hasher.finish()),
-            Ok(read) => hasher.update(&piece[..read]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
+    let hashed = || hash_file(&File::open(path)?, hash.algo(), |_| {});
+    has_size && hashed().is_ok_and(|found| found == *hash)
 }
 
 /// Checks the spool file's size, makes it read-only and waits until it is on disk, so that the rename behind it can
@@ -275,6 +263,7 @@ fn remove_if_there(path: &Path) -> Result<(), StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::hash::{HashAlgo, Hasher};
 
     fn store() -> (tempfile::TempDir, EmbeddedStore) {
         let folder = tempfile::tempdir().unwrap();

@@ -2,8 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, Read},
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{
         atomic::{AtomicUsize, Ordering},
         mpsc,
@@ -13,12 +12,12 @@ use std::{
 
 use super::finding::FindingKind;
 use crate::store::{
-    hash::{HashAlgo, Hasher, NixHash},
+    hash::{NixHash, hash_file},
     nar,
 };
 
-/// Bytes that are read, and told of, at once.
-const CHUNK: usize = 1 << 20;
+/// Bytes that are told of at once: few enough for a bar that moves, enough that telling takes no time from hashing.
+const STEP: u64 = 8 << 20;
 
 /// A body that is there and has its size, or the tree that it is in: what is left is to hash it.
 pub(super) struct Task {
@@ -74,10 +73,9 @@ pub(super) fn run(tasks: &[Task], progress: &dyn Fn(u64)) -> Vec<(usize, Finding
 }
 
 fn work(tasks: &[Task], next: &AtomicUsize, reports: &mpsc::Sender<Report>) {
-    let mut buffer = vec![0; CHUNK];
     while let Some(task) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) {
         let mut told = Told { reports, held: 0 };
-        if let Some(kind) = task.run(&mut buffer, &mut told) {
+        if let Some(kind) = task.run(&mut told) {
             // The receiver lives as long as the threads do.
             let _ = reports.send(Report::Found(task.entry, kind));
         }
@@ -93,7 +91,7 @@ struct Told<'a> {
 impl Told<'_> {
     fn add(&mut self, count: u64) {
         self.held += count;
-        if self.held >= CHUNK as u64 {
+        if self.held >= STEP {
             self.flush();
         }
     }
@@ -110,14 +108,14 @@ impl Drop for Told<'_> {
 }
 
 impl Task {
-    fn run(&self, buffer: &mut [u8], told: &mut Told) -> Option<FindingKind> {
+    fn run(&self, told: &mut Told) -> Option<FindingKind> {
         let (path, expected, remedy) = (self.path.display().to_string(), self.expected, self.remedy.clone());
+        let told = |count| told.add(count);
         let hash = match self.what {
-            What::File => hash_file(&self.path, expected.algo(), buffer, told)
+            What::File => File::open(&self.path)
+                .and_then(|file| hash_file(&file, expected.algo(), told))
                 .map_err(|error| format!("cannot read {path}: {error}")),
-            What::Nar => {
-                nar::hash_with(&self.path, expected.algo(), |count| told.add(count)).map_err(|error| error.to_string())
-            }
+            What::Nar => nar::hash_with(&self.path, expected.algo(), told).map_err(|error| error.to_string()),
         };
         match (hash, self.what) {
             (Err(reason), _) => Some(FindingKind::BodyUnreadable { reason }),
@@ -128,18 +126,36 @@ impl Task {
     }
 }
 
-fn hash_file(path: &Path, algo: HashAlgo, buffer: &mut [u8], told: &mut Told) -> io::Result<NixHash> {
-    let mut file = File::open(path)?;
-    let mut hasher = Hasher::new(algo);
-    loop {
-        match file.read(buffer) {
-            Ok(0) => return Ok(hasher.finish()),
-            Ok(count) => {
-                hasher.update(&buffer[..count]);
-                told.add(count as u64);
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn what_went_since_it_was_planned_is_a_finding_and_the_others_are_hashed_all_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let good = folder.path().join("good");
+        std::fs::write(&good, vec![7; 20 << 20]).unwrap();
+        let task = |entry, path: PathBuf, what| {
+            let expected = NixHash::sha256(&vec![7; 20 << 20]);
+            Task { entry, path, size: 0, expected, what, remedy: "look".to_owned() }
+        };
+        let tasks = [
+            task(0, folder.path().join("gone"), What::File),
+            task(1, folder.path().to_owned(), What::File),
+            task(2, folder.path().join("gone"), What::Nar),
+            task(3, good, What::File),
+        ];
+        let told = Cell::new(0);
+        let mut found = run(&tasks, &|count| told.set(told.get() + count));
+        found.sort_by_key(|(entry, _)| *entry);
+        let messages: Vec<String> = found.iter().map(|(_, kind)| kind.to_string()).collect();
+        assert_eq!(found.iter().map(|(entry, _)| *entry).collect::<Vec<_>>(), [0, 1, 2], "{messages:?}");
+        for (message, name) in messages.iter().zip(["gone", "", "gone"]) {
+            let path = folder.path().join(name).display().to_string();
+            assert!(message.contains(&format!("cannot read {}", path.trim_end_matches('/'))), "{message}");
         }
+        assert_eq!(told.get(), 20 << 20);
     }
 }
