@@ -111,7 +111,6 @@ impl Capture {
     pub async fn start(mut options: CaptureOptions) -> Result<Self, CaptureError> {
         // What belongs beside the inventory is beside the file, not beside a link to it.
         options.inventory = fs::canonicalize(&options.inventory).unwrap_or(options.inventory);
-        keep_freed_memory();
         read_inventory(&options.inventory)?;
         if options.inventory.parent().is_some_and(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
             return Err(CaptureError::NoFolder(options.inventory));
@@ -185,13 +184,4 @@ impl Capture {
         }
         Ok(summary)
     }
-}
-
-/// Has glibc keep what is freed, up to twice this many bytes in each of its arenas. It trims an arena's end as soon as
-/// that is free, with each buffer that the origins' answers come in, so that the kernel has to clear every page of them
-/// again: a sixth of a capture's processor time. Freeing a large block raises that limit (mallopt(3),
-/// `M_MMAP_THRESHOLD`); it is never touched, and other allocators do not care.
-fn keep_freed_memory() {
-    const KEPT: usize = 8 << 20;
-    drop(std::hint::black_box(Vec::<u8>::with_capacity(KEPT)));
 }
