@@ -45,6 +45,11 @@ pub enum UrlError {
 }
 
 impl NormalizedUrl {
+    /// A URL that is nobody's (RFC 6761 §6.4).
+    pub(crate) fn nobody() -> Self {
+        Self("http://nobody.invalid/".to_owned())
+    }
+
     /// Resolves `reference`, a `Location`, against this URL (RFC 9110 §10.2.2).
     ///
     /// # Errors

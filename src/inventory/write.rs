@@ -23,13 +23,22 @@ use super::{
 
 /// The canonical text of `inventory`.
 pub fn to_toml(inventory: &Inventory) -> String {
-    let mut text = format!("version = {VERSION}\n");
-    if inventory.match_rules != MatchRules::default() {
-        let _ = write!(text, "\n{}", toml_of_rules(&inventory.match_rules));
-    }
     let mut entries: Vec<&Entry> = inventory.entries.iter().collect();
     let keys = Keys::new(&inventory.match_rules);
     entries.sort_by_cached_key(|entry| (keys.of(entry), entry.systems.iter().collect::<BTreeSet<_>>()));
+    toml_of(&inventory.match_rules, entries)
+}
+
+/// A text of `inventory` that has its entries in their order.
+pub(super) fn to_toml_in_order(inventory: &Inventory) -> String {
+    toml_of(&inventory.match_rules, inventory.entries.iter().collect())
+}
+
+fn toml_of(match_rules: &MatchRules, entries: Vec<&Entry>) -> String {
+    let mut text = format!("version = {VERSION}\n");
+    if *match_rules != MatchRules::default() {
+        let _ = write!(text, "\n{}", toml_of_rules(match_rules));
+    }
     for entry in entries {
         // Writing to a String cannot fail.
         let _ = write!(text, "\n{}", toml_of_entry(entry));
