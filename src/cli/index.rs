@@ -1,6 +1,6 @@
 //! `buildproxy index`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{Common, DONE, FAILED, USAGE, output};
 use crate::inventory::{self, current_system};
@@ -30,6 +30,10 @@ impl Compile {
     fn try_run(self, common: &Common) -> Result<u8, u8> {
         let system = self.system.unwrap_or_else(current_system);
         let index = common.open_index(&system)?;
+        if is_same_file(&self.output, &common.inventory) && !inventory::is_compiled(&common.inventory) {
+            output::error(&format!("{} is the inventory itself: name another file with `-o`", self.output.display()));
+            return Err(USAGE);
+        }
         let compiled = index.compile().map_err(|error| {
             output::error(&format!("{}: {error}", common.inventory.display()));
             USAGE
@@ -44,4 +48,9 @@ impl Compile {
         }
         Ok(DONE)
     }
+}
+
+fn is_same_file(a: &Path, b: &Path) -> bool {
+    let real = |path: &Path| std::fs::canonicalize(path).ok();
+    real(a).is_some_and(|a| Some(a) == real(b))
 }

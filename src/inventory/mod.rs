@@ -19,7 +19,7 @@ pub use entry::{Body, Entry, HeaderError, Headers, Hop, Inventory, Source, UrlMa
 pub use key::{Key, Keys};
 pub use locate::{BodyFiles, LocateError, Located};
 pub use merge::{Change, ChangeKind, merge_capture};
-pub use read::{ReadError, SyntaxError, is_json, parse, parse_whole, read};
+pub use read::{ReadError, SyntaxError, is_compiled, is_json, is_toml, parse, parse_whole, read};
 pub use redirect::becomes_get;
 pub use rules::{MatchRules, Rewrite, UsedRule};
 pub use system::current_system;

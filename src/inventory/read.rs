@@ -154,6 +154,16 @@ pub fn parse_whole(text: &str) -> Result<Inventory, SyntaxError> {
     if is_json(text) { parse_json(text) } else { parse_toml(text) }
 }
 
+/// Whether the inventory at `path`, which [`read`] can read, is written as TOML: neither JSON nor compiled.
+pub fn is_toml(path: &Path) -> bool {
+    matches!(open(path), Ok(Content::Text(text)) if !is_json(&text))
+}
+
+/// Whether the inventory at `path`, which [`read`] can read, is compiled.
+pub fn is_compiled(path: &Path) -> bool {
+    matches!(open(path), Ok(Content::Compiled(_)))
+}
+
 /// Whether `text` is to be read as JSON. No TOML document starts with a brace.
 pub fn is_json(text: &str) -> bool {
     text.trim_start().starts_with('{')
@@ -349,9 +359,10 @@ impl<'de> Deserialize<'de> for Entry {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = RawEntry::deserialize(deserializer)?;
         let mut request_headers = BTreeMap::new();
-        for (name, value) in raw.request_headers {
+        for (mut name, value) in raw.request_headers {
             Headers::default().append(&name, &value).map_err(de::Error::custom)?;
-            request_headers.insert(name.to_ascii_lowercase(), value);
+            name.make_ascii_lowercase();
+            request_headers.insert(name, value);
         }
         let hop = |hop: RawHop| Hop { status: hop.status, location: hop.location, headers: hop.headers };
         let request_body = match (raw.request_body, raw.request_body_as) {

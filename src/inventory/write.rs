@@ -131,7 +131,7 @@ pub fn toml_of_entry(entry: &Entry) -> String {
     if !entry.headers.is_empty() {
         text.push_str("[entry.headers]\n");
         for (name, values) in entry.headers.iter() {
-            let _ = writeln!(text, "{} = {}", key(name), header_value(values));
+            let _ = writeln!(text, "{} = {}", key(name), header_value(&values));
         }
     }
     text
@@ -174,10 +174,10 @@ fn array_of_tables(tables: Vec<String>) -> String {
 }
 
 fn headers_inline(headers: &Headers) -> String {
-    inline_table(headers.iter().map(|(name, values)| (name, header_value(values))))
+    inline_table(headers.iter().map(|(name, values)| (name, header_value(&values))))
 }
 
-fn header_value(values: &[String]) -> String {
+fn header_value(values: &[&str]) -> String {
     match values {
         [one] => string(one),
         several => array(several),
@@ -190,8 +190,8 @@ fn inline_table<K: AsRef<str>>(fields: impl IntoIterator<Item = (K, String)>) ->
     format!("{{ {} }}", fields.join(", "))
 }
 
-fn array(values: &[String]) -> String {
-    format!("[{}]", values.iter().map(|value| string(value)).collect::<Vec<_>>().join(", "))
+fn array(values: &[impl AsRef<str>]) -> String {
+    format!("[{}]", values.iter().map(|value| string(value.as_ref())).collect::<Vec<_>>().join(", "))
 }
 
 fn key(name: &str) -> String {

@@ -61,9 +61,9 @@ impl Recorded {
         &self.pieces
     }
 
-    /// Whether the entries are not in a text.
+    /// Whether the entries are not in a text; that of an inventory is never empty.
     pub(super) fn is_in_memory(&self) -> bool {
-        self.pieces.len() < self.entries.len()
+        self.text.is_empty()
     }
 
     /// How many entries there are.

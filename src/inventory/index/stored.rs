@@ -145,3 +145,6 @@ fn is_division(starts: &[u32], things: usize) -> bool {
         && starts.last().is_some_and(|&last| last as usize == things)
         && starts.windows(2).all(|pair| pair[0] < pair[1])
 }
+
+#[cfg(test)]
+mod tests;

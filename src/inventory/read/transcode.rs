@@ -27,7 +27,7 @@ pub fn to_json(piece: &str, json: &mut String) -> Option<()> {
         piece,
         json,
         open: Vec::with_capacity(DEPTH),
-        keys: Vec::new(),
+        keys: Vec::with_capacity(4 * DEPTH),
         heading: None,
         separated: false,
         is_known: true,
@@ -44,8 +44,8 @@ struct Transcoder<'a> {
     open: Vec<Open>,
     /// The keys of all open tables, the innermost last.
     keys: Vec<&'a str>,
-    /// The names in a `[…]` that is being read.
-    heading: Option<Vec<&'a str>>,
+    /// The names in a `[…]` that is being read, and how many there are.
+    heading: Option<([&'a str; 2], usize)>,
     /// The last thing but white space was a comma.
     separated: bool,
     is_known: bool,
@@ -174,37 +174,50 @@ impl<'a> Transcoder<'a> {
 /// Whether the content of a basic string of TOML is written like that of a string of JSON. Both forbid control
 /// characters, TOML also DEL; a tab stands for itself only in TOML.
 fn is_the_same_in_json(content: &str) -> bool {
-    let mut bytes = content.bytes();
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b'\\' if !matches!(bytes.next(), Some(b'"' | b'\\' | b'b' | b'f' | b'n' | b'r' | b't')) => return false,
-            b'"' | 0..0x20 | 0x7f => return false,
-            _ => {}
+    let mut rest = content.as_bytes();
+    while let Some(special) = rest.iter().position(|&byte| !IS_PLAIN[byte as usize]) {
+        match rest[special..] {
+            [b'\\', b'"' | b'\\' | b'b' | b'f' | b'n' | b'r' | b't', ..] => rest = &rest[special + 2..],
+            _ => return false,
         }
     }
     true
 }
 
+/// Bytes that stand for themselves in strings of both.
+const IS_PLAIN: [bool; 256] = {
+    let mut table = [true; 256];
+    let mut byte = 0;
+    while byte < 0x20 {
+        table[byte] = false;
+        byte += 1;
+    }
+    table[b'"' as usize] = false;
+    table[b'\\' as usize] = false;
+    table[0x7f] = false;
+    table
+};
+
 impl EventReceiver for Transcoder<'_> {
     fn array_table_open(&mut self, _: Span, _: &mut dyn ErrorSink) {
         self.is_known &= self.open.is_empty();
-        self.heading = Some(Vec::new());
+        self.heading = Some(Default::default());
     }
 
     fn array_table_close(&mut self, _: Span, _: &mut dyn ErrorSink) {
-        match self.heading.take().as_deref() {
-            Some(["entry"]) => drop(self.open(Kind::Table)),
+        match self.heading.take() {
+            Some((["entry", ""], 1)) => drop(self.open(Kind::Table)),
             _ => self.unknown(),
         }
     }
 
     fn std_table_open(&mut self, _: Span, _: &mut dyn ErrorSink) {
-        self.heading = Some(Vec::new());
+        self.heading = Some(Default::default());
     }
 
     fn std_table_close(&mut self, _: Span, _: &mut dyn ErrorSink) {
-        match self.heading.take().as_deref() {
-            Some(["entry", name]) if !self.open.is_empty() => {
+        match self.heading.take() {
+            Some((["entry", name], 2)) if !self.open.is_empty() => {
                 if self.open.len() > 1 {
                     self.close();
                 }
@@ -219,7 +232,13 @@ impl EventReceiver for Transcoder<'_> {
     fn simple_key(&mut self, span: Span, encoding: Option<Encoding>, _: &mut dyn ErrorSink) {
         let name = self.name(span, encoding);
         match &mut self.heading {
-            Some(heading) => heading.push(name),
+            Some((names, count)) => match names.get_mut(*count) {
+                Some(next) => {
+                    *next = name;
+                    *count += 1;
+                }
+                None => self.unknown(),
+            },
             None => self.key(name),
         }
     }
