@@ -199,8 +199,8 @@ fn is_normal(text: &str) -> bool {
         && port != default_port
         // No dot segments; a name that starts with a dot is rare enough.
         && !path.contains("/.")
-        && is_normal_part(path, |byte| matches!(byte, b'/' | b':' | b'@' | b'\''))
-        && is_normal_part(query, |byte| matches!(byte, b'/' | b':' | b'@' | b'?'))
+        && is_normal_part(path, &PATH)
+        && is_normal_part(query, &QUERY)
 }
 
 /// Whether this is a name in lower case which IDNA leaves as it is, and no number, which could be an IPv4 address.
@@ -220,30 +220,46 @@ fn is_normal_port(port: &str) -> bool {
         && port.parse().is_ok_and(|port: u16| port > 0)
 }
 
-/// Whether a path or query has only what is allowed in it as it is: RFC 3986's unreserved characters and sub-delimiters
-/// (§2.2, §2.3; `'` only in a path), `also`, and codes in upper case of bytes that need one.
-fn is_normal_part(part: &str, also: impl Fn(u8) -> bool) -> bool {
+/// Whether a path or query has only what is allowed in it as it is, which `plain` says of each byte, and codes in upper
+/// case of bytes that need one.
+fn is_normal_part(part: &str, plain: &[bool; 256]) -> bool {
     let mut rest = part.as_bytes();
-    loop {
-        match rest {
-            [] => return true,
-            [b'%', high, low, after @ ..] => {
-                let digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'A'..=b'F').then(|| char::from(byte).to_digit(16));
-                let (Some(Some(high)), Some(Some(low))) = (digit(*high), digit(*low)) else { return false };
-                if u8::try_from(high << 4 | low).is_ok_and(is_unreserved) {
-                    return false;
-                }
-                rest = after;
-            }
-            [byte, after @ ..] if is_unreserved(*byte) || b"!$&()*+,;=".contains(byte) || also(*byte) => rest = after,
-            _ => return false,
+    while let Some(special) = rest.iter().position(|&byte| !plain[byte as usize]) {
+        let [b'%', high, low, after @ ..] = &rest[special..] else { return false };
+        let digit = |byte: u8| char::from(byte).to_digit(16).filter(|_| !byte.is_ascii_lowercase());
+        let (Some(high), Some(low)) = (digit(*high), digit(*low)) else { return false };
+        if u8::try_from(high << 4 | low).is_ok_and(is_unreserved) {
+            return false;
         }
+        rest = after;
     }
+    true
+}
+
+/// What stands for itself in a path: unreserved characters, sub-delimiters, `/`, `:`, `@` (RFC 3986 §3.3).
+const PATH: [bool; 256] = table(b"!$&'()*+,;=/:@");
+/// The same in a query (RFC 3986 §3.4), where the URL standard encodes a `'`.
+const QUERY: [bool; 256] = table(b"!$&()*+,;=/:@?");
+
+/// Unreserved characters and these.
+const fn table(more: &[u8]) -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = is_unreserved(byte as u8);
+        byte += 1;
+    }
+    let mut place = 0;
+    while place < more.len() {
+        table[more[place] as usize] = true;
+        place += 1;
+    }
+    table
 }
 
 /// RFC 3986 §2.3.
-fn is_unreserved(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
+const fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
 /// The name of a query parameter, of which `raw` is the spelling in a URL.

@@ -220,7 +220,8 @@ impl Headers {
 
     /// As hyper takes them.
     pub fn to_header_map(&self) -> http::HeaderMap {
-        let mut map = http::HeaderMap::with_capacity(self.0.len());
+        // With room for what every answer has, too.
+        let mut map = http::HeaderMap::with_capacity(self.0.len() + 1);
         for (name, value) in &self.0 {
             map.append(name.clone(), value.clone());
         }
