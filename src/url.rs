@@ -198,7 +198,7 @@ fn is_normal(text: &str) -> bool {
         && is_normal_port(port)
         && port != default_port
         // No dot segments; a name that starts with a dot is rare enough.
-        && !path.contains("/.")
+        && !path.as_bytes().windows(2).any(|pair| pair == b"/.")
         && is_normal_part(path, &PATH)
         && is_normal_part(query, &QUERY)
 }

@@ -31,7 +31,7 @@ fn a_build_is_replayed_from_a_compiled_inventory() {
     fs::remove_file(work.path("got")).unwrap();
     let mut replay = work.replaying();
     replay.args(["-i", "inventory.index", "--", "sh", "-euc", &script]);
-    let replayed = run(&mut in_empty_network(&mut replay)).expect_code(0);
+    let replayed = run(&mut in_empty_network(&replay)).expect_code(0);
     assert_eq!(replayed.stdout, captured.stdout);
     assert_eq!(work.read("got"), pattern(1000));
 }

@@ -186,8 +186,7 @@ impl Index {
         let text = match Recorded::divided(text).map(|recorded| build::build(recorded, system)) {
             Ok(Ok(index)) => return Ok(index),
             Ok(Err(BuildError::TooLarge)) => return Err(IndexError::TooLarge),
-            Ok(Err(BuildError::NoEntry(recorded))) => recorded.into_text(),
-            Err(text) => text,
+            Ok(Err(BuildError::NoEntry(text))) | Err(text) => text,
         };
         Self::new(Arc::new(read::parse_file(path, &text)?), system)
     }

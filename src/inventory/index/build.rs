@@ -17,8 +17,8 @@ type Found = (u32, Visit);
 pub(super) enum BuildError {
     /// There are more answers than numbers.
     TooLarge,
-    /// A piece of the text is no entry.
-    NoEntry(Recorded),
+    /// A piece of this text is no entry.
+    NoEntry(String),
 }
 
 /// Indexes what `recorded` has for `system`. Of entries that are read from a text only those stay in memory that have a URL
@@ -40,7 +40,7 @@ pub(super) fn build(recorded: Recorded, system: &str) -> Result<Index, BuildErro
             Some(_) => {}
             None => {
                 drop(walk);
-                return Err(BuildError::NoEntry(recorded));
+                return Err(BuildError::NoEntry(recorded.into_text()));
             }
         }
     }
