@@ -2,12 +2,15 @@
 
 #![no_main]
 
-use buildproxy_fuzz::inventory::{Inventory, parse, to_toml};
+use buildproxy_fuzz::inventory::{Inventory, parse, parse_whole, to_toml};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
     match parse(text) {
-        Ok(inventory) => check(&inventory),
+        Ok(inventory) => {
+            assert_eq!(parse_whole(text).as_ref(), Ok(&inventory), "the pieces say what the whole says");
+            check(&inventory);
+        }
         Err(error) => {
             let lines = text.split('\n').count();
             assert!((1..=lines).contains(&error.line), "line {} of {lines}", error.line);

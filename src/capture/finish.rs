@@ -24,9 +24,7 @@ pub fn read_inventory(path: &Path) -> Result<Inventory, CaptureError> {
     match inventory::read(path) {
         Err(ReadError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(Inventory::default()),
         Err(error) => Err(error.into()),
-        Ok(_) if fs::read_to_string(path).is_ok_and(|text| inventory::is_json(&text)) => {
-            Err(CaptureError::IsJson(path.to_owned()))
-        }
+        Ok(_) if !inventory::is_toml(path) => Err(CaptureError::IsNoToml(path.to_owned())),
         Ok(inventory) => Ok(inventory),
     }
 }

@@ -43,9 +43,9 @@ pub enum CaptureError {
     /// The inventory that is there cannot be read.
     #[error(transparent)]
     Inventory(#[from] ReadError),
-    /// The inventory that is there is JSON.
-    #[error("{} is JSON, and captures are written as TOML\n\nhint: capture into a new file: `-i inventory.toml`", .0.display())]
-    IsJson(PathBuf),
+    /// The inventory that is there is JSON, or compiled.
+    #[error("{} is no TOML, and captures are written as TOML\n\nhint: capture into a new file: `-i inventory.toml`", .0.display())]
+    IsNoToml(PathBuf),
     /// The folder of the inventory is not there.
     #[error("cannot write the inventory {}: its folder does not exist\n\nhint: make it with `mkdir -p`, or name another file with `-i`", .0.display())]
     NoFolder(PathBuf),
@@ -74,7 +74,7 @@ pub enum CaptureError {
 impl CaptureError {
     /// Whether the cause is what the user gave, rather than what happened.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Inventory(_) | Self::IsJson(_))
+        matches!(self, Self::Inventory(_) | Self::IsNoToml(_))
     }
 }
 

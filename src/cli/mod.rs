@@ -6,6 +6,7 @@ mod background;
 mod capture;
 mod child;
 mod fetch;
+mod index;
 mod listen;
 mod output;
 mod paths;
@@ -25,7 +26,10 @@ use clap::{
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    inventory::{self, BodyFiles, Inventory},
+    inventory::{
+        self, BodyFiles, Inventory,
+        index::{Index, IndexError},
+    },
     store::Stores,
     text::printable,
 };
@@ -86,18 +90,29 @@ enum Command {
     Verify(verify::Verify),
     Fetch(fetch::Fetch),
     Paths(paths::Paths),
+    Index(index::Compile),
 }
 
 impl Common {
     /// Reads the inventory; says what is wrong with it and gives the exit code otherwise.
     fn read_inventory(&self) -> Result<Inventory, u8> {
-        inventory::read(&self.inventory).map_err(|error| {
-            output::error(&error);
-            if !self.inventory.exists() {
-                output::hint("name another with `-i FILE`, or record one with `buildproxy capture -- COMMAND`");
-            }
-            USAGE
-        })
+        inventory::read(&self.inventory).map_err(|error| self.unreadable(&error.into()))
+    }
+
+    /// Reads the inventory to look up what it has for `system`; says what is wrong with it and gives the exit code otherwise.
+    fn open_index(&self, system: &str) -> Result<Index, u8> {
+        Index::open(&self.inventory, system).map_err(|error| self.unreadable(&error))
+    }
+
+    fn unreadable(&self, error: &IndexError) -> u8 {
+        match error {
+            IndexError::TooLarge => output::error(&format!("{}: {error}", self.inventory.display())),
+            IndexError::Read(_) => output::error(error),
+        }
+        if !self.inventory.exists() {
+            output::hint("name another with `-i FILE`, or record one with `buildproxy capture -- COMMAND`");
+        }
+        USAGE
     }
 
     fn stores(&self) -> Stores {
@@ -137,6 +152,7 @@ pub fn main() -> ExitCode {
         Command::Verify(command) => command.run(&common),
         Command::Fetch(command) => command.run(&common),
         Command::Paths(command) => command.run(&common),
+        Command::Index(command) => command.run(&common),
     };
     ExitCode::from(code)
 }

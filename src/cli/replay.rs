@@ -61,7 +61,7 @@ impl Replay {
 
     fn try_run(self, common: &Common) -> Result<u8, u8> {
         let address = self.listen.address()?;
-        let inventory = common.read_inventory()?;
+        let index = common.open_index(&current_system())?;
         if self.background {
             return background::start();
         }
@@ -71,11 +71,7 @@ impl Replay {
             check_bodies: self.check_bodies,
             system: current_system(),
         };
-        let replayer = Replayer::new(inventory, common.body_files(), options).map_err(|error| {
-            output::error(&format!("{}: {error}", common.inventory.display()));
-            super::USAGE
-        })?;
-        let replayer = Arc::new(replayer);
+        let replayer = Arc::new(Replayer::with_index(index, common.body_files(), options));
         let start = StartOptions { address, user_roots: None, proxy_loopback: self.listen.proxy_loopback };
         let (ending, failures) = block_on(async {
             let proxy = Running::start(start, Arc::clone(&replayer).router()).await.map_err(|error| {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use http::{HeaderName, HeaderValue, Method};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::{request_body::BodyDigest, rules::MatchRules};
 use crate::{
@@ -155,9 +155,10 @@ pub fn is_about_the_bytes(name: &str) -> bool {
 
 /// Header fields: lower-case names in alphabetical order, each with its values in the order they came.
 ///
-/// Names and values are valid as HTTP has them (RFC 9110 §5), so that writing them to a connection cannot fail.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Headers(BTreeMap<String, Vec<String>>);
+/// Names and values are valid as HTTP has them (RFC 9110 §5), so that writing them to a connection cannot fail; and kept
+/// as hyper takes them, so that it costs next to nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Headers(Vec<(HeaderName, HeaderValue)>);
 
 /// Why a header field cannot be in an inventory.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -176,25 +177,34 @@ impl Headers {
     /// # Errors
     /// Where HTTP does not allow the name or the value.
     pub fn append(&mut self, name: &str, value: &str) -> Result<(), HeaderError> {
-        let valid = HeaderName::from_bytes(name.as_bytes()).map_err(|_| HeaderError::Name(name.to_owned()))?;
-        HeaderValue::from_bytes(value.as_bytes()).map_err(|_| HeaderError::Value(name.to_owned()))?;
-        self.0.entry(valid.as_str().to_owned()).or_default().push(value.to_owned());
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| HeaderError::Name(name.to_owned()))?;
+        let valid = HeaderValue::from_bytes(value.as_bytes());
+        let value = valid.map_err(|_| HeaderError::Value(name.as_str().to_owned()))?;
+        self.append_to(name, value);
         Ok(())
+    }
+
+    /// The same for what is known to be valid. `value` is UTF-8.
+    pub(super) fn append_to(&mut self, name: HeaderName, value: HeaderValue) {
+        let end = self.0.partition_point(|(other, _)| other.as_str() <= name.as_str());
+        self.0.insert(end, (name, value));
     }
 
     /// The first value of `name`, which is in lower case.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name)?.first().map(String::as_str)
+        self.0.iter().find(|(other, _)| other.as_str() == name).map(|(_, value)| text(value))
     }
 
     /// Removes the fields called `name` and gives the first value.
     pub fn remove(&mut self, name: &str) -> Option<String> {
-        self.0.remove(name)?.into_iter().next()
+        let value = self.get(name)?.to_owned();
+        self.retain(|other| other != name);
+        Some(value)
     }
 
     /// Keeps the fields whose name, in lower case, `wanted` accepts.
     pub fn retain(&mut self, wanted: impl Fn(&str) -> bool) {
-        self.0.retain(|name, _| wanted(name));
+        self.0.retain(|(name, _)| wanted(name.as_str()));
     }
 
     /// Whether there is no field.
@@ -203,23 +213,55 @@ impl Headers {
     }
 
     /// Names with their values.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &[String])> {
-        self.0.iter().map(|(name, values)| (name.as_str(), values.as_slice()))
+    pub fn iter(&self) -> impl Iterator<Item = (&str, Vec<&str>)> {
+        let of_name = self.0.chunk_by(|(a, _), (b, _)| a == b);
+        of_name.map(|fields| (fields[0].0.as_str(), fields.iter().map(|(_, value)| text(value)).collect()))
     }
 
     /// As hyper takes them.
     pub fn to_header_map(&self) -> http::HeaderMap {
-        let mut map = http::HeaderMap::new();
-        for (name, values) in &self.0 {
-            for value in values {
-                // `append` let nothing else in, so neither conversion fails.
-                if let (Ok(name), Ok(value)) =
-                    (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value.as_bytes()))
-                {
-                    map.append(name, value);
-                }
-            }
+        // With room for what every answer has, too.
+        let mut map = http::HeaderMap::with_capacity(self.0.len() + 1);
+        for (name, value) in &self.0 {
+            map.append(name.clone(), value.clone());
         }
         map
+    }
+}
+
+/// The text that a value was made of.
+fn text(value: &HeaderValue) -> &str {
+    std::str::from_utf8(value.as_bytes()).unwrap_or_default()
+}
+
+/// A map from each name to its values, whatever their number.
+impl Serialize for Headers {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.iter())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_sorted_by_name_and_keep_their_order() {
+        let mut headers = Headers::default();
+        for (name, value) in [("X-b", "2"), ("etag", "\"ä\""), ("x-B", "1"), ("accept-ranges", "bytes"), ("x-b", "2")]
+        {
+            headers.append(name, value).unwrap();
+        }
+        let listed: Vec<_> = headers.iter().collect();
+        assert_eq!(listed, [("accept-ranges", vec!["bytes"]), ("etag", vec!["\"ä\""]), ("x-b", vec!["2", "1", "2"])]);
+        assert_eq!(
+            serde_json::to_string(&headers).unwrap(),
+            r#"{"accept-ranges":["bytes"],"etag":["\"ä\""],"x-b":["2","1","2"]}"#
+        );
+        assert_eq!((headers.get("x-b"), headers.get("x")), (Some("2"), None));
+        assert_eq!(headers.to_header_map().get_all("x-b").iter().count(), 3);
+        assert_eq!((headers.remove("x-b").as_deref(), headers.remove("x-b")), (Some("2"), None));
+        assert_eq!(headers.append("a b", "1"), Err(HeaderError::Name("a b".to_owned())));
+        assert_eq!(headers.append("a", "1\n"), Err(HeaderError::Value("a".to_owned())));
     }
 }

@@ -5,28 +5,32 @@
 //! Redirect chains put their later URLs into the index as groups of second rank, which answer only where no entry was
 //! recorded for that request itself. Entries for every URL that starts with theirs come last, the longest first.
 //!
-//! The index holds numbers that point into the inventory; the only texts of its own are URLs that the inventory does
-//! not spell out (resolved `Location`s, URLs with parameters left out).
+//! The index holds numbers that point into the inventory's text; the only texts of its own are URLs that the inventory
+//! does not spell out (resolved `Location`s, URLs with parameters left out). Every entry is read once to be checked and
+//! indexed, and again when it is first asked for: most builds ask for a part of a large inventory. An inventory that
+//! was compiled ([`Index::compile`]) is read at the second of these times only.
 
 mod build;
+mod recorded;
 mod request;
+mod stored;
 mod urls;
 
 #[cfg(test)]
 mod tests;
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, HashSet},
-    ops::Range,
-    sync::Arc,
-};
+use std::{borrow::Cow, cmp::Reverse, collections::BTreeMap, ops::Range, path::Path, sync::Arc};
 
 use http::Method;
 
 pub use self::request::{RequestBody, RequestKey, field_value};
-use self::urls::UrlTable;
-use super::{Entry, Hop, Inventory, Keys, UrlMatch, UsedRule, request_body::BodyDigest};
+use self::{build::BuildError, recorded::Recorded, urls::UrlTable};
+use super::{
+    Entry, Hop, Inventory, Keys, ReadError, UrlMatch, UsedRule,
+    read::{self, Content},
+    request_body::BodyDigest,
+    write::to_toml_in_order,
+};
 use crate::url::NormalizedUrl;
 
 /// How many recorded alternatives a [`MissReason`] lists at most.
@@ -126,12 +130,15 @@ pub enum IndexError {
     /// More entries and hops than the index can number.
     #[error("the inventory has more than four billion answers")]
     TooLarge,
+    /// The inventory cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
 }
 
 /// Finds the recorded answers to a request; see the module's documentation.
 #[derive(Debug)]
 pub struct Index {
-    inventory: Arc<Inventory>,
+    recorded: Recorded,
     system: String,
     keys: Keys,
     urls: UrlTable,
@@ -142,10 +149,10 @@ pub struct Index {
     visits: Vec<Visit>,
     /// Each entry's own group; [`build::NO_GROUP`] for entries of other systems.
     home: Vec<u32>,
-    /// Entries whose chain comes to one key twice.
-    revisiting: HashSet<EntryId>,
+    /// Entries whose chain comes to one key twice, in their order.
+    revisiting: Vec<EntryId>,
     /// The lengths of the URLs that stand for all that start with them, the longest first, in bytes.
-    prefix_lengths: Vec<usize>,
+    prefix_lengths: Vec<u32>,
 }
 
 impl Index {
@@ -154,7 +161,50 @@ impl Index {
     /// # Errors
     /// An inventory with more answers than there are numbers.
     pub fn new(inventory: Arc<Inventory>, system: &str) -> Result<Self, IndexError> {
-        build::build(inventory, system)
+        let recorded = Recorded::whole(Arc::unwrap_or_clone(inventory));
+        // What is in memory needs no reading.
+        build::build(recorded, system).map_err(|_| IndexError::TooLarge)
+    }
+
+    /// Reads the inventory at `path` and indexes what it has for `system`. Where it was compiled for that system, its
+    /// index is taken as it is; for another one it is made anew.
+    ///
+    /// # Errors
+    /// An inventory that cannot be read, or with more answers than there are numbers.
+    pub fn open(path: &Path, system: &str) -> Result<Self, IndexError> {
+        let text = match read::open(path)? {
+            Content::Text(text) => text,
+            Content::Compiled(parts) if parts.system != system => {
+                tracing::debug!("the inventory was compiled for {}: its index is made anew", parts.system);
+                parts.text
+            }
+            Content::Compiled(parts) => {
+                let damaged = |source| ReadError::Compiled { path: path.to_owned(), source };
+                return Ok(stored::read(*parts).map_err(damaged)?);
+            }
+        };
+        let text = match Recorded::divided(text).map(|recorded| build::build(recorded, system)) {
+            Ok(Ok(index)) => return Ok(index),
+            Ok(Err(BuildError::TooLarge)) => return Err(IndexError::TooLarge),
+            Ok(Err(BuildError::NoEntry(text))) | Err(text) => text,
+        };
+        Self::new(Arc::new(read::parse_file(path, &text)?), system)
+    }
+
+    /// The compiled form of the inventory with this index in it, for [`Index::open`] and all who read inventories.
+    ///
+    /// # Errors
+    /// An inventory whose text is four billion bytes or more.
+    pub fn compile(&self) -> Result<Vec<u8>, IndexError> {
+        if !self.recorded.is_in_memory() {
+            return stored::write(self).ok_or(IndexError::TooLarge);
+        }
+        // It cannot be read piece by piece as it was written.
+        let entries = (0..self.recorded.len() as u32).map(|id| self.entry(EntryId(id)).clone()).collect();
+        let text = to_toml_in_order(&Inventory { match_rules: self.recorded.rules().clone(), entries });
+        let recorded = Recorded::divided(text).map_err(|_| IndexError::TooLarge)?;
+        let index = build::build(recorded, &self.system).map_err(|_| IndexError::TooLarge)?;
+        stored::write(&index).ok_or(IndexError::TooLarge)
     }
 
     /// The Nix system whose entries it has.
@@ -162,14 +212,19 @@ impl Index {
         &self.system
     }
 
-    /// The inventory.
-    pub fn inventory(&self) -> &Arc<Inventory> {
-        &self.inventory
+    /// How many entries the inventory has, those for other systems among them.
+    pub fn inventory_len(&self) -> usize {
+        self.recorded.len()
     }
 
     /// The entry behind a number that this index gave.
     pub fn entry(&self, id: EntryId) -> &Entry {
-        &self.inventory.entries[id.index()]
+        self.recorded.get(id)
+    }
+
+    /// The entry behind a number that this index gave, which is not kept in memory for that.
+    pub fn peek(&self, id: EntryId) -> Cow<'_, Entry> {
+        self.recorded.peek(id)
     }
 
     /// The entries for this system.
@@ -179,8 +234,8 @@ impl Index {
 
     /// Every indexed URL as the `[match]` rules have it, with the first entry that it leads to.
     pub fn recorded_urls(&self) -> impl Iterator<Item = (&str, EntryId)> + '_ {
-        let first = |url: usize| self.visits[self.first_visit[self.first_group[url] as usize] as usize].entry;
-        self.urls.iter(&self.inventory).enumerate().map(move |(url, text)| (text, first(url)))
+        let first = |url: u32| self.leader(self.first_group[url as usize]).entry;
+        (0..self.urls.len() as u32).map(move |url| (self.urls.text(url, &self.recorded), first(url)))
     }
 
     /// The URL as the `[match]` rules have it.
@@ -198,7 +253,7 @@ impl Index {
             used.extend(self.keys.used(&recorded));
         }
         used.extend((visit.rank == Rank::Prefix).then_some(UsedRule::Prefix));
-        let form = build::method_and_body(&self.inventory, visit).1.and_then(|digest| digest.form.name());
+        let form = build::method_and_body(&self.recorded, visit).1.and_then(|digest| digest.form.name());
         used.extend(form.map(UsedRule::RequestBodyAs));
         used.sort();
         used.dedup();
@@ -243,13 +298,14 @@ impl Index {
     /// The groups that can answer at `url`: those of the URL itself, then those of each prefix of it, the longest
     /// first. Those of one place lie together.
     fn places(&self, url: &NormalizedUrl) -> impl Iterator<Item = Range<u32>> {
-        let own = self.split_at_prefixes(self.groups_at(self.comparable(url).as_str())).0;
+        let own = self.split_at_prefixes(self.groups_at(self.keys.compared(url).as_str())).0;
         let prefixed = (!self.prefix_lengths.is_empty()).then(|| self.keys.prefixed(url));
-        // Normalised URLs are ASCII, so any place is one to cut at.
-        let cut = |&length: &usize| prefixed.as_ref()?.as_str().get(..length);
-        let prefixes = self.prefix_lengths.iter().filter_map(cut);
-        let of_prefixes = prefixes.map(|prefix| self.split_at_prefixes(self.groups_at(prefix)).1);
-        std::iter::once(own).chain(of_prefixes.collect::<Vec<_>>())
+        let of_prefixes = self.prefix_lengths.iter().filter_map(move |&length| {
+            // Normalised URLs are ASCII, so any place is one to cut at.
+            let prefix = prefixed.as_ref()?.as_str().get(..length as usize)?;
+            Some(self.split_at_prefixes(self.groups_at(prefix)).1)
+        });
+        std::iter::once(own).chain(of_prefixes)
     }
 
     /// Divides a URL's groups into those for that URL alone, and those for all that starts with it.
@@ -274,13 +330,13 @@ impl Index {
 
     /// Whether an entry's chain comes to one key more than once, so that how far it was followed matters.
     pub fn is_revisiting(&self, entry: EntryId) -> bool {
-        self.revisiting.contains(&entry)
+        self.revisiting.binary_search(&entry).is_ok()
     }
 
     /// The groups of a URL: those for it alone before those for all that starts with it, each sorted by method, then
     /// body, then rank.
     fn groups_at(&self, url: &str) -> Range<u32> {
-        match self.urls.find(url, &self.inventory) {
+        match self.urls.find(url, &self.recorded) {
             Some(url) => self.first_group[url as usize]..self.first_group[url as usize + 1],
             None => 0..0,
         }
@@ -297,7 +353,7 @@ impl Index {
     }
 
     fn method_and_body(&self, visit: Visit) -> (&Method, Option<&BodyDigest>) {
-        build::method_and_body(&self.inventory, visit)
+        build::method_and_body(&self.recorded, visit)
     }
 
     fn request_headers(&self, group: u32) -> &BTreeMap<String, String> {
@@ -371,10 +427,10 @@ impl Index {
     }
 
     /// The entries for a URL that are for other systems.
-    fn elsewhere(&self, url: &NormalizedUrl) -> impl Iterator<Item = (EntryId, &Entry)> {
+    fn elsewhere(&self, url: &NormalizedUrl) -> impl Iterator<Item = (EntryId, Cow<'_, Entry>)> {
         let (comparable, prefixed) = (self.comparable(url), self.keys.prefixed(url));
-        let all = (0..).map(EntryId).zip(&self.inventory.entries);
-        let elsewhere = all.filter(|(id, _)| self.home[id.index()] == build::NO_GROUP);
+        let elsewhere = (0..).map(EntryId).zip(&self.home).filter(|(_, home)| **home == build::NO_GROUP);
+        let elsewhere = elsewhere.map(|(id, _)| (id, self.peek(id)));
         elsewhere.filter(move |(_, entry)| match entry.url_match {
             UrlMatch::Exact => self.comparable(&entry.url) == comparable,
             UrlMatch::Prefix => prefixed.as_str().starts_with(self.keys.prefixed(&entry.url).as_str()),
@@ -383,8 +439,7 @@ impl Index {
 
     /// Why a URL is not in the index. Reads the whole inventory, which only a miss has to wait for.
     fn why_not_here(&self, url: &NormalizedUrl) -> MissReason {
-        let mut recorded: Vec<String> =
-            self.elsewhere(url).flat_map(|(_, entry)| entry.systems.iter().cloned()).collect();
+        let mut recorded: Vec<String> = self.elsewhere(url).flat_map(|(_, entry)| entry.systems.clone()).collect();
         recorded.sort();
         recorded.dedup();
         recorded.truncate(LISTED);

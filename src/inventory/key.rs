@@ -1,6 +1,6 @@
 //! What makes two requests the same: the key that entries are grouped, merged and checked by.
 
-use std::{cmp::Ordering, collections::BTreeMap};
+use std::{borrow::Cow, cmp::Ordering, collections::BTreeMap};
 
 use http::Method;
 
@@ -83,6 +83,11 @@ impl Keys {
 
     /// The URL as the rules have it.
     pub fn comparable(&self, url: &NormalizedUrl) -> NormalizedUrl {
+        self.compared(url).into_owned()
+    }
+
+    /// The URL as the rules have it: mostly as it is.
+    pub fn compared<'a>(&self, url: &'a NormalizedUrl) -> Cow<'a, NormalizedUrl> {
         self.comparison.comparable(url)
     }
 

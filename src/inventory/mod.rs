@@ -1,5 +1,6 @@
 //! The inventory: the file format, canonical writing, merging, the request index.
 
+mod compiled;
 mod entry;
 pub mod index;
 mod key;
@@ -13,11 +14,12 @@ mod strict;
 mod system;
 mod write;
 
+pub use compiled::CompiledError;
 pub use entry::{Body, Entry, HeaderError, Headers, Hop, Inventory, Source, UrlMatch, is_about_the_bytes};
 pub use key::{Key, Keys};
 pub use locate::{BodyFiles, LocateError, Located};
 pub use merge::{Change, ChangeKind, merge_capture};
-pub use read::{ReadError, SyntaxError, is_json, parse, read};
+pub use read::{ReadError, SyntaxError, is_compiled, is_json, is_toml, parse, parse_whole, read};
 pub use redirect::becomes_get;
 pub use rules::{MatchRules, Rewrite, UsedRule};
 pub use system::current_system;

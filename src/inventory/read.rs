@@ -1,19 +1,25 @@
 //! Reading an inventory, TOML or JSON, with errors that say what, where and what to do.
 
 mod headers;
+mod pieces;
 mod rules;
+mod transcode;
 
 use std::{
     collections::BTreeMap,
-    fmt, fs, io,
+    fmt,
+    fs::File,
+    io::{self, Read as _},
     path::{Path, PathBuf},
 };
 
 use http::Method;
 use serde::{Deserialize, Deserializer, de};
 
-use self::rules::RawMatch;
+pub(super) use self::pieces::{Form, Piece, divide, entry_of};
+use self::{pieces::parse_pieces, rules::RawMatch};
 use super::{
+    compiled::{self, CompiledError},
     entry::{Body, Entry, Headers, Hop, Inventory, Source, UrlMatch},
     request_body::{BodyDigest, BodyForm},
     strict,
@@ -44,6 +50,14 @@ pub enum ReadError {
         path: PathBuf,
         /// What is wrong where.
         syntax: SyntaxError,
+    },
+    /// The file is a compiled inventory that cannot be used.
+    #[error("{}: {source}\n\nhint: run `buildproxy index` again on the inventory that it was made of", path.display())]
+    Compiled {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: CompiledError,
     },
 }
 
@@ -78,15 +92,50 @@ impl fmt::Display for SyntaxError {
     }
 }
 
-/// Reads the inventory at `path`.
+/// What is in the file of an inventory.
+pub(super) enum Content {
+    /// TOML or JSON.
+    Text(String),
+    /// The compiled form, checked.
+    Compiled(Box<compiled::Parts>),
+}
+
+/// Reads the inventory at `path`: TOML, JSON, or the compiled form of either.
 ///
 /// # Errors
 /// Where the file cannot be read or is no inventory of a known version.
 pub fn read(path: &Path) -> Result<Inventory, ReadError> {
+    let text = match open(path)? {
+        Content::Text(text) => text,
+        Content::Compiled(parts) => parts.text,
+    };
+    parse_file(path, &text)
+}
+
+/// Parses `text`, which is that of the file at `path`.
+pub(super) fn parse_file(path: &Path, text: &str) -> Result<Inventory, ReadError> {
+    parse(text).map_err(|syntax| ReadError::Syntax { path: path.to_owned(), syntax })
+}
+
+/// Reads the file at `path`, and of a compiled inventory everything but its entries.
+pub(super) fn open(path: &Path) -> Result<Content, ReadError> {
     let io = |source| ReadError::Io { path: path.to_owned(), source };
-    let text = String::from_utf8(fs::read(path).map_err(io)?)
-        .map_err(|error| io(io::Error::new(io::ErrorKind::InvalidData, error.utf8_error())))?;
-    parse(&text).map_err(|syntax| ReadError::Syntax { path: path.to_owned(), syntax })
+    let mut file = File::open(path).map_err(io)?;
+    let mut bytes = Vec::new();
+    file.by_ref().take(compiled::HEADER_LENGTH as u64).read_to_end(&mut bytes).map_err(io)?;
+    if compiled::is_compiled(&bytes) {
+        let parts = compiled::read(&bytes, &mut file);
+        return parts.map(|parts| Content::Compiled(Box::new(parts))).map_err(|error| match error {
+            CompiledError::Io(source) => io(source),
+            source => ReadError::Compiled { path: path.to_owned(), source },
+        });
+    }
+    let size = file.metadata().map_or(0, |metadata| metadata.len());
+    bytes.reserve_exact(usize::try_from(size).unwrap_or(0).saturating_sub(bytes.len()) + 1);
+    file.read_to_end(&mut bytes).map_err(io)?;
+    let text =
+        String::from_utf8(bytes).map_err(|error| io(io::Error::new(io::ErrorKind::InvalidData, error.utf8_error())))?;
+    Ok(Content::Text(text))
 }
 
 /// Reads an inventory from `text`: JSON where it starts with a brace, else TOML.
@@ -94,7 +143,25 @@ pub fn read(path: &Path) -> Result<Inventory, ReadError> {
 /// # Errors
 /// Where the text is no inventory of a known version.
 pub fn parse(text: &str) -> Result<Inventory, SyntaxError> {
+    parse_pieces(text).map_or_else(|| parse_whole(text), Ok)
+}
+
+/// Reads an inventory from `text` in one go: what [`parse_pieces`] leaves to it, and the words for what is wrong.
+///
+/// # Errors
+/// Where the text is no inventory of a known version.
+pub fn parse_whole(text: &str) -> Result<Inventory, SyntaxError> {
     if is_json(text) { parse_json(text) } else { parse_toml(text) }
+}
+
+/// Whether the inventory at `path`, which [`read`] can read, is written as TOML: neither JSON nor compiled.
+pub fn is_toml(path: &Path) -> bool {
+    matches!(open(path), Ok(Content::Text(text)) if !is_json(&text))
+}
+
+/// Whether the inventory at `path`, which [`read`] can read, is compiled.
+pub fn is_compiled(path: &Path) -> bool {
+    matches!(open(path), Ok(Content::Compiled(_)))
 }
 
 /// Whether `text` is to be read as JSON. No TOML document starts with a brace.
@@ -292,9 +359,10 @@ impl<'de> Deserialize<'de> for Entry {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = RawEntry::deserialize(deserializer)?;
         let mut request_headers = BTreeMap::new();
-        for (name, value) in raw.request_headers {
+        for (mut name, value) in raw.request_headers {
             Headers::default().append(&name, &value).map_err(de::Error::custom)?;
-            request_headers.insert(name.to_ascii_lowercase(), value);
+            name.make_ascii_lowercase();
+            request_headers.insert(name, value);
         }
         let hop = |hop: RawHop| Hop { status: hop.status, location: hop.location, headers: hop.headers };
         let request_body = match (raw.request_body, raw.request_body_as) {

@@ -84,7 +84,7 @@ impl Comparison {
     }
 
     /// The form in which URLs are compared.
-    pub(super) fn comparable(&self, url: &NormalizedUrl) -> NormalizedUrl {
+    pub(super) fn comparable<'a>(&self, url: &'a NormalizedUrl) -> Cow<'a, NormalizedUrl> {
         self.without_ignored(self.rewritten(url, |_| {}))
     }
 
@@ -93,22 +93,23 @@ impl Comparison {
     pub(super) fn prefixed(&self, url: &NormalizedUrl) -> NormalizedUrl {
         let rewritten = self.rewritten(url, |_| {});
         let has_query = rewritten.query().is_some();
-        let comparable = self.without_ignored(rewritten);
+        let comparable = self.without_ignored(rewritten).into_owned();
         if has_query { comparable.with_query() } else { comparable }
     }
 
-    fn without_ignored(&self, url: NormalizedUrl) -> NormalizedUrl {
-        if self.ignored.is_empty() {
+    fn without_ignored<'a>(&self, url: Cow<'a, NormalizedUrl>) -> Cow<'a, NormalizedUrl> {
+        if self.ignored.is_empty() || url.query().is_none() {
             return url;
         }
-        url.without_query_parameters(|name| self.ignored.iter().any(|glob| glob.is_match(name)))
+        Cow::Owned(url.without_query_parameters(|name| self.ignored.iter().any(|glob| glob.is_match(name))))
     }
 
     /// The rules that change `url`.
     pub(super) fn used(&self, url: &NormalizedUrl) -> Vec<UsedRule> {
         let mut used = Vec::new();
         let rewritten = self.rewritten(url, |number| used.push(UsedRule::Rewrite(number)));
-        let ignores = |glob: &&GlobMatcher| rewritten.without_query_parameters(|name| glob.is_match(name)) != rewritten;
+        let ignores =
+            |glob: &&GlobMatcher| rewritten.without_query_parameters(|name| glob.is_match(name)) != *rewritten;
         let ignored = self.ignored.iter().filter(ignores);
         used.extend(ignored.map(|glob| UsedRule::IgnoreQuery(glob.glob().glob().to_owned())));
         used
@@ -116,16 +117,16 @@ impl Comparison {
 
     /// What the rewrite rules make of `url`. One that would make something else than a URL of it, or one longer than
     /// [`LONGEST_URL`], does not apply.
-    fn rewritten(&self, url: &NormalizedUrl, mut used: impl FnMut(usize)) -> NormalizedUrl {
-        let mut url = url.clone();
+    fn rewritten<'a>(&self, url: &'a NormalizedUrl, mut used: impl FnMut(usize)) -> Cow<'a, NormalizedUrl> {
+        let mut url = Cow::Borrowed(url);
         for (rule, number) in self.rewrite.iter().zip(1..) {
             let Cow::Owned(text) = rule.from.replace_all(url.as_str(), rule.to.as_str()) else { continue };
             if text.len() > LONGEST_URL {
                 continue;
             }
-            if let Some(changed) = text.parse().ok().filter(|changed| *changed != url) {
+            if let Some(changed) = text.parse().ok().filter(|changed| changed != &*url) {
                 used(number);
-                url = changed;
+                url = Cow::Owned(changed);
             }
         }
         url

@@ -23,13 +23,22 @@ use super::{
 
 /// The canonical text of `inventory`.
 pub fn to_toml(inventory: &Inventory) -> String {
-    let mut text = format!("version = {VERSION}\n");
-    if inventory.match_rules != MatchRules::default() {
-        let _ = write!(text, "\n{}", toml_of_rules(&inventory.match_rules));
-    }
     let mut entries: Vec<&Entry> = inventory.entries.iter().collect();
     let keys = Keys::new(&inventory.match_rules);
     entries.sort_by_cached_key(|entry| (keys.of(entry), entry.systems.iter().collect::<BTreeSet<_>>()));
+    toml_of(&inventory.match_rules, entries)
+}
+
+/// A text of `inventory` that has its entries in their order.
+pub(super) fn to_toml_in_order(inventory: &Inventory) -> String {
+    toml_of(&inventory.match_rules, inventory.entries.iter().collect())
+}
+
+fn toml_of(match_rules: &MatchRules, entries: Vec<&Entry>) -> String {
+    let mut text = format!("version = {VERSION}\n");
+    if *match_rules != MatchRules::default() {
+        let _ = write!(text, "\n{}", toml_of_rules(match_rules));
+    }
     for entry in entries {
         // Writing to a String cannot fail.
         let _ = write!(text, "\n{}", toml_of_entry(entry));
@@ -122,7 +131,7 @@ pub fn toml_of_entry(entry: &Entry) -> String {
     if !entry.headers.is_empty() {
         text.push_str("[entry.headers]\n");
         for (name, values) in entry.headers.iter() {
-            let _ = writeln!(text, "{} = {}", key(name), header_value(values));
+            let _ = writeln!(text, "{} = {}", key(name), header_value(&values));
         }
     }
     text
@@ -165,10 +174,10 @@ fn array_of_tables(tables: Vec<String>) -> String {
 }
 
 fn headers_inline(headers: &Headers) -> String {
-    inline_table(headers.iter().map(|(name, values)| (name, header_value(values))))
+    inline_table(headers.iter().map(|(name, values)| (name, header_value(&values))))
 }
 
-fn header_value(values: &[String]) -> String {
+fn header_value(values: &[&str]) -> String {
     match values {
         [one] => string(one),
         several => array(several),
@@ -181,8 +190,8 @@ fn inline_table<K: AsRef<str>>(fields: impl IntoIterator<Item = (K, String)>) ->
     format!("{{ {} }}", fields.join(", "))
 }
 
-fn array(values: &[String]) -> String {
-    format!("[{}]", values.iter().map(|value| string(value)).collect::<Vec<_>>().join(", "))
+fn array(values: &[impl AsRef<str>]) -> String {
+    format!("[{}]", values.iter().map(|value| string(value.as_ref())).collect::<Vec<_>>().join(", "))
 }
 
 fn key(name: &str) -> String {

@@ -63,12 +63,17 @@ impl Replayer {
     /// Replays `inventory`, whose bodies are in `files`. Opens no file yet.
     ///
     /// # Errors
-    /// Where the inventory's `ignore-query` has a pattern that is no glob.
+    /// Where the inventory has more answers than there are numbers.
     pub fn new(inventory: Inventory, files: BodyFiles, options: ReplayOptions) -> Result<Self, IndexError> {
         let index = Index::new(Arc::new(inventory), &options.system)?;
+        Ok(Self::with_index(index, files, options))
+    }
+
+    /// Replays the inventory of `index`, whose system counts.
+    pub fn with_index(index: Index, files: BodyFiles, options: ReplayOptions) -> Self {
         let log = RunLog::new(&index);
         let (sequences, checks) = (Sequences::default(), BodyChecks::default());
-        Ok(Self { index, files, options, sequences, checks, log })
+        Self { index, files, options, sequences, checks, log }
     }
 
     /// The service that answers: requests of any method, with absolute URIs and without hop-by-hop fields.

@@ -133,7 +133,7 @@ pub struct Unused {
 impl RunLog {
     /// For a run with as many entries as `index` knows.
     pub fn new(index: &Index) -> Self {
-        let answered = index.inventory().entries.iter().map(|_| AtomicU64::new(0)).collect();
+        let answered = (0..index.inventory_len()).map(|_| AtomicU64::new(0)).collect();
         Self { answered, problems: Mutex::default() }
     }
 
@@ -172,7 +172,10 @@ impl RunLog {
 
     /// What happened so far.
     pub fn report(&self, index: &Index) -> Report {
-        let method_and_url = |id: EntryId| (index.entry(id).method.to_string(), index.entry(id).url.to_string());
+        let method_and_url = |id: EntryId| {
+            let entry = index.peek(id);
+            (entry.method.to_string(), entry.url.to_string())
+        };
         let count = |id: EntryId| self.answered[id.index()].load(Ordering::Relaxed);
         let problems = self.lock();
         let is_broken = |id: EntryId| problems.broken.keys().any(|(broken, _)| *broken == id);

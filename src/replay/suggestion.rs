@@ -97,7 +97,7 @@ fn entry_for(index: &Index, asked: &RequestKey<'_>, reason: &MissReason) -> Opti
     if step > 0 {
         // A chain leads here: what answers is the rest of it.
         entry.url = asked.url.clone();
-        entry.redirects.drain(..step as usize);
+        entry.redirects.drain(..(step as usize).min(entry.redirects.len()));
     }
     if entry.body.as_ref().is_some_and(|body| body.source == Source::Fetch(None)) && *asked.method != Method::GET {
         // Nix fetches by GET, from where that gives these bytes.

@@ -209,4 +209,53 @@ proptest::proptest! {
             proptest::prop_assert_eq!(url.as_str().parse::<NormalizedUrl>(), Ok(url.clone()));
         }
     }
+
+    #[test]
+    fn what_is_taken_as_normal_is_what_parsing_would_make_of_it(
+        text in "https?://([a-z0-9.-]{1,8}|xn--[a-z0-9-]{1,6}|h|0x1|[A-Z_%@ü])(:[0-9]{0,6})?(/([ -~ü]|[a-z]{3}|%[0-9A-F]{2}|%[0-9a-f]?|\\.{1,2}|/){0,8}){0,2}(\\?([ -~]|%[0-9A-F]{2}){0,8})?"
+    ) {
+        if is_normal(&text) {
+            let parsed = Url::parse(&with_encoded_backslashes(&text)).map_err(|error| error.to_string());
+            let slowly = parsed.and_then(|url| NormalizedUrl::try_from(url).map_err(|error| error.to_string()));
+            proptest::prop_assert_eq!(slowly, Ok(NormalizedUrl(text)));
+        }
+    }
+}
+
+#[test]
+fn ordinary_urls_are_seen_to_be_normal_and_others_are_not() {
+    for text in [
+        "http://h/",
+        "https://repo1.maven.org:8443/maven2/a/b-1.0_x~y.jar;v=1?a=b&c=%2F,(d)*!$+:@/?",
+        "https://packages.example.org/@scope%2Fname/it's",
+    ] {
+        assert!(is_normal(text), "{text}");
+    }
+    for text in [
+        "http://h",
+        "HTTP://h/",
+        "http://H/",
+        "http://h./",
+        "http://h:80/",
+        "http://h:/",
+        "http://h:080/",
+        "http://h:70000/",
+        "http://1.2.3.4/",
+        "http://a.0x1/",
+        "http://xn--a/",
+        "http://u@h/",
+        "http://[::1]/",
+        "http://h/./a",
+        "http://h/a/..",
+        "http://h/%7E",
+        "http://h/%2f",
+        "http://h/%",
+        "http://h/a b",
+        "http://h/a\\b",
+        "http://h/#a",
+        "http://h/?'",
+        "ftp://h/",
+    ] {
+        assert!(!is_normal(text), "{text}");
+    }
 }

@@ -1,15 +1,11 @@
 //! Makes an index: follows every entry's chain, sorts what was visited, cuts it into groups.
 
-use std::{
-    cmp::Ordering,
-    collections::{BTreeSet, HashSet},
-    sync::Arc,
-};
+use std::{borrow::Cow, cmp::Ordering, collections::BTreeSet};
 
 use http::Method;
 
-use super::{EntryId, Index, IndexError, Rank, UrlTable, Visit};
-use crate::inventory::{Entry, Inventory, Keys, UrlMatch, becomes_get, request_body::BodyDigest};
+use super::{EntryId, Index, Rank, UrlTable, Visit, recorded::Recorded};
+use crate::inventory::{Entry, Keys, UrlMatch, becomes_get, request_body::BodyDigest};
 
 /// The home of an entry that is for other systems.
 pub(super) const NO_GROUP: u32 = u32::MAX;
@@ -17,37 +13,50 @@ pub(super) const NO_GROUP: u32 = u32::MAX;
 /// A visit with the number of its URL.
 type Found = (u32, Visit);
 
-pub(super) fn build(inventory: Arc<Inventory>, system: &str) -> Result<Index, IndexError> {
-    let answers: usize = inventory.entries.iter().map(|entry| 2 * entry.redirects.len() + 1).sum();
-    if u32::try_from(answers).is_err() {
-        return Err(IndexError::TooLarge);
-    }
+/// Why there is no index.
+pub(super) enum BuildError {
+    /// There are more answers than numbers.
+    TooLarge,
+    /// A piece of this text is no entry.
+    NoEntry(String),
+}
+
+/// Indexes what `recorded` has for `system`. Of entries that are read from a text only those stay in memory that have a URL
+/// in common.
+pub(super) fn build(recorded: Recorded, system: &str) -> Result<Index, BuildError> {
     let mut walk = Walk {
-        inventory: &inventory,
-        keys: Keys::new(&inventory.match_rules),
-        urls: UrlTable::new(std::hash::RandomState::new()),
-        found: Vec::with_capacity(answers),
-        revisiting: HashSet::new(),
+        recorded: &recorded,
+        keys: Keys::new(recorded.rules()),
+        urls: UrlTable::new(),
+        found: Vec::with_capacity(recorded.len()),
+        revisiting: Vec::new(),
         prefix_lengths: BTreeSet::new(),
     };
-    for (id, entry) in (0..).zip(&inventory.entries) {
-        if entry.is_for(system) {
-            walk.follow(EntryId(id), entry);
+    let mut scratch = String::new();
+    let ids = 0..u32::try_from(recorded.len()).map_err(|_| BuildError::TooLarge)?;
+    for id in ids.map(EntryId) {
+        match recorded.check(id, &mut scratch) {
+            Some(entry) if entry.is_for(system) => walk.follow(id, &entry).ok_or(BuildError::TooLarge)?,
+            Some(_) => {}
+            None => {
+                drop(walk);
+                return Err(BuildError::NoEntry(recorded.into_text()));
+            }
         }
     }
     let Walk { keys, mut urls, mut found, revisiting, prefix_lengths, .. } = walk;
     urls.shrink();
-    found.sort_unstable_by(|a, b| compare_groups(&inventory, a, b).then_with(|| order(a.1).cmp(&order(b.1))));
+    sort(&mut found, &recorded);
     let mut index = Index {
         keys,
         first_group: Vec::with_capacity(urls.len() + 1),
         urls,
-        first_visit: Vec::new(),
+        first_visit: Vec::with_capacity(found.len() + 1),
         visits: Vec::with_capacity(found.len()),
-        home: vec![NO_GROUP; inventory.entries.len()],
+        home: vec![NO_GROUP; recorded.len()],
         revisiting,
         prefix_lengths: prefix_lengths.into_iter().rev().collect(),
-        inventory: Arc::clone(&inventory),
+        recorded,
         system: system.to_owned(),
     };
     cut_into_groups(&mut index, &found);
@@ -55,60 +64,76 @@ pub(super) fn build(inventory: Arc<Inventory>, system: &str) -> Result<Index, In
 }
 
 /// The method and the body that a request has at a visit.
-pub(super) fn method_and_body(inventory: &Inventory, visit: Visit) -> (&Method, Option<&BodyDigest>) {
-    let entry = &inventory.entries[visit.entry.index()];
-    if visit.as_get { (&Method::GET, None) } else { (&entry.method, entry.request_body.as_ref()) }
+pub(super) fn method_and_body(recorded: &Recorded, visit: Visit) -> (&Method, Option<&BodyDigest>) {
+    if visit.as_get {
+        return (&Method::GET, None);
+    }
+    let entry = recorded.get(visit.entry);
+    (&entry.method, entry.request_body.as_ref())
 }
 
 /// Collects what the entries' chains visit.
 struct Walk<'a> {
-    inventory: &'a Inventory,
+    recorded: &'a Recorded,
     keys: Keys,
     urls: UrlTable,
     found: Vec<Found>,
-    revisiting: HashSet<EntryId>,
-    prefix_lengths: BTreeSet<usize>,
+    revisiting: Vec<EntryId>,
+    prefix_lengths: BTreeSet<u32>,
 }
 
 impl Walk<'_> {
     /// Adds every step of an entry. A `Location` that leads out of http ends the chain: no request can follow it.
-    fn follow(&mut self, id: EntryId, entry: &Entry) {
+    /// `None` where the numbers do not reach.
+    fn follow(&mut self, id: EntryId, entry: &Entry) -> Option<()> {
         let start = self.found.len();
-        let mut url = entry.url.clone();
+        let mut url = Cow::Borrowed(&entry.url);
         // From the redirect on that turns the request into a bodiless `GET`.
         let mut as_get = false;
         for step in 0.. {
             let is_prefix = entry.url_match == UrlMatch::Prefix && step == 0;
-            let key = if is_prefix { self.keys.prefixed(&url) } else { self.keys.comparable(&url) };
-            let number = self.urls.insert(&key, id.0, self.inventory);
+            let key = if is_prefix { Cow::Owned(self.keys.prefixed(&url)) } else { self.keys.compared(&url) };
+            let number = self.urls.insert(key.as_str(), self.recorded, self.recorded.piece(id))?;
             let rank = match entry.url_match {
                 _ if is_prefix => Rank::Prefix,
                 UrlMatch::Exact if step == 0 || (!as_get && self.found[start].0 == number) => Rank::Own,
                 _ => Rank::Chain,
             };
             if rank == Rank::Prefix {
-                self.prefix_lengths.insert(key.as_str().len());
+                self.prefix_lengths.insert(u32::try_from(key.as_str().len()).ok()?);
             }
             let visit = Visit { entry: id, step, as_get, rank };
-            if self.found[start..].iter().any(|(url, known)| *url == number && known.as_get == as_get) {
-                self.revisiting.insert(id);
+            if self.found[start..].iter().any(|(url, known)| *url == number && known.as_get == as_get)
+                && self.revisiting.last() != Some(&id)
+            {
+                self.revisiting.push(id);
             }
             self.found.push((number, visit));
             let Some(hop) = entry.redirects.get(step as usize) else { break };
             as_get |= becomes_get(hop.status, &entry.method);
             match url.join(&hop.location) {
-                Ok(next) => url = next,
+                Ok(next) => url = Cow::Owned(next),
                 Err(_) => break,
             }
         }
+        u32::try_from(self.found.len()).map(drop).ok()
+    }
+}
+
+/// Puts visits of one group beside each other. Most URLs have one visit, and their entries are not looked at.
+fn sort(found: &mut [Found], recorded: &Recorded) {
+    // Stable, so those of one URL are in the inventory's order; and quick, because most URLs are new when they come.
+    found.sort_by_key(|(url, _)| *url);
+    for of_url in found.chunk_by_mut(|a, b| a.0 == b.0).filter(|of_url| of_url.len() > 1) {
+        of_url.sort_unstable_by(|a, b| compare_groups(recorded, a, b).then_with(|| order(a.1).cmp(&order(b.1))));
     }
 }
 
 /// Orders by everything that visits of one group share.
-fn compare_groups(inventory: &Inventory, a: &Found, b: &Found) -> Ordering {
-    let headers = |visit: Visit| &inventory.entries[visit.entry.index()].request_headers;
+fn compare_groups(recorded: &Recorded, a: &Found, b: &Found) -> Ordering {
+    let headers = |visit: Visit| &recorded.get(visit.entry).request_headers;
     let method_and_body = |visit: Visit| {
-        let (method, body) = method_and_body(inventory, visit);
+        let (method, body) = method_and_body(recorded, visit);
         (method.as_str(), body)
     };
     let is_prefix = |visit: Visit| visit.rank == Rank::Prefix;
@@ -127,7 +152,7 @@ fn order(visit: Visit) -> (EntryId, u32) {
 fn cut_into_groups(index: &mut Index, found: &[Found]) {
     let mut previous: Option<&Found> = None;
     for now in found {
-        if previous.is_none_or(|previous| compare_groups(&index.inventory, previous, now).is_ne()) {
+        if previous.is_none_or(|previous| compare_groups(&index.recorded, previous, now).is_ne()) {
             if previous.is_none_or(|previous| previous.0 != now.0) {
                 index.first_group.push(index.first_visit.len() as u32);
             }

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 use serde::{
     Deserialize, Deserializer,
-    de::{self, MapAccess, Visitor},
+    de::{self, MapAccess, SeqAccess, Visitor},
 };
 
 use crate::inventory::{HeaderError, Headers};
@@ -29,9 +29,9 @@ impl<'de> Visitor<'de> for HeadersVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Headers, A::Error> {
         let mut headers = Headers::default();
         while let Some(FieldName(name)) = map.next_key()? {
-            let FieldValues(values) = map.next_value()?;
-            for value in values {
-                headers.append(&name, &value).map_err(de::Error::custom)?;
+            let values: FieldValues = map.next_value()?;
+            for value in values.0 {
+                headers.append_to(name.clone(), value);
             }
         }
         Ok(headers)
@@ -39,36 +39,71 @@ impl<'de> Visitor<'de> for HeadersVisitor {
 }
 
 /// A header's name, checked where it stands so that an error names its line.
-#[derive(Deserialize)]
-#[serde(try_from = "String")]
-struct FieldName(String);
+struct FieldName(HeaderName);
 
-impl TryFrom<String> for FieldName {
-    type Error = HeaderError;
+impl<'de> Deserialize<'de> for FieldName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(NameVisitor).map(Self)
+    }
+}
 
-    fn try_from(name: String) -> Result<Self, HeaderError> {
-        Headers::default().append(&name, "").map(|()| Self(name))
+struct NameVisitor;
+
+impl Visitor<'_> for NameVisitor {
+    type Value = HeaderName;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a header's name")
+    }
+
+    fn visit_str<E: de::Error>(self, name: &str) -> Result<HeaderName, E> {
+        HeaderName::from_bytes(name.as_bytes()).map_err(|_| E::custom(HeaderError::Name(name.to_owned())))
     }
 }
 
 /// A header's value: a string, or an array of strings where the field repeats; checked where it stands.
-struct FieldValues(Vec<String>);
+struct FieldValues(OneOrMany);
+
+type OneOrMany = std::iter::Chain<std::option::IntoIter<HeaderValue>, std::vec::IntoIter<HeaderValue>>;
 
 impl<'de> Deserialize<'de> for FieldValues {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged, expecting = "a header's value has to be a string, or an array of strings where it repeats")]
-        enum OneOrMany {
-            One(String),
-            Many(Vec<String>),
-        }
-        let values = match OneOrMany::deserialize(deserializer)? {
-            OneOrMany::One(value) => vec![value],
-            OneOrMany::Many(values) => values,
-        };
-        match values.iter().all(|value| HeaderValue::from_bytes(value.as_bytes()).is_ok()) {
-            true => Ok(Self(values)),
-            false => Err(de::Error::custom("the value of this header has a character that HTTP does not allow")),
-        }
+        deserializer.deserialize_any(ValuesVisitor)
     }
+}
+
+struct ValuesVisitor;
+
+impl<'de> Visitor<'de> for ValuesVisitor {
+    type Value = FieldValues;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string, or an array of strings where the header repeats")
+    }
+
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<FieldValues, E> {
+        Ok(FieldValues(Some(checked(value)?).into_iter().chain(Vec::new())))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<FieldValues, A::Error> {
+        let mut values = Vec::new();
+        while let Some(FieldValue(value)) = sequence.next_element()? {
+            values.push(value);
+        }
+        Ok(FieldValues(None.into_iter().chain(values)))
+    }
+}
+
+struct FieldValue(HeaderValue);
+
+impl<'de> Deserialize<'de> for FieldValue {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        checked(&value).map(Self)
+    }
+}
+
+fn checked<E: de::Error>(value: &str) -> Result<HeaderValue, E> {
+    HeaderValue::from_bytes(value.as_bytes())
+        .map_err(|_| E::custom("the value of this header has a character that HTTP does not allow"))
 }

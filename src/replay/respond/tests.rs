@@ -58,7 +58,7 @@ fn a_get_gets_what_was_recorded_and_the_length() {
     let mut expected: Vec<String> = recorded()
         .headers
         .iter()
-        .flat_map(|(name, values)| values.iter().map(move |value| format!("{name}: {value}")))
+        .flat_map(|(name, values)| values.into_iter().map(move |value| format!("{name}: {value}")))
         .collect();
     expected.push("content-length: 1000".to_owned());
     expected.sort();

@@ -1,0 +1,56 @@
+//! `buildproxy index`.
+
+use std::path::{Path, PathBuf};
+
+use super::{Common, DONE, FAILED, USAGE, output};
+use crate::inventory::{self, current_system};
+
+/// Compile an inventory, so that `replay` starts at once however large it is
+#[derive(clap::Args)]
+#[command(after_help = "Example:
+  buildproxy index -i inventory.toml -o inventory.index
+  buildproxy replay -i inventory.index -- cmake -B build
+
+Every command reads it in place of the inventory, which stays the truth: make it anew when that has
+changed. Bodies that are kept beside the inventory are looked for beside the compiled one.")]
+pub struct Compile {
+    /// Where the compiled inventory goes
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// The Nix system that it is for, if not this one; on others replay works, and starts as from TOML
+    #[arg(long, value_name = "SYSTEM")]
+    system: Option<String>,
+}
+
+impl Compile {
+    pub fn run(self, common: &Common) -> u8 {
+        self.try_run(common).unwrap_or_else(|code| code)
+    }
+
+    fn try_run(self, common: &Common) -> Result<u8, u8> {
+        let system = self.system.unwrap_or_else(current_system);
+        let index = common.open_index(&system)?;
+        if is_same_file(&self.output, &common.inventory) && !inventory::is_compiled(&common.inventory) {
+            output::error(&format!("{} is the inventory itself: name another file with `-o`", self.output.display()));
+            return Err(USAGE);
+        }
+        let compiled = index.compile().map_err(|error| {
+            output::error(&format!("{}: {error}", common.inventory.display()));
+            USAGE
+        })?;
+        inventory::write_atomically(&self.output, &mut compiled.as_slice()).map_err(|error| {
+            output::error(&format!("cannot write {}: {error}", self.output.display()));
+            FAILED
+        })?;
+        if !common.quiet {
+            let entries = output::count(index.inventory_len(), "entry", "entries");
+            output::say(format!("{} {} ({entries}, for {system})", output::bold("wrote"), self.output.display()));
+        }
+        Ok(DONE)
+    }
+}
+
+fn is_same_file(a: &Path, b: &Path) -> bool {
+    let real = |path: &Path| std::fs::canonicalize(path).ok();
+    real(a).is_some_and(|a| Some(a) == real(b))
+}
