@@ -125,3 +125,38 @@ impl Task {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn what_went_since_it_was_planned_is_a_finding_and_the_others_are_hashed_all_the_same() {
+        let folder = tempfile::tempdir().unwrap();
+        let good = folder.path().join("good");
+        std::fs::write(&good, vec![7; 20 << 20]).unwrap();
+        let task = |entry, path: PathBuf, what| {
+            let expected = NixHash::sha256(&vec![7; 20 << 20]);
+            Task { entry, path, size: 0, expected, what, remedy: "look".to_owned() }
+        };
+        let tasks = [
+            task(0, folder.path().join("gone"), What::File),
+            task(1, folder.path().to_owned(), What::File),
+            task(2, folder.path().join("gone"), What::Nar),
+            task(3, good, What::File),
+        ];
+        let told = Cell::new(0);
+        let mut found = run(&tasks, &|count| told.set(told.get() + count));
+        found.sort_by_key(|(entry, _)| *entry);
+        let messages: Vec<String> = found.iter().map(|(_, kind)| kind.to_string()).collect();
+        assert_eq!(found.iter().map(|(entry, _)| *entry).collect::<Vec<_>>(), [0, 1, 2], "{messages:?}");
+        for (message, name) in messages.iter().zip(["gone", "", "gone"]) {
+            let path = folder.path().join(name).display().to_string();
+            assert!(message.contains(&format!("cannot read {}", path.trim_end_matches('/'))), "{message}");
+        }
+        // The archive of nothing still has the first words of one.
+        assert!((20 << 20..(20 << 20) + 100).contains(&told.get()), "{}", told.get());
+    }
+}
