@@ -156,6 +156,7 @@ mod tests {
             let path = folder.path().join(name).display().to_string();
             assert!(message.contains(&format!("cannot read {}", path.trim_end_matches('/'))), "{message}");
         }
-        assert_eq!(told.get(), 20 << 20);
+        // The archive of nothing still has the first words of one.
+        assert!((20 << 20..(20 << 20) + 100).contains(&told.get()), "{}", told.get());
     }
 }
