@@ -148,7 +148,8 @@ fn encrypt(tls: &mut ClientConnection, stream: &mut TcpStream, request: &[u8]) -
 fn length_of_answer(stream: &mut TcpStream, request: &[u8]) -> io::Result<u64> {
     stream.write_all(request)?;
     let head = read_head(stream)?;
-    let length = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
+    let length =
+        head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
     let length: u64 = length.ok_or_else(|| io::Error::other(format!("no length in {head}")))?;
     let mut left = length;
     while left > 0 {

@@ -127,7 +127,12 @@ fn download(server: &Server, scheme: Scheme, materials: &[Material]) -> io::Resu
 }
 
 /// Whole exchanges by several threads, until `requests` are done.
-fn connect(server: &Server, material: &Material, at_once: usize, requests: usize) -> io::Result<(Duration, Vec<Duration>)> {
+fn connect(
+    server: &Server,
+    material: &Material,
+    at_once: usize,
+    requests: usize,
+) -> io::Result<(Duration, Vec<Duration>)> {
     let (next, start) = (AtomicUsize::new(0), Instant::now());
     let work = || -> io::Result<Vec<Duration>> {
         let mut latencies = Vec::new();
@@ -143,7 +148,9 @@ fn connect(server: &Server, material: &Material, at_once: usize, requests: usize
     };
     let latencies = thread::scope(|scope| {
         let threads: Vec<_> = (0..at_once).map(|_| scope.spawn(work)).collect();
-        let results = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err(io::Error::other("a client failed"))));
+        let results = threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|_| Err(io::Error::other("a client failed"))));
         results.collect::<io::Result<Vec<_>>>()
     })?;
     Ok((start.elapsed(), latencies.concat()))
@@ -190,7 +197,9 @@ impl<'a> Meter<'a> {
     fn answers(&self, took: Duration, mut latencies: Vec<Duration>) -> Sample {
         latencies.sort();
         let count = latencies.len().max(1);
-        let at = |part: f64| latencies.get((count as f64 * part) as usize).map_or(f64::NAN, |latency| latency.as_secs_f64() * 1e6);
+        let at = |part: f64| {
+            latencies.get((count as f64 * part) as usize).map_or(f64::NAN, |latency| latency.as_secs_f64() * 1e6)
+        };
         Sample {
             rate: latencies.len() as f64 / took.as_secs_f64(),
             cpu: self.cpu() * 1e6 / count as f64,

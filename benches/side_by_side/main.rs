@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod client;
+mod commands;
 #[path = "../../tests/common/mod.rs"]
 mod common;
 mod load;
@@ -21,6 +22,7 @@ use clap::Parser;
 use serde_json::json;
 
 use self::{
+    commands::Figures,
     load::{Load, Scheme},
     material::{Folder, Material},
     servers::Server,
@@ -104,10 +106,14 @@ impl Materials {
     fn cases(&self, rounds: usize) -> Vec<Case> {
         let mut cases = Vec::new();
         let mut add = |name: &str, load, rounds| cases.push(Case { name: name.to_owned(), load, rounds });
-        let download = |scheme, material: &Material, connections, times| {
-            Load::Download { scheme, material: material.clone(), connections, times }
+        let download = |scheme, material: &Material, connections, times| Load::Download {
+            scheme,
+            material: material.clone(),
+            connections,
+            times,
         };
-        let keep_alive = |connections, requests| Load::KeepAlive { material: self.small.clone(), connections, requests };
+        let keep_alive =
+            |connections, requests| Load::KeepAlive { material: self.small.clone(), connections, requests };
         let connect = |at_once, requests| Load::Connect { material: self.small.clone(), at_once, requests };
         add("HTTP 1 KiB, 1 connection", keep_alive(1, 10_000), rounds);
         add("HTTP 1 KiB, 16 connections", keep_alive(16, 64_000), rounds);
@@ -194,10 +200,43 @@ fn main() -> io::Result<()> {
     if !bars.is_empty() {
         print!("\n{bars}");
     }
-    if let Some(file) = arguments.json {
-        fs::write(file, serde_json::to_string_pretty(&table::json(&rows, about(&arguments.mitmdump)))? + "\n")?;
+    let commands = commands(&arguments, &folder, &materials, &servers, rounds)?;
+    if let Some(file) = &arguments.json {
+        let results = json!({
+            "about": about(arguments.mitmdump.as_deref()),
+            "rows": rows.iter().map(Row::json).collect::<Vec<_>>(),
+            "commands": commands.iter().map(Figures::json).collect::<Vec<_>>(),
+        });
+        fs::write(file, serde_json::to_string_pretty(&results)? + "\n")?;
     }
     Ok(())
+}
+
+/// What is no load on a server: starts, captures, verifications.
+fn commands(
+    arguments: &Arguments,
+    folder: &Folder,
+    materials: &Materials,
+    servers: &[Server],
+    rounds: usize,
+) -> io::Result<Vec<Figures>> {
+    let wanted = |name: &str| name.contains(&arguments.only);
+    let mut all = Vec::new();
+    let mut add = |figures: Figures| {
+        print!("{}", figures.table());
+        all.push(figures);
+    };
+    if wanted("start") {
+        add(commands::starts(folder, &materials.small, arguments.mitmdump.as_deref(), rounds)?);
+    }
+    if let Some(nginx) = servers.iter().find(|server| server.name.starts_with("nginx")).filter(|_| wanted("capture")) {
+        add(commands::captures(folder, nginx, &folder.material("1-gib", GIB, false)?, rounds)?);
+    }
+    if wanted("verify") {
+        let files = (0..4).map(|number| folder.material(&format!("512-mib-{number}"), 512 * MIB, false));
+        add(commands::verifies(folder, &files.collect::<io::Result<Vec<_>>>()?, rounds)?);
+    }
+    Ok(all)
 }
 
 /// A server that failed once is not asked again: it can take a minute each time.
@@ -215,8 +254,8 @@ fn measure(row: &mut Row, server: &Server, load: &Load, folder: &Folder) {
 
 fn servers(arguments: &Arguments, folder: &Folder, materials: &[Material]) -> io::Result<Vec<Server>> {
     let (store, www) = (folder.path("store"), folder.path("www"));
-    let own = folder.inventory(materials, 0)?;
-    let many = folder.inventory(materials, 100_000)?;
+    let own = folder.inventory("inventory", materials, 0)?;
+    let many = folder.inventory("inventory", materials, 100_000)?;
     let wanted = |name: &str| name.contains(&arguments.server);
     let mut servers = Vec::new();
     let this = Path::new(env!("CARGO_BIN_EXE_buildproxy"));
@@ -246,7 +285,7 @@ fn version(name: &str, program: &Path) -> String {
     format!("{name} {}", text.lines().next().unwrap_or_default().rsplit(' ').next().unwrap_or_default())
 }
 
-fn about(mitmdump: &Option<PathBuf>) -> serde_json::Value {
+fn about(mitmdump: Option<&Path>) -> serde_json::Value {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
     let cpu = read("/proc/cpuinfo");
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1));
@@ -256,6 +295,6 @@ fn about(mitmdump: &Option<PathBuf>) -> serde_json::Value {
         "kernel": read("/proc/sys/kernel/osrelease"),
         "congestion-control": read("/proc/sys/net/ipv4/tcp_congestion_control"),
         "buildproxy": env!("CARGO_PKG_VERSION"),
-        "mitmproxy": mitmdump.as_ref().map(|program| version("mitmproxy", program)),
+        "mitmproxy": mitmdump.map(|program| version("mitmproxy", program)),
     })
 }

@@ -42,7 +42,11 @@ impl Folder {
         if !fs::metadata(&path).is_ok_and(|metadata| metadata.len() == size) {
             let new = self.0.join("new");
             let mut file = File::create(&new)?;
-            if sparse { file.set_len(size)? } else { write_random(&mut file, size)? }
+            if sparse {
+                file.set_len(size)?
+            } else {
+                write_random(&mut file, size)?
+            }
             fs::rename(&new, &path)?;
         }
         let hash = if sparse { NixHash::sha256(name.as_bytes()) } else { hash_file(&path)? };
@@ -65,7 +69,7 @@ impl Folder {
     }
 
     /// An inventory with `materials`, by HTTP and HTTPS, among others; `entries` in all.
-    pub fn inventory(&self, materials: &[Material], entries: usize) -> io::Result<PathBuf> {
+    pub fn inventory(&self, name: &str, materials: &[Material], entries: usize) -> io::Result<PathBuf> {
         let mut text = "version = 1\n".to_owned();
         for material in materials {
             for scheme in ["http", "https"] {
@@ -74,10 +78,13 @@ impl Folder {
         }
         // The others are as in a real one; the first material's bytes are as good as any.
         for number in 2 * materials.len()..entries {
-            let url = format!("https://registry.example.org/packages/package-{number}/-/package-{number}-1.{}.0.tgz", number % 97);
+            let url = format!(
+                "https://registry.example.org/packages/package-{number}/-/package-{number}-1.{}.0.tgz",
+                number % 97
+            );
             text += &materials[0].entry(&url)?;
         }
-        let path = self.0.join(format!("inventory-{entries}.toml"));
+        let path = self.0.join(format!("{name}-{entries}.toml"));
         fs::write(&path, text)?;
         Ok(path)
     }

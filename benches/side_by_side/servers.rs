@@ -140,21 +140,26 @@ http {{
 pub fn mitmproxy(name: &str, program: &Path, list: &Path) -> io::Result<Server> {
     let folder = tempfile::tempdir()?;
     let address = listener(None)?.local_addr()?;
-    let addon = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/side_by_side/linear_replay.py");
-    let mut command = Command::new(program);
-    command.args(["-q", "--listen-host", "127.0.0.1", "--listen-port", &address.port().to_string(), "-s", addon]);
-    command.arg("--set").arg(format!("inventory={}", list.display()));
-    command.arg("--set").arg(format!("confdir={}", folder.path().display()));
-    // Else it asks the real host on CONNECT.
-    command.args(["--set", "connection_strategy=lazy"]);
     let log = fs::File::create(folder.path().join("log"))?;
-    command.stdin(Stdio::null()).stderr(log.try_clone()?).stdout(log);
-    let mut process = Guard(command.spawn()?);
+    let mut command = mitmdump(program, address, list, folder.path());
+    let mut process = Guard(command.stdin(Stdio::null()).stderr(log.try_clone()?).stdout(log).spawn()?);
     wait_until_it_answers(&mut process, address, folder.path());
     let ca = wait_for("mitmproxy's CA", || fs::read(folder.path().join("mitmproxy-ca-cert.pem")).ok());
     let target = Target { http: address, tls: address, connect: true, config: client_config(&ca)? };
     let processes = Processes::of(process.0.id());
     Ok(Server { name: name.to_owned(), target, processes, process, _folder: folder })
+}
+
+/// The command, with its own files in `folder`.
+pub fn mitmdump(program: &Path, address: SocketAddr, list: &Path, folder: &Path) -> Command {
+    let addon = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/side_by_side/linear_replay.py");
+    let mut command = Command::new(program);
+    command.args(["-q", "--listen-host", "127.0.0.1", "--listen-port", &address.port().to_string(), "-s", addon]);
+    command.arg("--set").arg(format!("inventory={}", list.display()));
+    command.arg("--set").arg(format!("confdir={}", folder.display()));
+    // Else it asks the real host on CONNECT.
+    command.args(["--set", "connection_strategy=lazy"]);
+    command
 }
 
 fn wait_until_it_answers(process: &mut Guard, address: SocketAddr, folder: &Path) {

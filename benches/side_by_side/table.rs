@@ -60,7 +60,8 @@ impl Row {
         }
     }
 
-    fn json(&self) -> Value {
+    /// With every sample.
+    pub fn json(&self) -> Value {
         let number = |value: f64| if value.is_finite() { json!((value * 1000.).round() / 1000.) } else { Value::Null };
         let sample = |sample: &Sample| {
             json!({
@@ -86,7 +87,11 @@ pub fn table(rows: &[Row]) -> String {
         if row.case != case {
             case = &row.case;
             let units = if row.is_small { ["answers/s", "CPU us each"] } else { ["MB/s", "CPU s/GiB"] };
-            let _ = writeln!(text, "\n{:<44} {:>10} {:>7} {:>12} {:>9} {:>9} {:>9}", row.case, units[0], "spread", units[1], "peak MiB", "p50 us", "p99 us");
+            let _ = writeln!(
+                text,
+                "\n{:<44} {:>10} {:>7} {:>12} {:>9} {:>9} {:>9}",
+                row.case, units[0], "spread", units[1], "peak MiB", "p50 us", "p99 us"
+            );
         }
         if let Some(problem) = &row.problem {
             let _ = writeln!(text, "  {:<42} {problem}", row.server);
@@ -94,7 +99,8 @@ pub fn table(rows: &[Row]) -> String {
         if row.samples.is_empty() {
             continue;
         }
-        let shown = |value: f64, digits: usize| if value.is_nan() { String::new() } else { format!("{value:.digits$}") };
+        let shown =
+            |value: f64, digits: usize| if value.is_nan() { String::new() } else { format!("{value:.digits$}") };
         let _ = writeln!(
             text,
             "  {:<42} {:>10} {:>6.0}% {:>12} {:>9} {:>9} {:>9}",
@@ -134,9 +140,4 @@ pub fn bars(rows: &[Row], bars: &[Bar]) -> String {
         );
     }
     text
-}
-
-/// Everything, with every sample.
-pub fn json(rows: &[Row], about: Value) -> Value {
-    json!({ "about": about, "rows": rows.iter().map(Row::json).collect::<Vec<_>>() })
 }

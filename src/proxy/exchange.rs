@@ -29,7 +29,7 @@ const CONNECTION_WINDOW: u32 = 8 << 20;
 /// body comes on top. [`CONCURRENT_STREAMS`] streams of a client that reads nothing took 306 MiB with 1 MiB, 169 MiB
 /// with 256 KiB and 115 MiB with 64 KiB. A GiB over TLS went at 855, 1092 and 995 MiB/s, with 0.63, 0.70 and 0.65 s of
 /// processor time (medians of 7; HTTP/1.1 beside it at 1207 MiB/s with 0.52 s): no more than noise.
-const STREAM_SEND_BUFFER: usize = 64 << 10;
+const STREAM_SEND_BUFFER: usize = 256 << 10;
 /// The streams that a connection can have at once, as RFC 9113 §6.5.2 recommends 100 at least.
 const CONCURRENT_STREAMS: u32 = 200;
 /// The longest head of an HTTP/2 request, in bytes: signed URLs and tokens are long.

@@ -4,14 +4,13 @@
 //! in a [mapped window](crate::store::mapped) of a store file is sent by `sendfile(2)` from the file itself, so that
 //! its pages are neither copied nor ever become part of this process.
 
+#[cfg(target_os = "linux")]
+use std::task::ready;
 use std::{
     io::{self, IoSlice},
     pin::Pin,
     task::{Context, Poll},
 };
-#[cfg(target_os = "linux")]
-use std::task::ready;
-
 
 use rustix::io::Errno;
 #[cfg(target_os = "linux")]
@@ -114,7 +113,9 @@ impl ClientSocket {
             });
             return Poll::Ready(match sent {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-                Ok(0) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a store file got shorter while it was sent")),
+                Ok(0) => {
+                    Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a store file got shorter while it was sent"))
+                }
                 sent => {
                     self.in_turn += *sent.as_ref().unwrap_or(&0);
                     sent

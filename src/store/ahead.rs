@@ -38,13 +38,7 @@ impl Ahead {
     ///
     /// # Errors
     /// Where the file cannot be read.
-    pub fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        file: &Arc<File>,
-        offset: u64,
-        length: u64,
-    ) -> Poll<io::Result<u64>> {
+    pub fn poll(&mut self, cx: &mut Context<'_>, file: &Arc<File>, offset: u64, length: u64) -> Poll<io::Result<u64>> {
         if offset >= self.in_memory || self.in_memory - offset > AHEAD {
             let wanted = offset..offset + length.min(AHEAD);
             ready!(self.poll_range(cx, file, &wanted))?;
