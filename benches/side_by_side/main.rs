@@ -174,6 +174,10 @@ const fn bar(case: &'static str, rival: &'static str, figure: Figure, at_least: 
 
 fn main() -> io::Result<()> {
     let arguments = Arguments::parse();
+    assert!(Command::new("nginx").arg("-v").output().is_ok(), "no nginx: benches/side_by_side.sh installs it");
+    if arguments.mitmdump.is_none() {
+        println!("mitmproxy is left out: benches/side_by_side.sh installs it");
+    }
     fs::create_dir_all(&arguments.folder)?;
     let folder = Folder::new(arguments.folder.clone())?;
     let materials = Materials::make(&folder, arguments.quick)?;
