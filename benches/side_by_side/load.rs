@@ -55,6 +55,17 @@ impl Load {
         matches!(self, Self::KeepAlive { .. } | Self::Connect { .. } | Self::Beside { .. })
     }
 
+    /// The size of the largest body, in bytes.
+    pub fn largest(&self) -> u64 {
+        match self {
+            Self::Download { material, .. } | Self::KeepAlive { material, .. } | Self::Connect { material, .. } => {
+                material.size
+            }
+            Self::DownloadEach { materials, .. } => materials.iter().map(|material| material.size).sum(),
+            Self::Beside { large, .. } => large.size,
+        }
+    }
+
     /// A part of it for what is slower by more than ten times: the rates stay comparable.
     pub fn scaled_for(&self, server: &str) -> Self {
         let mut scaled = self.clone();

@@ -245,6 +245,10 @@ fn commands(
 
 /// A server that failed once is not asked again: it can take a minute each time.
 fn measure(row: &mut Row, server: &Server, load: &Load, folder: &Folder) {
+    if server.name.starts_with("mitmproxy") && load.largest() > 4 * GIB {
+        row.problem = Some("left out: it holds bodies in memory two or three times".to_owned());
+        return;
+    }
     // mitmproxy is so much slower that one run of a large load says enough.
     let enough = server.name.starts_with("mitmproxy") && !row.samples.is_empty() && !load.is_small();
     if row.problem.is_some() || enough {
