@@ -201,7 +201,7 @@ async fn into_store(
 ) -> Result<(), FetchError> {
     download(wanted, origin, progress, |data| tokio::task::block_in_place(|| spool.write(data))).await?;
     let spooled = spool.finish().map_err(|source| FetchError::Write { url: wanted.url.clone(), source })?;
-    let name = wanted.path.name();
+    let name = &wanted.path.name();
     wanted.compare(Pin { hash: spooled.hash, size: spooled.size })?;
     let stored = tokio::task::block_in_place(|| match &spooled.content {
         SpooledContent::Memory(bytes) => store.insert_pinned(bytes, &spooled.hash, name),

@@ -154,13 +154,23 @@ impl FromStr for NormalizedUrl {
     type Err = UrlError;
 
     fn from_str(text: &str) -> Result<Self, UrlError> {
-        if is_normal(text) {
-            return Ok(Self(text.to_owned()));
-        }
-        let url = Url::parse(&with_encoded_backslashes(text))
-            .map_err(|source| UrlError::Invalid { url: without_userinfo(text), source })?;
-        Self::try_from(url)
+        if is_normal(text) { Ok(Self(text.to_owned())) } else { parse(text) }
     }
+}
+
+/// Mostly the text that was given.
+impl TryFrom<String> for NormalizedUrl {
+    type Error = UrlError;
+
+    fn try_from(text: String) -> Result<Self, UrlError> {
+        if is_normal(&text) { Ok(Self(text)) } else { parse(&text) }
+    }
+}
+
+fn parse(text: &str) -> Result<NormalizedUrl, UrlError> {
+    let url = Url::parse(&with_encoded_backslashes(text))
+        .map_err(|source| UrlError::Invalid { url: without_userinfo(text), source })?;
+    NormalizedUrl::try_from(url)
 }
 
 impl fmt::Display for NormalizedUrl {
@@ -198,7 +208,7 @@ fn is_normal(text: &str) -> bool {
         && is_normal_port(port)
         && port != default_port
         // No dot segments; a name that starts with a dot is rare enough.
-        && !path.as_bytes().windows(2).any(|pair| pair == b"/.")
+        && !path.contains("/.")
         && is_normal_part(path, &PATH)
         && is_normal_part(query, &QUERY)
 }

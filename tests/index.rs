@@ -6,7 +6,7 @@ mod common;
 
 use std::fs;
 
-use common::{Awkward, Serving, Workdir, in_empty_network, pattern, run, serving::text_entry};
+use common::{Awkward, Serving, Workdir, http1::Http1, in_empty_network, pattern, run, serving::text_entry};
 
 fn inventory() -> String {
     let other = "[[entry]]\nurl = \"http://files.test/other\"\nsystems = [\"other-os\"]\nstatus = 404\n";
@@ -137,30 +137,63 @@ fn the_inventory_itself_is_never_overwritten() {
     run(work.buildproxy("index").args(["-i", "absent.toml", "-o", "x"])).expect_code(2).expect_stderr(&["absent.toml"]);
 }
 
-/// Many entries, all different.
-fn large(count: usize) -> String {
-    let entry = |n: usize| {
-        text_entry(
-            &format!("https://files-{}.test/some/folder/of/packages/{n}/package-{n}.tar.gz", n % 7),
-            &n.to_string(),
-        )
-    };
-    (0..count).map(entry).collect()
+#[test]
+fn an_entry_that_is_none_makes_the_run_fail() {
+    let work = Workdir::new();
+    work.write("inventory.toml", inventory());
+    compile(&work, &[]);
+    // Somebody changes the text and makes the checksum right again.
+    let mut bytes = work.read("inventory.index");
+    let first = bytes.windows(9).position(|window| window == b"[[entry]]").unwrap();
+    bytes[first + 2..first + 7].copy_from_slice(b"antry");
+    let checksum = xxhash_rust::xxh3::xxh3_64(&[&bytes[..32], &bytes[40..]].concat());
+    bytes[32..40].copy_from_slice(&checksum.to_le_bytes());
+    work.write("inventory.index", bytes);
+    let script = "curl -sS -w '%{http_code}' http://files.test/a";
+    for more in [&[][..], &["--allow-misses"]] {
+        let mut replay = work.replaying();
+        replay.args(["-i", "inventory.index"]).args(more).args(["--", "sh", "-euc", script]);
+        let outcome = run(&mut replay).expect_code(4);
+        let told = String::from_utf8_lossy(&outcome.stdout);
+        assert!(told.contains("run `buildproxy index` again") && told.ends_with("500"), "{outcome}");
+        outcome.expect_stderr(&["it has no entry where that for http://files.test/a should be", "1 broken body"]);
+    }
+}
+
+/// As many entries, all different, and what they are asked for by.
+fn large(count: usize) -> (String, Vec<String>) {
+    let url = |n: usize| format!("http://files-{}.test/some/folder/of/packages/{n}/package-{n}.tar.gz", n % 7);
+    let fields = "[entry.headers]\ncontent-type = \"application/gzip\"\netag = '\"5f3-1\"'\n\
+                  last-modified = \"Mon, 02 Nov 2026 10:00:00 GMT\"\n";
+    let urls: Vec<String> = (0..count).map(url).collect();
+    let entry = |(n, url): (usize, &String)| text_entry(url, &n.to_string()) + fields;
+    (urls.iter().enumerate().map(entry).collect(), urls)
+}
+
+/// The memory of a server that was asked for all of so many entries, or for something else, in bytes.
+fn resident(count: usize, is_used: bool) -> usize {
+    let (inventory, urls) = large(count);
+    let serving = Serving::start(&inventory);
+    // A miss looks at every URL there is.
+    run(serving.curl().args(["-o", "/dev/null", "http://files-0.test/"])).expect_code(0);
+    let mut client = Http1(serving.connect());
+    for (n, url) in urls.iter().enumerate().filter(|_| is_used) {
+        let answer = client.ask(&format!("GET {url} HTTP/1.1\nHost: files.test"));
+        assert_eq!((answer.status, answer.text()), (200, n.to_string().as_str()), "{url}");
+    }
+    let pid = serving.server.pid().as_raw_nonzero();
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    1024 * line.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap()
 }
 
 #[test]
-fn memory_is_the_text_and_little_more() {
+fn memory_is_the_text_and_little_more_whether_it_is_used_or_not() {
     const ENTRIES: usize = 20_000;
-    let resident = |count: usize| {
-        let serving = Serving::start(&large(count));
-        // A miss looks at every URL there is.
-        run(serving.curl().args(["-o", "/dev/null", "http://files-0.test/"])).expect_code(0);
-        let pid = serving.server.pid().as_raw_nonzero();
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        1024 * line.trim().strip_suffix(" kB").unwrap().parse::<usize>().unwrap()
-    };
-    let (small, whole) = (resident(10), resident(ENTRIES));
-    let beyond_the_text = (whole - small).saturating_sub(large(ENTRIES).len()) / ENTRIES;
-    assert!(beyond_the_text < 400, "{beyond_the_text} bytes an entry");
+    for is_used in [false, true] {
+        let (small, whole) = (resident(10, is_used), resident(ENTRIES, is_used));
+        let beyond_the_text = (whole - small).saturating_sub(large(ENTRIES).0.len()) / ENTRIES;
+        println!("{beyond_the_text} bytes an entry beyond the text, used: {is_used}");
+        assert!(beyond_the_text < 400, "{beyond_the_text} bytes an entry, used: {is_used}");
+    }
 }

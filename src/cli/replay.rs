@@ -74,7 +74,7 @@ impl Replay {
         let replayer = Arc::new(Replayer::with_index(index, common.body_files(), options));
         let start = StartOptions { address, user_roots: None, proxy_loopback: self.listen.proxy_loopback };
         let (ending, failures) = block_on(async {
-            let proxy = Running::start(start, Arc::clone(&replayer).router()).await.map_err(|error| {
+            let proxy = Running::start(start, Arc::clone(&replayer).service()).await.map_err(|error| {
                 output::error(&error);
                 FAILED
             })?;
@@ -83,7 +83,9 @@ impl Replay {
             proxy.stop().await;
             Ok::<_, u8>((ending, failures.list()))
         })?;
-        let report = replayer.report().with_failed_handshakes(&failures);
+        let is_written_whole = self.json || self.background_state.is_some();
+        let report = if is_written_whole { replayer.report() } else { replayer.summary() };
+        let report = report.with_failed_handshakes(&failures);
         let code = match ending {
             Ending::Command(code) if code != DONE => code,
             _ if report.failed(self.allow_misses) => INCOMPLETE,

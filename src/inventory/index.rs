@@ -7,10 +7,11 @@
 //!
 //! The index holds numbers that point into the inventory's text; the only texts of its own are URLs that the inventory
 //! does not spell out (resolved `Location`s, URLs with parameters left out). Every entry is read once to be checked and
-//! indexed, and again when it is first asked for: most builds ask for a part of a large inventory. An inventory that
-//! was compiled ([`Index::compile`]) is read at the second of these times only.
+//! indexed, and again when it is asked for; those that were asked for last are kept. An inventory that was compiled
+//! ([`Index::compile`]) is not read to be indexed.
 
 mod build;
+mod kept;
 mod recorded;
 mod request;
 mod stored;
@@ -19,10 +20,11 @@ mod urls;
 #[cfg(test)]
 mod tests;
 
-use std::{borrow::Cow, cmp::Reverse, collections::BTreeMap, ops::Range, path::Path, sync::Arc};
+use std::{cmp::Reverse, collections::BTreeMap, ops::Range, path::Path, sync::Arc};
 
 use http::Method;
 
+pub use self::kept::KeptEntry;
 pub use self::request::{RequestBody, RequestKey, field_value};
 use self::{build::BuildError, recorded::Recorded, urls::UrlTable};
 use super::{
@@ -80,12 +82,18 @@ pub struct Matches<'a> {
 }
 
 /// What to answer.
-#[derive(Debug, Clone, Copy)]
-pub enum Answer<'a> {
-    /// The entry's final response.
-    Final(&'a Entry),
-    /// One redirect of the entry's chain.
-    Hop(&'a Entry, &'a Hop),
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The entry.
+    pub entry: Arc<KeptEntry>,
+    step: u32,
+}
+
+impl Answer {
+    /// The redirect of the entry's chain that it is; `None` is the final response.
+    pub fn hop(&self) -> Option<&Hop> {
+        self.entry.redirects.get(self.step as usize)
+    }
 }
 
 /// Why nothing answers a request. Lists are cut after a few items.
@@ -200,7 +208,7 @@ impl Index {
             return stored::write(self).ok_or(IndexError::TooLarge);
         }
         // It cannot be read piece by piece as it was written.
-        let entries = (0..self.recorded.len() as u32).map(|id| self.entry(EntryId(id)).clone()).collect();
+        let entries = (0..self.recorded.len() as u32).map(|id| Entry::clone(&self.entry(EntryId(id)))).collect();
         let text = to_toml_in_order(&Inventory { match_rules: self.recorded.rules().clone(), entries });
         let recorded = Recorded::divided(text).map_err(|_| IndexError::TooLarge)?;
         let index = build::build(recorded, &self.system).map_err(|_| IndexError::TooLarge)?;
@@ -218,12 +226,12 @@ impl Index {
     }
 
     /// The entry behind a number that this index gave.
-    pub fn entry(&self, id: EntryId) -> &Entry {
+    pub fn entry(&self, id: EntryId) -> Arc<KeptEntry> {
         self.recorded.get(id)
     }
 
-    /// The entry behind a number that this index gave, which is not kept in memory for that.
-    pub fn peek(&self, id: EntryId) -> Cow<'_, Entry> {
+    /// The same for a short look: it is not kept for that.
+    pub fn peek(&self, id: EntryId) -> Arc<KeptEntry> {
         self.recorded.peek(id)
     }
 
@@ -261,12 +269,8 @@ impl Index {
     }
 
     /// What `visit` stands for.
-    pub fn answer(&self, visit: Visit) -> Answer<'_> {
-        let entry = self.entry(visit.entry);
-        match entry.redirects.get(visit.step as usize) {
-            Some(hop) => Answer::Hop(entry, hop),
-            None => Answer::Final(entry),
-        }
+    pub fn answer(&self, visit: Visit) -> Answer {
+        Answer { entry: self.entry(visit.entry), step: visit.step }
     }
 
     /// Whether the request's body decides what answers `method` at `url`. Where it does not, a request with a body is a
@@ -357,7 +361,7 @@ impl Index {
     }
 
     fn request_headers(&self, group: u32) -> &BTreeMap<String, String> {
-        &self.entry(self.leader(group).entry).request_headers
+        &self.recorded.asked(self.leader(group).entry).headers
     }
 
     /// Those of a URL's groups that have this method and this body.
@@ -427,7 +431,7 @@ impl Index {
     }
 
     /// The entries for a URL that are for other systems.
-    fn elsewhere(&self, url: &NormalizedUrl) -> impl Iterator<Item = (EntryId, Cow<'_, Entry>)> {
+    fn elsewhere(&self, url: &NormalizedUrl) -> impl Iterator<Item = (EntryId, Arc<KeptEntry>)> {
         let (comparable, prefixed) = (self.comparable(url), self.keys.prefixed(url));
         let elsewhere = (0..).map(EntryId).zip(&self.home).filter(|(_, home)| **home == build::NO_GROUP);
         let elsewhere = elsewhere.map(|(id, _)| (id, self.peek(id)));

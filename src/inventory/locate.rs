@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{Body, Source};
-use crate::store::{FindError, Stores, is_absent, list};
+use crate::store::{FindError, Stores, is_absent, list, path::StorePath};
 
 /// Where the bodies of one inventory are looked for.
 #[derive(Debug, Clone)]
@@ -130,17 +130,25 @@ impl BodyFiles {
     /// # Errors
     /// Where they are nowhere, or where the inventory names a path that leads out of its folder or store.
     pub fn locate<'a>(&self, body: &'a Body) -> Result<Located<'a>, LocateError> {
+        self.locate_at(body, body.store_path().as_ref())
+    }
+
+    /// The same for a body whose [store path](Body::store_path) is known to be `store_path`.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn locate_at<'a>(&self, body: &'a Body, store_path: Option<&StorePath>) -> Result<Located<'a>, LocateError> {
         match &body.source {
             Source::Text(text) => Ok(Located::Text(text)),
-            Source::Fetch(_) => self.in_stores(body).map(Located::Store),
-            Source::File(path) => self.beside(path, body),
+            Source::Fetch(_) => self.in_stores(store_path).map(Located::Store),
+            Source::File(path) => self.beside(path, store_path),
             Source::StorePath { path, .. } => self.stores.find_in(path).map(Located::Store).map_err(store_path_error),
         }
     }
 
-    fn in_stores(&self, body: &Body) -> Result<PathBuf, LocateError> {
-        let path = body.store_path().ok_or(LocateError::NoStorePath)?;
-        self.stores.find(&path).ok_or_else(|| LocateError::Missing {
+    fn in_stores(&self, path: Option<&StorePath>) -> Result<PathBuf, LocateError> {
+        let path = path.ok_or(LocateError::NoStorePath)?;
+        self.stores.find(path).ok_or_else(|| LocateError::Missing {
             path: path.to_absolute_path(),
             looked_in: self.stores.dirs().map(Path::to_owned).collect(),
             remedy: "run `buildproxy fetch`, or capture it again".to_owned(),
@@ -148,7 +156,7 @@ impl BodyFiles {
     }
 
     /// The file `path` below the inventory's folder; where it is absent, a store can still have it.
-    fn beside(&self, path: &str, body: &Body) -> Result<Located<'static>, LocateError> {
+    fn beside(&self, path: &str, store_path: Option<&StorePath>) -> Result<Located<'static>, LocateError> {
         let dir = match self.inventory_dir.as_path() {
             dir if dir.as_os_str().is_empty() => Path::new("."),
             dir => dir,
@@ -163,8 +171,8 @@ impl BodyFiles {
         let file = match fs::canonicalize(&named) {
             Ok(file) => file,
             Err(error) if is_absent(&error) => {
-                let in_store = body.store_path().and_then(|path| self.stores.find(&path));
-                return in_store.map(Located::Store).ok_or_else(|| self.missing_file(path, &named, body));
+                let in_store = store_path.and_then(|path| self.stores.find(path));
+                return in_store.map(Located::Store).ok_or_else(|| self.missing_file(path, &named, store_path));
             }
             Err(error) => return Err(unreadable(error)),
         };
@@ -177,9 +185,9 @@ impl BodyFiles {
         Ok(Located::Beside(file))
     }
 
-    fn missing_file(&self, path: &str, named: &Path, body: &Body) -> LocateError {
+    fn missing_file(&self, path: &str, named: &Path, store_path: Option<&StorePath>) -> LocateError {
         let mut looked_in = vec![named.to_owned()];
-        if body.store_path().is_some() {
+        if store_path.is_some() {
             looked_in.extend(self.stores.dirs().map(Path::to_owned));
         }
         let remedy = "commit the file beside the inventory (a flake sees only what `git add` was told of), or capture \
@@ -203,11 +211,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
-    use crate::store::{
-        embedded::EmbeddedStore,
-        hash::NixHash,
-        path::{StorePath, StorePathName},
-    };
+    use crate::store::{embedded::EmbeddedStore, hash::NixHash, path::StorePathName};
 
     struct Fixture {
         folder: tempfile::TempDir,

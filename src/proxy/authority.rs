@@ -87,6 +87,26 @@ impl HostPort {
         Host::parse(self.bare_host())
     }
 
+    /// What stands in `text`, whose characters can stand in an authority.
+    fn split(text: &str) -> Option<Self> {
+        let host_length = match text.strip_prefix('[') {
+            Some(rest) => rest.find(']')? + 2,
+            None => text.find(':').unwrap_or(text.len()),
+        };
+        let (host, rest) = text.split_at(host_length);
+        if host.is_empty() || host.contains('@') {
+            return None;
+        }
+        let port = match rest.strip_prefix(':') {
+            None if rest.is_empty() => None,
+            // `HOST:` is HOST (RFC 3986 §3.2.3).
+            Some("") => None,
+            Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => Some(digits.parse().ok()?),
+            _ => return None,
+        };
+        Some(Self { host: host.to_owned(), port })
+    }
+
     fn bare_host(&self) -> &str {
         self.host.strip_suffix('.').unwrap_or(&self.host)
     }
@@ -109,24 +129,18 @@ impl FromStr for HostPort {
         let refused = || AuthorityError(without_userinfo(text));
         // The http crate knows which characters can stand in an authority; it allows more than a host and a port.
         uri::Authority::try_from(text).map_err(|_| refused())?;
-        let host_length = match text.strip_prefix('[') {
-            Some(rest) => rest.find(']').ok_or_else(refused)? + 2,
-            None => text.find(':').unwrap_or(text.len()),
-        };
-        let (host, rest) = text.split_at(host_length);
-        if host.is_empty() || host.contains('@') {
-            return Err(refused());
-        }
-        let port = match rest.strip_prefix(':') {
-            None if rest.is_empty() => None,
-            // `HOST:` is HOST (RFC 3986 §3.2.3).
-            Some("") => None,
-            Some(digits) if digits.bytes().all(|byte| byte.is_ascii_digit()) => {
-                Some(digits.parse().map_err(|_| refused())?)
-            }
-            _ => return Err(refused()),
-        };
-        Ok(Self { host: host.to_owned(), port })
+        Self::split(text).ok_or_else(refused)
+    }
+}
+
+/// Without the userinfo, which can stand before them.
+impl TryFrom<&uri::Authority> for HostPort {
+    type Error = AuthorityError;
+
+    fn try_from(authority: &uri::Authority) -> Result<Self, AuthorityError> {
+        let text = authority.as_str();
+        let host_port = text.rsplit_once('@').map_or(text, |(_, host_port)| host_port);
+        Self::split(host_port).ok_or_else(|| AuthorityError(host_port.to_owned()))
     }
 }
 

@@ -2,31 +2,31 @@
 
 use http::header::{self, HeaderMap, HeaderName};
 
-/// The fields that never travel past one connection, named by `Connection` or not.
-const HOP_BY_HOP: [HeaderName; 9] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::PROXY_AUTHENTICATE,
-    header::PROXY_AUTHORIZATION,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
+/// Whether a field never travels past one connection, named by `Connection` or not. Comparing the name, which is in lower
+/// case, costs less than hashing it.
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
 
 /// Removes the fields of this connection from `headers`: those listed in RFC 9110 §7.6.1, the proxy's own
 /// credentials, and whatever `Connection` names. `Content-Length` stays even where `Connection` names it: it frames
 /// the body, and RFC 9110 §7.6.1 does not allow end-to-end fields there.
 pub fn strip(headers: &mut HeaderMap) {
-    for name in named_by_connection(headers) {
+    let present: Vec<HeaderName> = headers.keys().filter(|name| is_hop_by_hop(name)).cloned().collect();
+    let named = if present.contains(&header::CONNECTION) { named_by_connection(headers) } else { Vec::new() };
+    for name in named.into_iter().chain(present) {
         headers.remove(name);
-    }
-    for name in HOP_BY_HOP {
-        // Comparing names costs less than hashing one.
-        if headers.keys().any(|present| *present == name) {
-            headers.remove(name);
-        }
     }
 }
 

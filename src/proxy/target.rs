@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use http::{
-    HeaderMap, Method, Request, StatusCode, Uri, Version, header,
+    HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version, header,
     uri::{Authority, PathAndQuery, Scheme},
 };
 
@@ -126,18 +126,24 @@ impl Arrival {
 /// Where the target is ambiguous, of a form that the method does not have, or the proxy itself.
 pub fn effective_uri<B>(request: &Request<B>, arrival: &Arrival) -> Result<Uri, TargetError> {
     let uri = request.uri();
-    let host = host_field(request.headers())?;
+    let field = host_field(request.headers())?;
+    let host = || field.map(host_in).transpose();
     let (scheme, authority) = match (uri.scheme(), uri.authority()) {
         (Some(scheme), Some(authority)) if request.version() < Version::HTTP_2 => {
+            // What says the same as the target is as valid, where that has no userinfo.
+            if field.is_some_and(|field| field != authority.as_str() || field.as_bytes().contains(&b'@')) {
+                host()?;
+            }
             refuse_own_address(&host_port(authority)?, scheme, arrival)?;
             return web_scheme(scheme).map(|()| uri.clone());
         }
         (Some(scheme), Some(authority)) => {
+            let host = host()?;
             let authority = host_port(authority)?;
             refuse_second_host(&authority, host.as_ref(), scheme)?;
             (scheme.clone(), Some(authority))
         }
-        (None, None) => (arrival.scheme(), host),
+        (None, None) => (arrival.scheme(), host()?),
         _ => return Err(form_error(uri)),
     };
     web_scheme(&scheme)?;
@@ -157,27 +163,25 @@ fn form_error(uri: &Uri) -> TargetError {
 }
 
 /// The one `Host` field. An empty one says as much as none (RFC 9110 §7.2).
-fn host_field(headers: &HeaderMap) -> Result<Option<HostPort>, TargetError> {
+fn host_field(headers: &HeaderMap) -> Result<Option<&HeaderValue>, TargetError> {
     let mut fields = headers.get_all(header::HOST).into_iter();
-    let Some(field) = fields.next() else {
-        return Ok(None);
-    };
+    let field = fields.next();
     if fields.next().is_some() {
         return Err(TargetError::RepeatedHost);
     }
-    if field.is_empty() {
-        return Ok(None);
-    }
-    let invalid = || TargetError::InvalidHost(without_userinfo(&String::from_utf8_lossy(field.as_bytes())));
-    let text = field.to_str().map_err(|_| invalid())?;
-    text.parse().map(Some).map_err(|_| invalid())
+    Ok(field.filter(|field| !field.is_empty()))
 }
 
-/// Host and port of an absolute URI, where userinfo can stand before them.
+/// What a `Host` field says.
+fn host_in(field: &HeaderValue) -> Result<HostPort, TargetError> {
+    let invalid = || TargetError::InvalidHost(without_userinfo(&String::from_utf8_lossy(field.as_bytes())));
+    let text = field.to_str().map_err(|_| invalid())?;
+    text.parse().map_err(|_| invalid())
+}
+
+/// Host and port of an absolute URI.
 fn host_port(authority: &Authority) -> Result<HostPort, TargetError> {
-    let text = authority.as_str();
-    let host_port = text.rsplit_once('@').map_or(text, |(_, host_port)| host_port);
-    host_port.parse().map_err(|_| TargetError::InvalidHost(host_port.to_owned()))
+    HostPort::try_from(authority).map_err(|error| TargetError::InvalidHost(error.0))
 }
 
 /// `Host` beside `:authority` can only repeat it.
@@ -337,6 +341,8 @@ mod tests {
             ("plain", "GET http://h.test/", &["h.test", "o.test"], RepeatedHost),
             ("plain", "GET http://h.test/", &["h test"], InvalidHost("h test".into())),
             ("plain", "GET /", &["u:s3cret@h.test"], InvalidHost("h.test".into())),
+            ("plain", "GET http://u:s3cret@h.test/", &["u:s3cret@h.test"], InvalidHost("h.test".into())),
+            ("plain", "GET http://h.test:99999/", &["h.test:99999"], InvalidHost("h.test:99999".into())),
             ("plain", "GET http://u:s3cret@h.test:99999/", &[], InvalidHost("h.test:99999".into())),
             ("plain", "GET u:s3cret@h.test:80", &["h.test"], Form("h.test:80".into())),
             ("plain", "GET /", &["h.test:99999"], InvalidHost("h.test:99999".into())),

@@ -15,13 +15,14 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
 use crate::{
-    inventory::{Body, BodyFiles, LocateError, Located},
+    inventory::{BodyFiles, LocateError, Located, index::KeptEntry},
     representation::BodyPlan,
     store::{
         hash::NixHash,
         mapped::StoreFile,
         stream::{FileBody, Use},
     },
+    url::NormalizedUrl,
 };
 
 /// Why a recorded body cannot be sent. Every message says which file it is about and what to do.
@@ -42,6 +43,15 @@ pub enum BodyError {
         expected: u64,
         /// The text's length in bytes.
         actual: u64,
+    },
+    /// A compiled inventory with a right checksum says that an entry is where none is.
+    #[error(
+        "the compiled inventory contradicts itself, it has no entry where that for {url} should be: run `buildproxy \
+         index` again on the inventory that it was made of"
+    )]
+    Entry {
+        /// What was asked for.
+        url: NormalizedUrl,
     },
     /// It was altered.
     #[error("{what} was altered: its hash is {actual} instead of {expected}; {remedy}")]
@@ -81,13 +91,13 @@ impl OpenBody {
         Self::Text(Bytes::new())
     }
 
-    /// Finds and opens `body`; `None` is an empty one. A few system calls on local files: not worth a thread.
+    /// Finds and opens the body of `entry`. A few system calls on local files: not worth a thread.
     ///
     /// # Errors
     /// Where the bytes are absent or as many as were not recorded.
-    pub fn open(files: &BodyFiles, body: Option<&Body>) -> Result<Self, BodyError> {
-        let Some(body) = body else { return Ok(Self::nothing()) };
-        let open = match files.locate(body)? {
+    pub fn open(files: &BodyFiles, entry: &KeptEntry) -> Result<Self, BodyError> {
+        let Some(body) = &entry.body else { return Ok(Self::nothing()) };
+        let open = match files.locate_at(body, entry.store_path())? {
             Located::Text(text) => Self::Text(Bytes::copy_from_slice(text.as_bytes())),
             Located::Store(path) => Self::Mapped(StoreFile::open(&path).map_err(BodyError::Read)?),
             Located::Beside(path) => Self::read(path)?,

@@ -15,10 +15,7 @@ use super::{
     sequence::Sequences,
 };
 use crate::{
-    inventory::{
-        Entry,
-        index::{Answer, EntryId, Index, RequestBody, RequestKey, Visit},
-    },
+    inventory::index::{EntryId, Index, KeptEntry, RequestBody, RequestKey, Visit},
     proxy::plain_text,
     store::stream::Use,
     text::printable,
@@ -36,7 +33,8 @@ pub(super) async fn answer(replayer: Arc<Replayer>, request: Request<AxumBody>) 
         Ok(body) => body,
         Err(error) => {
             tracing::debug!(%url, "the client left in its request body: {error}");
-            return text(StatusCode::BAD_REQUEST, "buildproxy: the request's body is not whole\n".to_owned());
+            let explanation = "buildproxy: the request's body is not whole\n".to_owned();
+            return text(&head.method, StatusCode::BAD_REQUEST, explanation);
         }
     };
     let key = RequestKey { method: &head.method, url: &url, headers: &head.headers, body };
@@ -46,26 +44,23 @@ pub(super) async fn answer(replayer: Arc<Replayer>, request: Request<AxumBody>) 
     };
     let visit = replayer.sequences.choose(&replayer.index, &matches);
     let rules = UsedRules { index: &replayer.index, url: &url, visit };
-    match replayer.index.answer(visit) {
-        Answer::Hop(entry, hop) => {
-            replayer.sequences.hop_answered(&replayer.index, visit);
-            replayer.log.answered(visit.entry);
-            tracing::debug!(method = %head.method, %url, %rules, "redirect to {}", printable(&hop.location));
-            let plan = respond::redirect(entry, hop, &head.method);
-            send(plan, OpenBody::nothing(), Use::Sent, None)
-        }
-        Answer::Final(entry) => {
-            let sent = replayer.final_response(visit.entry, entry, &head).await;
-            if let Ok(response) = &sent {
-                tracing::debug!(method = %head.method, %url, status = response.status().as_u16(), %rules, "hit");
-            }
-            sent.unwrap_or_else(|error| {
-                let problem = printable(&error.to_string());
-                replayer.log.broken(&replayer.index, visit.entry, &problem);
-                unsendable(&head.method, entry, &problem)
-            })
-        }
+    let answer = replayer.index.answer(visit);
+    if let Some(hop) = answer.hop() {
+        replayer.sequences.hop_answered(&replayer.index, visit);
+        replayer.log.answered(visit.entry);
+        tracing::debug!(method = %head.method, %url, %rules, "redirect to {}", printable(&hop.location));
+        let plan = respond::redirect(&answer.entry, hop, &head.method);
+        return send(plan, OpenBody::nothing(), Use::Sent, None);
     }
+    let sent = replayer.final_response(visit.entry, &answer.entry, &url, &head).await;
+    if let Ok(response) = &sent {
+        tracing::debug!(method = %head.method, %url, status = response.status().as_u16(), %rules, "hit");
+    }
+    sent.unwrap_or_else(|error| {
+        let problem = printable(&error.to_string());
+        replayer.log.broken(&replayer.index, visit.entry, &problem);
+        unsendable(&head.method, &url, &problem)
+    })
 }
 
 impl Replayer {
@@ -89,14 +84,18 @@ impl Replayer {
     async fn final_response(
         self: &Arc<Self>,
         id: EntryId,
-        entry: &Entry,
+        entry: &KeptEntry,
+        url: &NormalizedUrl,
         head: &Parts,
     ) -> Result<Response<AxumBody>, BodyError> {
+        if !entry.is_readable() {
+            return Err(BodyError::Entry { url: url.clone() });
+        }
         let (open, size) = match entry.body_size() {
             Some(size) => (None, size),
             // A body that was put in another's place: only its file knows the size.
             None => {
-                let open = OpenBody::open(&self.files, entry.body.as_ref())?;
+                let open = OpenBody::open(&self.files, entry)?;
                 let size = open.size();
                 (Some(open), size)
             }
@@ -104,12 +103,12 @@ impl Replayer {
         let plan = respond::respond(entry, size, &head.method, &head.headers);
         if head.method == Method::HEAD && open.is_none() {
             // A body that the GET could not be given is no better without its bytes.
-            OpenBody::open(&self.files, entry.body.as_ref())?;
+            OpenBody::open(&self.files, entry)?;
         }
         let body = match (open, needs_file(&plan.body)) {
             (_, false) => OpenBody::nothing(),
             (Some(open), true) => open,
-            (None, true) => OpenBody::open(&self.files, entry.body.as_ref())?,
+            (None, true) => OpenBody::open(&self.files, entry)?,
         };
         let recorded = entry.body.as_ref().filter(|_| self.options.check_bodies && needs_file(&plan.body));
         if let Some((recorded, hash)) = recorded.and_then(|recorded| Some((recorded, recorded.hash?))) {
@@ -136,7 +135,7 @@ impl Replayer {
 
     fn miss(&self, miss: &Miss) -> Response<AxumBody> {
         self.log.missed(miss);
-        text(self.options.miss_status, miss.to_string())
+        text(&miss.method, self.options.miss_status, miss.to_string())
     }
 }
 
@@ -178,14 +177,21 @@ fn send(plan: ResponsePlan, body: OpenBody, usage: Use, on_end: Option<OnEnd>) -
 }
 
 /// The answer to a request whose recorded body is missing, short or altered.
-fn unsendable(method: &Method, entry: &Entry, problem: &str) -> Response<AxumBody> {
-    let (method, url) = (printable(method.as_str()), &entry.url);
+fn unsendable(method: &Method, url: &NormalizedUrl, problem: &str) -> Response<AxumBody> {
     let explanation = format!(
-        "buildproxy: the recorded answer cannot be sent, because its body is broken\n\n  {method} {url}\n\n{problem}\n"
+        "buildproxy: the recorded answer cannot be sent, because its body is broken\n\n  {} {url}\n\n{problem}\n",
+        printable(method.as_str())
     );
-    text(StatusCode::INTERNAL_SERVER_ERROR, explanation)
+    text(method, StatusCode::INTERNAL_SERVER_ERROR, explanation)
 }
 
-fn text(status: StatusCode, text: String) -> Response<AxumBody> {
-    plain_text(status, text).map(AxumBody::new)
+/// An answer for people; to a `HEAD` without the text, which HTTP/2 would send all the same.
+fn text(method: &Method, status: StatusCode, text: String) -> Response<AxumBody> {
+    let length = text.len();
+    let mut response = plain_text(status, text).map(AxumBody::new);
+    if method == Method::HEAD {
+        response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+        *response.body_mut() = AxumBody::new(ReplayBody::none());
+    }
+    response
 }

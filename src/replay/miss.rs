@@ -119,7 +119,7 @@ impl fmt::Display for Miss {
 
 /// A nearby URL and what differs, a line each.
 fn lines_about(index: &Index, asked: &Method, near: &Near) -> Vec<String> {
-    let entry = index.entry(near.entry);
+    let entry = index.peek(near.entry);
     let mut lines = vec![format!("nearest: {} {}", entry.method, printable(&near.url))];
     lines.extend(near.differences.iter().take(DIFFERENCES).map(|difference| format!("  {difference}")));
     if near.differences.len() > DIFFERENCES {
@@ -184,5 +184,5 @@ pub fn asked_url(uri: &Uri) -> Result<NormalizedUrl, UrlError> {
     let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else { return uri.to_string().parse() };
     let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
     // The same text as the formatter makes, which takes as long as all else together.
-    [scheme, "://", authority.as_str(), path].concat().parse()
+    [scheme, "://", authority.as_str(), path].concat().try_into()
 }

@@ -18,10 +18,12 @@ pub mod suggestion;
 #[cfg(test)]
 mod wire_tests;
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
-use axum::{Router, extract::Request};
+use axum::{BoxError, extract::Request, handler::HandlerWithoutStateExt, response::Response};
+use bytes::Bytes;
 use http::StatusCode;
+use tower::Service;
 
 pub use self::report::Report;
 use self::{check::BodyChecks, report::RunLog, sequence::Sequences};
@@ -76,16 +78,25 @@ impl Replayer {
         Self { index, files, options, sequences, checks, log }
     }
 
-    /// The service that answers: requests of any method, with absolute URIs and without hop-by-hop fields.
-    pub fn router(self: Arc<Self>) -> Router {
-        Router::new().fallback(move |request: Request| {
-            let replayer = Arc::clone(&self);
-            async move { exchange::answer(replayer, request).await }
-        })
+    /// The service that answers: requests of any method, with absolute URIs and without hop-by-hop fields. There is nothing
+    /// to route by.
+    pub fn service<B>(
+        self: Arc<Self>,
+    ) -> impl Service<http::Request<B>, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static
+    where
+        B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    {
+        let answer = move |request: Request| exchange::answer(Arc::clone(&self), request);
+        answer.into_service()
     }
 
     /// What the run asked for so far.
     pub fn report(&self) -> Report {
         self.log.report(&self.index)
+    }
+
+    /// The same, as far as its text shows it.
+    pub fn summary(&self) -> Report {
+        self.log.summary(&self.index)
     }
 }

@@ -48,7 +48,8 @@ pub struct Report {
     pub requests_answered: u64,
     /// Requests that nothing answered.
     pub requests_missed: u64,
-    /// The entries that answered, in the inventory's order.
+    /// The entries that answered, in the inventory's order; of a [summary](RunLog::summary) the first few of those that
+    /// answered most.
     pub answered: Vec<Answered>,
     /// What nothing answered, by URL.
     pub misses: Vec<Missed>,
@@ -58,8 +59,14 @@ pub struct Report {
     pub failed_handshakes: Vec<FailedHandshake>,
     /// Bodies that were missing, short or altered.
     pub broken_bodies: Vec<Broken>,
-    /// The entries that nothing asked for, in the inventory's order.
+    /// The entries that nothing asked for, in the inventory's order; of a [summary](RunLog::summary) the first few.
     pub unused: Vec<Unused>,
+    /// How many entries answered.
+    #[serde(skip)]
+    pub entries_answered: usize,
+    /// How many entries nothing asked for.
+    #[serde(skip)]
+    pub entries_unused: usize,
 }
 
 /// An entry that answered.
@@ -166,39 +173,57 @@ impl RunLog {
 
     /// Counts and logs a body that could not be sent.
     pub fn broken(&self, index: &Index, entry: EntryId, problem: &str) {
-        tracing::error!(url = %index.entry(entry).url, "broken body: {problem}");
+        tracing::error!(url = %index.peek(entry).url, "broken body: {problem}");
         *self.lock().broken.entry((entry, problem.to_owned())).or_default() += 1;
     }
 
     /// What happened so far.
     pub fn report(&self, index: &Index) -> Report {
+        self.first(index, usize::MAX)
+    }
+
+    /// The same as far as its text needs it: of a large inventory few entries are shown, and each has to be read for it.
+    pub fn summary(&self, index: &Index) -> Report {
+        self.first(index, SHOWN)
+    }
+
+    /// With no more than `listed` entries that answered, and that did not.
+    fn first(&self, index: &Index, listed: usize) -> Report {
         let method_and_url = |id: EntryId| {
             let entry = index.peek(id);
             (entry.method.to_string(), entry.url.to_string())
         };
-        let count = |id: EntryId| self.answered[id.index()].load(Ordering::Relaxed);
         let problems = self.lock();
-        let is_broken = |id: EntryId| problems.broken.keys().any(|(broken, _)| *broken == id);
-        let answered: Vec<Answered> = index
-            .entries()
-            .filter(|&id| count(id) > 0)
-            .map(|id| (method_and_url(id), count(id)))
-            .map(|((method, url), count)| Answered { method, url, count })
-            .collect();
-        let unused = index.entries().filter(|&id| count(id) == 0 && !is_broken(id)).map(method_and_url);
+        let first_broken = |id: EntryId| problems.broken.range((id, String::new())..).next();
+        let is_broken = |id: EntryId| first_broken(id).is_some_and(|((broken, _), _)| *broken == id);
+        let counts = index.entries().map(|id| (id, self.answered[id.index()].load(Ordering::Relaxed)));
+        let (mut answered, mut unused): (Vec<_>, Vec<_>) = counts.partition(|(_, count)| *count > 0);
+        unused.retain(|(id, _)| !is_broken(*id));
+        let (entries_answered, entries_unused) = (answered.len(), unused.len());
+        let requests_answered = answered.iter().map(|(_, count)| count).sum();
+        if answered.len() > listed {
+            answered.sort_by_key(|(_, count)| Reverse(*count));
+        }
+        let answered = answered.into_iter().take(listed).map(|(id, count)| {
+            let (method, url) = method_and_url(id);
+            Answered { method, url, count }
+        });
+        let unused = unused.into_iter().take(listed).map(|(id, _)| method_and_url(id));
         let broken = problems.broken.iter().map(|((id, problem), &count)| {
             let (method, url) = method_and_url(*id);
             Broken { method, url, problem: problem.clone(), count }
         });
         Report {
-            requests_answered: answered.iter().map(|answered| answered.count).sum(),
+            requests_answered,
             requests_missed: problems.misses.values().map(|miss| miss.count).sum::<u64>() + problems.misses_not_listed,
-            answered,
+            answered: answered.collect(),
             misses: problems.misses.values().cloned().collect(),
             misses_not_listed: problems.misses_not_listed,
             failed_handshakes: Vec::new(),
             broken_bodies: broken.collect(),
             unused: unused.map(|(method, url)| Unused { method, url }).collect(),
+            entries_answered,
+            entries_unused,
         }
     }
 
@@ -229,12 +254,12 @@ impl Report {
 /// For people: a summary, then what was used how often, what went wrong, what was not needed.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let entries = self.answered.len() + self.unused.len();
+        let entries = self.entries_answered + self.entries_unused;
         write!(
             f,
             "replay: {} answered from {} of {}, {}",
             counted(self.requests_answered, "request"),
-            self.answered.len(),
+            self.entries_answered,
             counted(entries as u64, "entry"),
             counted(self.requests_missed, "miss")
         )?;
@@ -244,15 +269,17 @@ impl fmt::Display for Report {
         writeln!(f)?;
         let is_clean = self.unused.is_empty() && self.failed_handshakes.is_empty() && !self.failed(false);
         // Where all went as recorded, the first line says so.
-        let mut by_use: Vec<&Answered> = self.answered.iter().filter(|_| !is_clean).collect();
+        let mut by_use: Vec<&Answered> = self.answered.iter().collect();
         by_use.sort_by_key(|answered| Reverse(answered.count));
-        section(f, "used entries", &by_use, |f, answered| {
+        let used = if is_clean { 0 } else { self.entries_answered };
+        section(f, "used entries", &by_use, used, |f, answered| {
             writeln!(f, "  {} {}{}", answered.method, answered.url, times(answered.count))
         })?;
-        section(f, "error: bodies that could not be sent", &self.broken_bodies, |f, broken| {
+        let broken = &self.broken_bodies;
+        section(f, "error: bodies that could not be sent", broken, broken.len(), |f, broken| {
             writeln!(f, "  {} {}{}\n    {}", broken.method, broken.url, times(broken.count), broken.problem)
         })?;
-        section(f, "warning: requests that nothing answered", &self.misses, |f, miss| {
+        section(f, "warning: requests that nothing answered", &self.misses, self.misses.len(), |f, miss| {
             writeln!(f, "  {} {}{}\n    {}", miss.method, miss.url, times(miss.count), miss.reason)?;
             miss.details.iter().try_for_each(|line| writeln!(f, "      {line}"))?;
             writeln!(f, "    hint: {}", miss.hint)?;
@@ -262,10 +289,13 @@ impl fmt::Display for Report {
         if self.misses_not_listed > 0 {
             writeln!(f, "  and {} more that are not listed", self.misses_not_listed)?;
         }
-        section(f, "warning: connections that failed before a request", &self.failed_handshakes, |f, failed| {
+        let failed = &self.failed_handshakes;
+        section(f, "warning: connections that failed before a request", failed, failed.len(), |f, failed| {
             writeln!(f, "  {}", failed.problem)
         })?;
-        section(f, "unused entries", &self.unused, |f, unused| writeln!(f, "  {} {}", unused.method, unused.url))
+        section(f, "unused entries", &self.unused, self.entries_unused, |f, unused| {
+            writeln!(f, "  {} {}", unused.method, unused.url)
+        })
     }
 }
 
@@ -275,20 +305,21 @@ fn in_one_line(details: &[String]) -> String {
     format!("{}{}", first.join("; "), if details.len() > 3 { "; …" } else { "" })
 }
 
-/// A heading and its first items.
+/// A heading and the first items of so many.
 fn section<T>(
     f: &mut fmt::Formatter<'_>,
     heading: &str,
     items: &[T],
+    count: usize,
     item: impl Fn(&mut fmt::Formatter<'_>, &T) -> fmt::Result,
 ) -> fmt::Result {
-    if items.is_empty() {
+    if count == 0 {
         return Ok(());
     }
     writeln!(f, "\n{heading}:")?;
     items.iter().take(SHOWN).try_for_each(|each| item(f, each))?;
-    if items.len() > SHOWN {
-        writeln!(f, "  and {} more (--json has them all)", items.len() - SHOWN)?;
+    if count > SHOWN {
+        writeln!(f, "  and {} more (--json has them all)", count - SHOWN)?;
     }
     Ok(())
 }

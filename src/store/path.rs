@@ -121,12 +121,12 @@ impl<'de> Deserialize<'de> for StorePathName {
     }
 }
 
-/// `<digest>-<name>`, without the store directory in front.
+/// `<digest>-<name>`, without the store directory in front; kept as that text, which is what files are opened by.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct StorePath {
-    digest: [u8; 20],
-    name: StorePathName,
-}
+pub struct StorePath(String);
+
+/// Bytes of the text before the name: 32 characters of nix32 and a dash.
+const BEFORE_NAME: usize = 33;
 
 /// Why a text is no store path.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -140,21 +140,27 @@ impl StorePath {
     /// Where the digest is not 32 characters of nix32 or Nix refuses the name.
     pub fn from_base_name(text: &str) -> Result<Self, StorePathError> {
         let error = || StorePathError(text.to_owned());
-        let (digest, name) = text.split_at_checked(32).ok_or_else(error)?;
-        Ok(Self {
-            digest: nixbase32::decode(digest).ok_or_else(error)?,
-            name: StorePathName::new(name.strip_prefix('-').ok_or_else(error)?).map_err(|_| error())?,
-        })
+        let (digest, name) = text.split_at_checked(BEFORE_NAME).ok_or_else(error)?;
+        let digest: [u8; 20] = digest.strip_suffix('-').and_then(nixbase32::decode).ok_or_else(error)?;
+        StorePathName::new(name).map(|name| Self::of(&digest, &name)).map_err(|_| error())
+    }
+
+    fn of(digest: &[u8; 20], name: &StorePathName) -> Self {
+        Self(format!("{}-{name}", nixbase32::encode(digest)))
     }
 
     /// The name behind the digest.
-    pub fn name(&self) -> &StorePathName {
-        &self.name
+    pub fn name(&self) -> StorePathName {
+        // It was checked before the digest was put in front of it.
+        StorePathName(self.0[BEFORE_NAME..].to_owned())
     }
 
     /// The path under the store directory `store_dir`.
     pub fn to_path(&self, store_dir: &Path) -> PathBuf {
-        store_dir.join(self.to_string())
+        let mut path = PathBuf::with_capacity(store_dir.as_os_str().len() + 1 + self.0.len());
+        path.push(store_dir);
+        path.push(&self.0);
+        path
     }
 
     /// The path under `/nix/store`, as Nix prints it.
@@ -165,7 +171,7 @@ impl StorePath {
 
 impl fmt::Display for StorePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}-{}", nixbase32::encode(&self.digest), self.name)
+        f.write_str(&self.0)
     }
 }
 
@@ -191,7 +197,7 @@ pub fn build_ca_path(name: &StorePathName, method: FileIngestionMethod, hash: &N
             format!("output:out:sha256:{}:{STORE_DIR}:{name}", inner.to_hex())
         }
     };
-    StorePath { digest: compress_hash(&Sha256::digest(fingerprint.as_bytes()).into()), name: name.clone() }
+    StorePath::of(&compress_hash(&Sha256::digest(fingerprint.as_bytes()).into()), name)
 }
 
 /// Folds a digest to 20 bytes by XOR (`compressHash` in `src/libutil/hash.cc` of Nix).

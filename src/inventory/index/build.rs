@@ -21,8 +21,7 @@ pub(super) enum BuildError {
     NoEntry(String),
 }
 
-/// Indexes what `recorded` has for `system`. Of entries that are read from a text only those stay in memory that have a URL
-/// in common.
+/// Indexes what `recorded` has for `system`. Of entries that are read from a text none stays in memory.
 pub(super) fn build(recorded: Recorded, system: &str) -> Result<Index, BuildError> {
     let mut walk = Walk {
         recorded: &recorded,
@@ -35,7 +34,7 @@ pub(super) fn build(recorded: Recorded, system: &str) -> Result<Index, BuildErro
     let mut scratch = String::new();
     let ids = 0..u32::try_from(recorded.len()).map_err(|_| BuildError::TooLarge)?;
     for id in ids.map(EntryId) {
-        match recorded.check(id, &mut scratch) {
+        match recorded.first_look(id, &mut scratch) {
             Some(entry) if entry.is_for(system) => walk.follow(id, &entry).ok_or(BuildError::TooLarge)?,
             Some(_) => {}
             None => {
@@ -68,8 +67,8 @@ pub(super) fn method_and_body(recorded: &Recorded, visit: Visit) -> (&Method, Op
     if visit.as_get {
         return (&Method::GET, None);
     }
-    let entry = recorded.get(visit.entry);
-    (&entry.method, entry.request_body.as_ref())
+    let asked = recorded.asked(visit.entry);
+    (&asked.method, asked.body.as_ref())
 }
 
 /// Collects what the entries' chains visit.
@@ -131,7 +130,7 @@ fn sort(found: &mut [Found], recorded: &Recorded) {
 
 /// Orders by everything that visits of one group share.
 fn compare_groups(recorded: &Recorded, a: &Found, b: &Found) -> Ordering {
-    let headers = |visit: Visit| &recorded.get(visit.entry).request_headers;
+    let headers = |visit: Visit| &recorded.asked(visit.entry).headers;
     let method_and_body = |visit: Visit| {
         let (method, body) = method_and_body(recorded, visit);
         (method.as_str(), body)

@@ -172,10 +172,8 @@ fn a_chain_answers_its_own_url_and_every_location() {
     let answer = |at: &str| {
         let key =
             RequestKey { method: &Method::GET, url: &url(at), headers: &HeaderMap::new(), body: RequestBody::Empty };
-        match index.answer(index.look_up(&key).unwrap().visits[0]) {
-            Answer::Hop(_, hop) => hop.location.clone(),
-            Answer::Final(entry) => entry.status.to_string(),
-        }
+        let answer = index.answer(index.look_up(&key).unwrap().visits[0]);
+        answer.hop().map_or_else(|| answer.entry.status.to_string(), |hop| hop.location.clone())
     };
     assert_eq!(
         [answer("http://h/a/b"), answer("http://h/c"), answer("http://cdn/d?s=1")],

@@ -77,6 +77,19 @@ async fn refusals_say_why_in_plain_text() {
 }
 
 #[tokio::test]
+async fn a_request_has_a_hundred_fields_or_gets_a_431() {
+    let proxy = Proxy::start().await;
+    let with_fields = |count: usize| {
+        let fields: String = (1..count - 1).map(|n| format!("X-{n}: {n}\r\n")).collect();
+        format!("GET http://h.test/ HTTP/1.1\r\nHost: h.test\r\n{fields}Connection: close\r\n\r\n")
+    };
+    for (count, status) in [(50, "200"), (100, "200"), (101, "431"), (1001, "431")] {
+        let answer = proxy.exchange(with_fields(count).as_bytes()).await;
+        assert_eq!(statuses(&answer), [status], "{count} fields: {answer}");
+    }
+}
+
+#[tokio::test]
 async fn bytes_sent_along_with_connect_are_not_lost() {
     let proxy = Proxy::start().await;
     let connect = "CONNECT h.test:8080 HTTP/1.1\r\nHost: h.test:8080\r\n\r\n";

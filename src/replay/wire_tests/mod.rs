@@ -74,18 +74,18 @@ impl Setup {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let addr = listener.local_addr().unwrap();
-        let router = Arc::clone(&replayer).router();
-        std::thread::spawn(move || run(listener, router));
+        let replaying = Arc::clone(&replayer);
+        std::thread::spawn(move || run(listener, replaying));
         Server { addr, replayer, folder: self.folder }
     }
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn run(listener: TcpListener, router: axum::Router) {
+async fn run(listener: TcpListener, replayer: Arc<Replayer>) {
     let listener = tokio::net::TcpListener::from_std(listener).unwrap();
     loop {
         let (stream, _) = listener.accept().await.unwrap();
-        let service = TowerToHyperService::new(router.clone());
+        let service = TowerToHyperService::new(Arc::clone(&replayer).service());
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder.http1().auto_date_header(false);
         builder.http2().auto_date_header(false);

@@ -35,6 +35,22 @@ fn a_report_counts_answers_misses_and_what_was_not_used() {
 }
 
 #[test]
+fn a_summary_reads_as_the_report_and_lists_what_is_read_of_it() {
+    let url = |number: usize| format!("http://h/{number}");
+    let server = serve((0..60).map(|number| get(&url(number), "x")).collect());
+    for number in (0..30).chain(25..30) {
+        server.get(&url(number));
+    }
+    let (report, summary) = (server.report(), server.replayer.summary());
+    assert_eq!(summary.to_string(), report.to_string());
+    assert!(report.to_string().contains("used entries:\n  GET http://h/25 (2 times)\n"), "{report}");
+    assert!(report.to_string().contains("  GET http://h/49\n  and 10 more (--json has them all)\n"), "{report}");
+    assert_eq!((report.answered.len(), report.unused.len()), (30, 30));
+    assert_eq!((summary.answered.len(), summary.unused.len()), (20, 20));
+    assert_eq!(serde_json::to_value(&report).unwrap()["unused"].as_array().unwrap().len(), 30);
+}
+
+#[test]
 fn a_clean_run_says_so_in_one_line() {
     let server = serve(vec![get("http://h/a", "x")]);
     server.get("http://h/a");
