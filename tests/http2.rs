@@ -251,6 +251,22 @@ async fn authority_and_host_have_one_answer_each() {
 }
 
 #[tokio::test]
+async fn the_proxys_own_answers_to_head_have_no_content() {
+    let serving = serving();
+    let client = Client::open(&serving, "tls").await;
+    for (path, host, status) in [("text", Some("o.test"), 400), ("absent", None, 404)] {
+        let mut request = client.request(Method::HEAD, path);
+        if let Some(host) = host {
+            request.headers_mut().insert("host", host.parse().unwrap());
+        }
+        let answer = client.send(request).await.unwrap();
+        assert_eq!(answer.status().as_u16(), status);
+        assert_ne!(answer.headers().get("content-length").map(http::HeaderValue::as_bytes), Some(&b"0"[..]));
+        assert_eq!(whole(answer.into_body()).await, b"");
+    }
+}
+
+#[tokio::test]
 async fn connect_and_extended_connect_get_a_501_in_words() {
     let serving = serving();
     for way in WAYS {

@@ -5,7 +5,11 @@ use std::{convert::Infallible, error::Error, pin::pin, sync::Arc};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body_util::{Either, Full};
-use hyper::{body::Incoming, ext::Protocol, service::service_fn};
+use hyper::{
+    body::{Body as _, Incoming},
+    ext::Protocol,
+    service::service_fn,
+};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
@@ -121,7 +125,9 @@ async fn exchange<S, B>(
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
 {
+    let is_head = request.method() == Method::HEAD;
     if let Some(answer) = answer_here(&mut request, &arrival, &tunnel) {
+        let answer = if is_head { without_content(answer) } else { answer };
         return Ok(answer.map(Either::Right));
     }
     let waits = request.version() == Version::HTTP_11 && request.headers().contains_key(header::EXPECT);
@@ -195,6 +201,14 @@ fn tokens<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> impl Iterato
 fn refusal(status: StatusCode, reason: &dyn std::fmt::Display) -> Response<Full<Bytes>> {
     tracing::warn!(status = status.as_u16(), "refused a request: {reason}");
     plain_text(status, format!("buildproxy: {reason}\n"))
+}
+
+/// The answer to a `HEAD`: hyper sends what it is given over HTTP/2 even then.
+fn without_content(mut answer: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
+    // A text's length is known.
+    let length = answer.body().size_hint().exact().unwrap_or(0);
+    answer.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+    answer.map(|_| Full::default())
 }
 
 /// An answer of buildproxy's own, for people.
