@@ -12,12 +12,12 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
 use super::{
     ahead::{Ahead, read_cached, read_chunk},
     mapped::{SENDFILE_FROM, StoreFile},
 };
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
 
 /// The bytes of a file from `range.start` to before `range.end`. A range beyond the end of the file is an error when the
 /// end is reached, not before.
@@ -120,8 +120,9 @@ fn poll_read(
     {
         return Poll::Ready(Ok(bytes));
     }
-    ready!(ahead.poll(cx, file, offset, left))?;
-    Poll::Ready(read_chunk(file, offset, length))
+    // At most `length`, which is a usize.
+    let in_memory = ready!(ahead.poll(cx, file, offset, left))?.min(length as u64) as usize;
+    Poll::Ready(read_chunk(file, offset, in_memory))
 }
 
 impl Body for FileBody {
@@ -178,7 +179,9 @@ mod tests {
     async fn every_range_gives_its_bytes_and_their_number() {
         let (_folder, path, bytes) = file(3 * READ + 4321);
         let all = bytes.len();
-        for range in [0..all, 0..0, 5..5, 0..1, all - 1..all, 4097..READ + 1, READ - 1..2 * READ, 777..all, 5..SMALL + 5] {
+        for range in
+            [0..all, 0..0, 5..5, 0..1, all - 1..all, 4097..READ + 1, READ - 1..2 * READ, 777..all, 5..SMALL + 5]
+        {
             for body in bodies(&path, &range) {
                 assert_eq!(body.size_hint().exact(), Some(range.len() as u64));
                 assert_eq!(body.is_end_stream(), range.is_empty());
