@@ -21,6 +21,9 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 /// How much of a file is looked after at once, in bytes.
 const AHEAD: u64 = 4 << 20;
+/// What is enough to be sent or read at once, in bytes: where less than that is left of what was looked after, the next
+/// part is looked after too.
+const ENOUGH: u64 = 128 << 10;
 /// How far apart the places lie that are looked at, in bytes: the kernel itself reads ahead in larger steps than pages.
 const STEP: usize = 512 << 10;
 /// Bytes that one read asks for.
@@ -46,7 +49,7 @@ impl Ahead {
         if !self.file.as_ref().is_some_and(|known| Arc::ptr_eq(known, file)) {
             *self = Self { file: Some(Arc::clone(file)), ..Self::default() };
         }
-        while !self.in_memory.contains(&offset) {
+        while !self.in_memory.contains(&offset) || self.in_memory.end - offset < length.min(ENOUGH) {
             let wanted = offset..offset.saturating_add(length.clamp(1, AHEAD));
             self.in_memory = ready!(self.poll_range(cx, file, wanted))?;
         }
@@ -191,9 +194,11 @@ mod tests {
             outcome.unwrap()
         };
         assert_eq!(now(0, 100), 100);
-        assert_eq!(now(60, 100), 40, "what was looked at");
+        assert_eq!(now(60, 40), 40, "what was looked at");
+        assert_eq!(now(60, 1000), 1000, "too little was");
         assert_eq!(now(100, 6 << 20), AHEAD);
-        assert_eq!(now(AHEAD, 1000), 100);
+        assert_eq!(now(1 << 20, 6 << 20), AHEAD + 100 - (1 << 20), "what was looked at");
+        assert_eq!(now(AHEAD, 1 << 20), 1 << 20, "too little was");
         assert_eq!(now(50, 20), 20, "before what was looked at last");
     }
 
