@@ -282,31 +282,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn others_have_their_turn_while_the_peer_takes_all_that_comes() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("sparse");
-        File::create(&path).unwrap().set_len(64 << 20).unwrap();
-        let window = window(&path, 0, 64 << 20);
-        let (mut socket, peer) = connection(true).await;
-        let mut peer = peer.into_std().unwrap();
-        peer.set_nonblocking(false).unwrap();
-        let reading = std::thread::spawn(move || io::copy(&mut peer, &mut io::sink()));
-        let (mut sent, mut in_a_row, mut longest, mut waits) = (0, 0, 0, 0);
-        while sent < window.len() {
-            let bufs = [IoSlice::new(&window[sent..])];
-            let polled = poll_fn(|cx| {
-                let polled = Pin::new(&mut socket).poll_write_vectored(cx, &bufs);
-                waits += usize::from(polled.is_pending());
-                in_a_row = if polled.is_pending() { 0 } else { in_a_row };
-                polled
-            });
-            let now = polled.await.unwrap();
-            assert!(now <= SENDFILE_MOST as usize);
-            (sent, in_a_row) = (sent + now, in_a_row + now);
-            longest = longest.max(in_a_row);
-        }
-        assert!(longest < TURN + SENDFILE_MOST as usize && waits >= 7, "{longest} in a row, {waits} waits");
-        drop(socket);
-        assert_eq!(reading.join().unwrap().unwrap(), 64 << 20);
+    async fn others_have_their_turn_though_the_peer_would_take_more() {
+        let (_folder, path, _) = file(300_000);
+        let window = window(&path, 0, 300_000);
+        let (mut socket, mut peer) = connection(true).await;
+        let others = tokio::spawn(async {});
+        socket.files().in_turn = TURN - 1;
+        write(&mut socket, &[&window[..1000]]).await.unwrap();
+        assert!(!others.is_finished(), "the turn is not over before a byte of it is sent");
+        write(&mut socket, &[&window[1000..]]).await.unwrap();
+        assert!(others.is_finished());
+        assert!(socket.files().in_turn < 300_000, "the next turn has begun");
+        socket.flush().await.unwrap();
+        peer.read_exact(&mut vec![0; 300_000]).await.unwrap();
     }
 }
