@@ -37,7 +37,6 @@ fn downloads_of_256_different_files_at_once_take_less_than_128_mebibytes() {
     const SIZE: u64 = 8 << 20;
     for scheme in ["http", "https"] {
         let sending = Sending::sparse(COUNT, SIZE);
-        let before = sending.descriptors();
         let begin = |n| {
             let stream = sending.serving.connect();
             // So that the rest stays with the server.
@@ -47,7 +46,9 @@ fn downloads_of_256_different_files_at_once_take_less_than_128_mebibytes() {
             client
         };
         let clients: Vec<_> = (0..COUNT).map(begin).collect();
-        assert!(sending.descriptors() >= before + 2 * COUNT, "{scheme}: all have begun and none is at its end");
+        // A connection and a file for each; a few of its own come on top, and go when it has started.
+        let open = sending.descriptors();
+        assert!(open > 2 * COUNT, "{scheme}: all have begun and none is at its end: {open} descriptors");
         let clients: Vec<_> =
             clients.into_iter().map(|mut client| thread::spawn(move || drain(&mut client).unwrap())).collect();
         for client in clients {
