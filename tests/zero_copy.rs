@@ -7,74 +7,23 @@ mod common;
 
 use std::{
     fs::{self, File},
-    io::{Read, Write},
-    net::TcpStream,
-    os::unix::fs::{FileExt, PermissionsExt},
-    path::PathBuf,
+    io::Read,
+    os::unix::fs::FileExt,
 };
 
-use common::{Serving, Workdir, pattern, process::wait_for, run, sri};
-
-const URL: &str = "http://big.test/body.bin";
-
-/// A replaying server with one body in its store.
-struct Sending {
-    serving: Serving,
-    file: PathBuf,
-}
-
-impl Sending {
-    /// Of a body with this hash and size, which `make` writes.
-    fn of(hash: &str, size: u64, make: impl FnOnce(&File)) -> Self {
-        let work = Workdir::new();
-        let body = format!("{{ hash = \"{hash}\", size = {size}, name = \"body.bin\" }}");
-        work.write("inventory.toml", format!("version = 1\n\n[[entry]]\nurl = \"{URL}\"\nbody = {body}\n"));
-        let paths = run(work.buildproxy("paths").arg("--json")).expect_code(0);
-        let name = paths.text().split('"').find_map(|text| text.strip_prefix("/nix/store/")).unwrap().to_owned();
-        fs::create_dir(work.store()).unwrap();
-        let file = work.store().join(name);
-        make(&File::create(&file).unwrap());
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o444)).unwrap();
-        Self { serving: Serving::captured(work, |_| {}), file }
-    }
-
-    fn of_bytes(bytes: &[u8]) -> Self {
-        Self::of(&sri(bytes), bytes.len() as u64, |mut file| file.write_all(bytes).unwrap())
-    }
-
-    /// A connection on which the body was asked for, with these header lines.
-    fn ask(&self, headers: &str) -> TcpStream {
-        let mut client = self.serving.connect();
-        write!(client, "GET {URL} HTTP/1.1\r\nHost: big.test\r\nConnection: close\r\n{headers}\r\n").unwrap();
-        client
-    }
-
-    /// The answer's head and body.
-    fn get(&self, headers: &str) -> (String, Vec<u8>) {
-        let mut bytes = Vec::new();
-        self.ask(headers).read_to_end(&mut bytes).unwrap();
-        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
-        let body = bytes.split_off(end);
-        (String::from_utf8(bytes).unwrap(), body)
-    }
-
-    fn minor_faults(&self) -> u64 {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.serving.server.0.id())).unwrap();
-        stat.rsplit(')').next().unwrap().split_whitespace().nth(7).unwrap().parse().unwrap()
-    }
-}
+use common::{Sending, pattern, process::wait_for, sending::drain, sri};
 
 #[test]
 fn offsets_beyond_two_and_four_gibibytes_are_sent_from_the_right_place() {
     const SIZE: u64 = 5 << 30;
     let marks = [(1 << 31) - 3, (1 << 32) - 3, SIZE - 6];
-    let sending = Sending::of(&sri(b"sparse"), SIZE, |file| {
+    let sending = Sending::of(&[(sri(b"sparse"), SIZE)], |_, file| {
         file.set_len(SIZE).unwrap();
         marks.iter().for_each(|&mark| file.write_all_at(b"marked", mark).unwrap());
     });
     for mark in marks {
         let from = mark - 1_000_000;
-        let (head, body) = sending.get(&format!("Range: bytes={from}-{}\r\n", mark + 5));
+        let (head, body) = sending.get("http", &format!("Range: bytes={from}-{}\r\n", mark + 5));
         assert!(head.contains(&format!("content-range: bytes {from}-{}/{SIZE}\r\n", mark + 5)), "{head}");
         assert!(body.len() == 1_000_006 && body.ends_with(b"\0marked"), "at {mark}");
     }
@@ -83,16 +32,10 @@ fn offsets_beyond_two_and_four_gibibytes_are_sent_from_the_right_place() {
 #[test]
 fn a_gibibyte_is_sent_without_touching_its_pages() {
     const SIZE: u64 = 1 << 30;
-    let sending = Sending::of(&sri(b"sparse"), SIZE, |file| file.set_len(SIZE).unwrap());
+    let sending = Sending::sparse(1, SIZE);
     let before = sending.minor_faults();
-    let mut client = sending.ask("");
-    let (mut buffer, mut received) = (vec![0; 1 << 20], 0);
-    loop {
-        match client.read(&mut buffer).unwrap() {
-            0 => break,
-            length => received += length as u64,
-        }
-    }
+    let mut client = sending.ask("http", "");
+    let received = drain(&mut client).unwrap();
     assert!(received > SIZE, "{received}");
     let faults = sending.minor_faults() - before;
     // A touched page is a fault, or one of sixteen around it: that were 16,384 at least.
@@ -103,7 +46,7 @@ fn a_gibibyte_is_sent_without_touching_its_pages() {
 fn several_large_parts_come_in_their_order_with_what_is_between_them() {
     let bytes = pattern(1_000_000);
     let sending = Sending::of_bytes(&bytes);
-    let (head, body) = sending.get("Range: bytes=100000-399999,5-9,600000-999999\r\n");
+    let (head, body) = sending.get("http", "Range: bytes=100000-399999,5-9,600000-999999\r\n");
     assert!(head.starts_with("HTTP/1.1 206"), "{head}");
     let boundary = head.split("boundary=").nth(1).unwrap().lines().next().unwrap().trim_matches('"');
     let mut expected = Vec::new();
@@ -121,11 +64,11 @@ fn several_large_parts_come_in_their_order_with_what_is_between_them() {
 fn a_file_that_is_replaced_is_sent_to_its_end_as_it_was() {
     let bytes = pattern(64 << 20);
     let sending = Sending::of_bytes(&bytes);
-    let mut client = sending.ask("");
+    let mut client = sending.ask("http", "");
     client.read_exact(&mut [0; 1000]).unwrap();
     let other = sending.serving.work.path("other");
     fs::write(&other, vec![0; bytes.len()]).unwrap();
-    fs::rename(&other, &sending.file).unwrap();
+    fs::rename(&other, &sending.files[0]).unwrap();
     let mut rest = Vec::new();
     client.read_to_end(&mut rest).unwrap();
     assert!(rest.ends_with(&bytes[1 << 20..]));
@@ -135,14 +78,14 @@ fn a_file_that_is_replaced_is_sent_to_its_end_as_it_was() {
 fn a_file_that_is_cut_short_ends_the_connection_and_not_the_server() {
     let bytes = pattern(64 << 20);
     let sending = Sending::of_bytes(&bytes);
-    let mut client = sending.ask("");
+    let mut client = sending.ask("http", "");
     client.read_exact(&mut [0; 1000]).unwrap();
-    let cut = File::options().write(true).open(&sending.file).unwrap();
+    let cut = File::options().write(true).open(&sending.files[0]).unwrap();
     cut.set_len(32 << 20).unwrap();
     let mut rest = Vec::new();
     let _reset = client.read_to_end(&mut rest);
     assert!(rest.len() < bytes.len(), "a part is never taken for the whole: {}", rest.len());
-    let (head, body) = sending.get("");
+    let (head, body) = sending.get("http", "");
     assert!(head.starts_with("HTTP/1.1 500") && body.starts_with(b"buildproxy:"), "{head}");
 }
 
@@ -150,15 +93,14 @@ fn a_file_that_is_cut_short_ends_the_connection_and_not_the_server() {
 fn a_client_that_goes_away_leaves_nothing_behind() {
     let bytes = pattern(64 << 20);
     let sending = Sending::of_bytes(&bytes);
-    let descriptors = || fs::read_dir(format!("/proc/{}/fd", sending.serving.server.0.id())).unwrap().count();
-    let (_, body) = sending.get("Range: bytes=-1000\r\n");
+    let (_, body) = sending.get("http", "Range: bytes=-1000\r\n");
     assert!(bytes.ends_with(&body) && body.len() == 1000);
-    let before = descriptors();
+    let before = sending.descriptors();
     for _ in 0..20 {
-        sending.ask("").read_exact(&mut [0; 5000]).unwrap();
+        sending.ask("http", "").read_exact(&mut [0; 5000]).unwrap();
     }
-    wait_for("the descriptors to go", || (descriptors() <= before).then_some(()));
+    wait_for("the descriptors to go", || (sending.descriptors() <= before).then_some(()));
     let maps = fs::read_to_string(format!("/proc/{}/maps", sending.serving.server.0.id())).unwrap();
-    assert!(!maps.contains("body.bin"), "its mappings, too");
-    assert!(sending.get("").1 == bytes);
+    assert!(!maps.contains("body0.bin"), "its mappings, too");
+    assert!(sending.get("http", "").1 == bytes);
 }

@@ -1,12 +1,15 @@
 //! CONNECT: what is asked for, and the stream that comes out of it. Nothing is ever dialled.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    io,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use bytes::Bytes;
 use http::{Request, StatusCode, Version};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::{rt::TokioIo, server::conn::auto};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::{
     authority::{AuthorityError, HostError, HostPort, server_name},
@@ -108,11 +111,17 @@ impl Tunnel {
     ///
     /// # Errors
     /// Where the connection broke before.
-    pub async fn open(self) -> hyper::Result<Transport> {
-        Ok(match auto::upgrade::downcast::<TokioIo<ClientSocket>>(self.upgrade.await?) {
+    pub async fn open(self) -> io::Result<Transport> {
+        let upgraded = self.upgrade.await.map_err(io::Error::other)?;
+        Ok(match auto::upgrade::downcast::<TokioIo<ClientSocket>>(upgraded) {
             Ok(parts) if parts.read_buf.is_empty() => Transport::Tcp(parts.io.into_inner()),
             Ok(parts) => nested(parts.read_buf, parts.io.into_inner()),
-            Err(upgraded) => nested(Bytes::new(), TokioIo::<Upgraded>::new(upgraded)),
+            Err(upgraded) => {
+                let mut stream = TokioIo::<Upgraded>::new(upgraded);
+                // A flush of the answer can have been put off, and hyper does not come back to it.
+                stream.flush().await?;
+                nested(Bytes::new(), stream)
+            }
         })
     }
 }

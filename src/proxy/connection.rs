@@ -73,7 +73,7 @@ where
             tracing::debug!(target = %tunnel.target, "tunnel");
             arrival.tunnels.push(tunnel.target.clone());
             arrival.decrypted = false;
-            transport = tunnel.open().await.map_err(io::Error::other)?;
+            transport = tunnel.open().await?;
         }
         Ok(())
     }

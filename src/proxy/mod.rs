@@ -18,6 +18,8 @@ mod java;
 mod lifetime;
 mod prefixed;
 mod running;
+#[cfg(target_os = "linux")]
+mod sendfile;
 mod server;
 mod socket;
 mod target;

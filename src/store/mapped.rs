@@ -92,7 +92,8 @@ impl StoreFile {
         // and the file must not shrink while it lives: a file of a store is mode 0444 and complete before it gets its
         // name, and is replaced by rename, never written to, so both hold for everyone who does not break the store on
         // purpose. What remains is root (or the store's owner, after chmod) truncating the file in place between the
-        // check and the last read: that ends the process with SIGBUS, and cannot be excluded with a mapping.
+        // check and the last read: who reads the window then gets SIGBUS, which cannot be excluded with a mapping. The
+        // connection that windows are made for never does: it sends the file (`proxy::sendfile`).
         let map = unsafe { options.map(&*self.file) }.map_err(|error| cannot(error.kind(), &error))?;
         // Only a hint for pages that are not in memory yet; a kernel that ignores it is as good.
         let _ = map.advise(Advice::Sequential);

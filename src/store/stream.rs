@@ -45,6 +45,14 @@ pub enum Use {
     Framed,
 }
 
+impl Use {
+    /// What is read at once, in bytes: of frames, no part of one.
+    fn read_at_once(self) -> u64 {
+        let most = if self == Self::Framed { READ - READ % FRAME } else { READ };
+        most as u64
+    }
+}
+
 /// What a DATA frame of HTTP/2 takes for a full record of TLS: 16 KiB (RFC 8446 §5.1, and the smallest maximum of a
 /// frame, RFC 9113 §4.2) without the head of the frame. Any more would be a record of a few bytes for each frame.
 const FRAME: usize = (16 << 10) - 9;
@@ -98,7 +106,7 @@ impl FileSource {
             }
             Self::Read { file, ahead, usage, buffer } => {
                 if buffer.is_empty() {
-                    *buffer = ready!(poll_read(cx, file, ahead, offset, left))?;
+                    *buffer = ready!(poll_read(cx, file, ahead, offset, left, *usage))?;
                 }
                 let chunk = if *usage == Use::Framed { buffer.len().min(FRAME) } else { buffer.len() };
                 Poll::Ready(Ok(buffer.split_to(chunk)))
@@ -113,15 +121,17 @@ fn poll_read(
     ahead: &mut Ahead,
     offset: u64,
     left: u64,
+    usage: Use,
 ) -> Poll<io::Result<Bytes>> {
-    let length = usize::try_from(left).map_or(READ, |left| left.min(READ));
+    // At most READ, which is a usize.
+    let length = left.min(usage.read_at_once()) as usize;
     if length <= SMALL
         && let Some(bytes) = read_cached(file, offset, length)?
     {
         return Poll::Ready(Ok(bytes));
     }
-    ready!(ahead.poll(cx, file, offset, left))?;
-    Poll::Ready(read_chunk(file, offset, length))
+    let in_memory = ready!(ahead.poll(cx, file, offset, left))?;
+    Poll::Ready(read_chunk(file, offset, in_memory.min(length as u64) as usize))
 }
 
 impl Body for FileBody {
@@ -204,11 +214,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_frame_of_http2_and_its_head_fill_a_record() {
-        let (_folder, path, bytes) = file(5 * READ);
+        let (_folder, path, bytes) = file(70 * READ);
         let mut body = FileBody::stored(&StoreFile::open(&path).unwrap(), 0..bytes.len() as u64, Use::Framed);
-        for _ in 0..READ / FRAME {
+        for _ in 0..bytes.len() / FRAME {
             assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap().len() + 9, 16 << 10);
         }
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap().len(), bytes.len() % FRAME);
     }
 
     #[tokio::test]

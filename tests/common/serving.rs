@@ -10,7 +10,7 @@ use std::{
 };
 
 use tokio_rustls::rustls::{
-    ClientConfig, RootCertStore,
+    ALL_VERSIONS, ClientConfig, RootCertStore, SupportedProtocolVersion,
     crypto::aws_lc_rs,
     pki_types::{CertificateDer, pem::PemObject},
 };
@@ -70,10 +70,15 @@ impl Serving {
 
     /// A TLS client that verifies as strictly as any, with the server's CA as its only root.
     pub fn tls(&self, protocols: &[&str]) -> ClientConfig {
+        self.tls_of(ALL_VERSIONS, protocols)
+    }
+
+    /// The same, of these versions alone.
+    pub fn tls_of(&self, versions: &[&'static SupportedProtocolVersion], protocols: &[&str]) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(&self.ca_file).unwrap()).unwrap();
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let config = ClientConfig::builder_with_provider(provider).with_protocol_versions(versions).unwrap();
         let mut config = config.with_root_certificates(roots).with_no_client_auth();
         config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         config
