@@ -54,7 +54,7 @@ impl FileSender {
         stream: &mut TcpStream,
         bufs: &[IoSlice<'_>],
     ) -> Option<Poll<io::Result<usize>>> {
-        let (before, range) = bufs.iter().enumerate().find_map(|(at, buf)| Some((at, mapped::file_behind(buf)?)))?;
+        let (before, range) = mapped::first_file(bufs)?;
         self.cork(stream, true);
         Some(match before {
             0 => self.poll_send_file(cx, stream, &range),

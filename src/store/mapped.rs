@@ -11,7 +11,7 @@
 use std::{
     collections::BTreeMap,
     fs::{File, OpenOptions},
-    io,
+    io::{self, IoSlice},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
@@ -112,10 +112,18 @@ pub struct FileRange {
     pub length: usize,
 }
 
-/// Where `slice` is in a file, where it is part of a mapped window.
-pub fn file_behind(slice: &[u8]) -> Option<FileRange> {
-    let address = slice.as_ptr().addr();
+/// The first of `slices` that is part of a mapped window: its number, and where it is in a file.
+pub fn first_file(slices: &[IoSlice<'_>]) -> Option<(usize, FileRange)> {
     let live = live();
+    if live.is_empty() {
+        return None;
+    }
+    slices.iter().enumerate().find_map(|(number, slice)| Some((number, file_behind(&live, slice)?)))
+}
+
+/// Where `slice` is in a file, where it is part of a window.
+fn file_behind(live: &BTreeMap<usize, FileRange>, slice: &[u8]) -> Option<FileRange> {
+    let address = slice.as_ptr().addr();
     let (start, window) = live.range(..=address).next_back()?;
     // What lies in a window that lives lies in it as a whole: nothing else can have these addresses.
     let within = address - start;
@@ -214,6 +222,12 @@ mod tests {
         assert!(message(&pipe).ends_with("not a regular file"));
     }
 
+    fn in_file(slice: &[u8]) -> Option<FileRange> {
+        let found = first_file(&[IoSlice::new(b"memory"), IoSlice::new(slice)])?;
+        assert_eq!(found.0, 1);
+        Some(found.1)
+    }
+
     #[test]
     fn a_slice_of_a_window_is_known_by_its_place_in_the_file_while_the_window_lives() {
         let bytes: Vec<u8> = (0..50_000u32).map(|n| n.to_le_bytes()[1]).collect();
@@ -222,15 +236,15 @@ mod tests {
         let (first, second) = (file.window(100, 20_000).unwrap(), file.window(8192, 30_000).unwrap());
         for (window, start) in [(&first, 100), (&second, 8192)] {
             for (from, to) in [(0, window.len()), (1, 2), (5000, 12_000), (window.len() - 1, window.len())] {
-                let range = file_behind(&window[from..to]).unwrap();
+                let range = in_file(&window[from..to]).unwrap();
                 assert_eq!((range.offset, range.length), (start + from as u64, to - from));
                 assert_eq!(range.file.metadata().unwrap().len(), 50_000);
             }
         }
-        assert!(file_behind(&bytes[..100]).is_none(), "memory of another kind");
+        assert!(in_file(&bytes[..100]).is_none(), "memory of another kind");
         let address = first.as_ptr().addr();
         drop(first);
         assert!(live().get(&address).is_none());
-        assert!(file_behind(&second).is_some());
+        assert!(in_file(&second).is_some());
     }
 }
