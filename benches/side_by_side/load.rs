@@ -55,12 +55,13 @@ impl Load {
         matches!(self, Self::KeepAlive { .. } | Self::Connect { .. } | Self::Beside { .. })
     }
 
-    /// The size of the largest body, in bytes.
-    pub fn largest(&self) -> u64 {
+    /// The bodies that are on their way at one time, in bytes.
+    pub fn bytes_at_once(&self) -> u64 {
         match self {
-            Self::Download { material, .. } | Self::KeepAlive { material, .. } | Self::Connect { material, .. } => {
-                material.size
+            Self::Download { material, connections, .. } | Self::KeepAlive { material, connections, .. } => {
+                material.size * *connections as u64
             }
+            Self::Connect { material, at_once, .. } => material.size * *at_once as u64,
             Self::DownloadEach { materials, .. } => materials.iter().map(|material| material.size).sum(),
             Self::Beside { large, .. } => large.size,
         }
