@@ -10,7 +10,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{client, material::Material, process::Processes, servers::Server};
+use crate::{
+    client,
+    material::{Folder, Material},
+    process::Processes,
+    servers::Server,
+};
 
 /// How a body is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,11 +86,23 @@ impl Load {
         scaled
     }
 
+    /// Brings what is asked for into the page cache, so that nobody does it for those that come later.
+    pub fn warm(&self, folder: &Folder) -> io::Result<()> {
+        match self {
+            Self::Download { material, .. } | Self::KeepAlive { material, .. } | Self::Connect { material, .. } => {
+                folder.read(material)
+            }
+            Self::DownloadEach { materials, .. } => materials.iter().try_for_each(|material| folder.read(material)),
+            Self::Beside { cold: true, .. } => Ok(()),
+            Self::Beside { large, .. } => folder.read(large),
+        }
+    }
+
     /// Runs it once.
     ///
     /// # Errors
     /// Where the server hangs, or answers something else.
-    pub fn run(&self, server: &Server, folder: &crate::material::Folder) -> io::Result<Sample> {
+    pub fn run(&self, server: &Server, folder: &Folder) -> io::Result<Sample> {
         if let Self::Beside { large, cold: true, .. } = self {
             folder.drop_from_cache(large)?;
         }

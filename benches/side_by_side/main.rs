@@ -193,8 +193,11 @@ fn main() -> io::Result<()> {
             samples: Vec::new(),
             problem: None,
         }));
-        for _ in 0..case.rounds {
-            for (row, server) in rows[first..].iter_mut().zip(&servers) {
+        case.load.warm(&folder)?;
+        for round in 0..case.rounds {
+            // Each is the first in its turn: what ran before it leaves its traces in caches and memory.
+            for number in (0..servers.len()).map(|number| (number + round) % servers.len()) {
+                let (row, server) = (&mut rows[first + number], &servers[number]);
                 measure(row, server, &case.load, &folder, if arguments.quick { GIB } else { 4 * GIB });
             }
         }
