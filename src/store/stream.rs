@@ -12,12 +12,13 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+
 use super::{
     ahead::{Ahead, read_cached, read_chunk},
     mapped::{SENDFILE_FROM, StoreFile},
 };
-use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
 
 /// The bytes of a file from `range.start` to before `range.end`. A range beyond the end of the file is an error when the
 /// end is reached, not before.
