@@ -136,7 +136,7 @@ pub fn bars(rows: &[Row], bars: &[Bar]) -> String {
             ratio,
             bar.rival,
             if bar.at_least { "at least" } else { "at most" },
-            bar.ratio,
+            format!("{:.3}", bar.ratio).trim_end_matches('0').trim_end_matches('.'),
         );
     }
     text
