@@ -7,7 +7,7 @@ mod common;
 use std::{fs, os::unix::fs::PermissionsExt};
 
 use common::{
-    Awkward, Workdir,
+    Awkward, TestCa, Workdir,
     awkward::answers::{ETAG, MODIFIED},
     pattern, run, sri,
 };
@@ -418,4 +418,13 @@ assert ends(slow[-1])
     work.capture_sh(&origin, &format!("python3 many.py '{slow}' '{quick}'")).expect_code(0);
     assert_eq!(work.inventory().one(&quick).size(), Some(1000));
     assert_eq!(work.inventory().one(&format!("{slow}&n=559")).size(), Some(4000));
+}
+
+#[test]
+fn a_head_that_no_origin_answers_gets_no_content_over_http2() {
+    let (work, ca) = (Workdir::new(), TestCa::new());
+    let curl = ["--", "curl", "-sS", "--http2", "-I", "-o", "head", "-w", "%{http_code} %{http_version}"];
+    // Nobody listens there.
+    let asked = run(work.capturing(&ca.pem).args(curl).arg("https://localhost:1/x")).expect_code(0);
+    assert_eq!(asked.text(), "502 2");
 }

@@ -46,11 +46,12 @@ impl CaptureService {
     /// Answers a request whose URI is absolute.
     pub async fn respond(self, request: Request<Incoming>) -> Response<ClientBody> {
         let (answer, received) = oneshot::channel();
+        let method = request.method().clone();
         // A task of its own: a client that leaves does not stop the exchange.
         tokio::spawn(self.exchange(request, answer));
-        received
-            .await
-            .unwrap_or_else(|_| explain(StatusCode::BAD_GATEWAY, "buildproxy dropped this exchange\n".to_owned()))
+        received.await.unwrap_or_else(|_| {
+            explain(&method, StatusCode::BAD_GATEWAY, "buildproxy dropped this exchange\n".to_owned())
+        })
     }
 
     async fn exchange(self, request: Request<Incoming>, answer: oneshot::Sender<Response<ClientBody>>) {
@@ -61,7 +62,7 @@ impl CaptureService {
         let url = match origin_url.parse::<NormalizedUrl>() {
             Ok(url) => url,
             Err(error) => {
-                drop(answer.send(explain(StatusCode::BAD_REQUEST, format!("buildproxy: {error}\n"))));
+                drop(answer.send(explain(&head.method, StatusCode::BAD_REQUEST, format!("buildproxy: {error}\n"))));
                 return;
             }
         };
@@ -251,9 +252,9 @@ fn bad_gateway(asked: &Asked, error: &OriginError) -> Response<ClientBody> {
     // The summary says it, unless a retry makes it good.
     tracing::info!("{}: the origin could not be asked: {error}{}", asked.url(), hint.trim_end());
     let text = format!("buildproxy could not ask the origin of {}: {error}\n{hint}", asked.url());
-    explain(StatusCode::BAD_GATEWAY, text)
+    explain(asked.method(), StatusCode::BAD_GATEWAY, text)
 }
 
-fn explain(status: StatusCode, text: String) -> Response<ClientBody> {
-    plain_text(status, text).map(|body| body.map_err(|never| match never {}).boxed_unsync())
+fn explain(method: &Method, status: StatusCode, text: String) -> Response<ClientBody> {
+    plain_text(method, status, text).map(|body| body.map_err(|never| match never {}).boxed_unsync())
 }

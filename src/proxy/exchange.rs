@@ -5,11 +5,7 @@ use std::{convert::Infallible, error::Error, pin::pin, sync::Arc};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body_util::{Either, Full};
-use hyper::{
-    body::{Body as _, Incoming},
-    ext::Protocol,
-    service::service_fn,
-};
+use hyper::{body::Incoming, ext::Protocol, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
@@ -125,9 +121,7 @@ async fn exchange<S, B>(
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
 {
-    let is_head = request.method() == Method::HEAD;
     if let Some(answer) = answer_here(&mut request, &arrival, &tunnel) {
-        let answer = if is_head { without_content(answer) } else { answer };
         return Ok(answer.map(Either::Right));
     }
     let waits = request.version() == Version::HTTP_11 && request.headers().contains_key(header::EXPECT);
@@ -141,21 +135,22 @@ where
 
 /// The answer to what no service has to see; `None` leaves `request` as the service gets it.
 fn answer_here<B>(request: &mut Request<B>, arrival: &Arrival, tunnel: &TunnelSlot) -> Option<Response<Full<Bytes>>> {
+    let method = request.method().clone();
     if let Some(protocol) = request.extensions().get::<Protocol>() {
-        return Some(no_upgrade(protocol.as_str()));
+        return Some(no_upgrade(&method, protocol.as_str()));
     }
-    if request.method() == Method::CONNECT {
+    if method == Method::CONNECT {
         return Some(match connect::grant(request, arrival, tunnel) {
             Ok(()) => Response::default(),
-            Err(error) => refusal(error.status(), &error),
+            Err(error) => refusal(&method, error.status(), &error),
         });
     }
     match target::effective_uri(request, arrival) {
         Ok(uri) => *request.uri_mut() = uri,
-        Err(error) => return Some(refusal(error.status(), &error)),
+        Err(error) => return Some(refusal(&method, error.status(), &error)),
     }
     if let Some(protocol) = wanted_upgrade(request) {
-        return Some(no_upgrade(&protocol));
+        return Some(no_upgrade(&method, &protocol));
     }
     hop_by_hop::strip(request.headers_mut());
     let use_of_body = use_of_body(request.version(), arrival);
@@ -186,9 +181,9 @@ fn wanted_upgrade<B>(request: &Request<B>) -> Option<String> {
         .map(str::to_owned)
 }
 
-fn no_upgrade(protocol: &str) -> Response<Full<Bytes>> {
+fn no_upgrade(method: &Method, protocol: &str) -> Response<Full<Bytes>> {
     let text = format!("buildproxy records and replays plain HTTP exchanges: it cannot upgrade to `{protocol}`");
-    refusal(StatusCode::NOT_IMPLEMENTED, &text)
+    refusal(method, StatusCode::NOT_IMPLEMENTED, &text)
 }
 
 /// The elements of a comma-separated field (RFC 9110 §5.6.1).
@@ -198,24 +193,18 @@ fn tokens<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> impl Iterato
 }
 
 /// A plain-text answer that says why.
-fn refusal(status: StatusCode, reason: &dyn std::fmt::Display) -> Response<Full<Bytes>> {
+fn refusal(method: &Method, status: StatusCode, reason: &dyn std::fmt::Display) -> Response<Full<Bytes>> {
     tracing::warn!(status = status.as_u16(), "refused a request: {reason}");
-    plain_text(status, format!("buildproxy: {reason}\n"))
+    plain_text(method, status, format!("buildproxy: {reason}\n"))
 }
 
-/// The answer to a `HEAD`: hyper sends what it is given over HTTP/2 even then.
-fn without_content(mut answer: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
-    // A text's length is known.
-    let length = answer.body().size_hint().exact().unwrap_or(0);
-    answer.headers_mut().insert(header::CONTENT_LENGTH, length.into());
-    answer.map(|_| Full::default())
-}
-
-/// An answer of buildproxy's own, for people.
-pub fn plain_text(status: StatusCode, text: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::from(text));
+/// An answer of buildproxy's own, for people; to a `HEAD` without the text, which hyper would send over HTTP/2.
+pub fn plain_text(method: &Method, status: StatusCode, text: String) -> Response<Full<Bytes>> {
+    let length = text.len();
+    let mut response = Response::new(if method == Method::HEAD { Full::default() } else { Full::from(text) });
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
     response
 }
 

@@ -185,13 +185,6 @@ fn unsendable(method: &Method, url: &NormalizedUrl, problem: &str) -> Response<A
     text(method, StatusCode::INTERNAL_SERVER_ERROR, explanation)
 }
 
-/// An answer for people; to a `HEAD` without the text, which HTTP/2 would send all the same.
 fn text(method: &Method, status: StatusCode, text: String) -> Response<AxumBody> {
-    let length = text.len();
-    let mut response = plain_text(status, text).map(AxumBody::new);
-    if method == Method::HEAD {
-        response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
-        *response.body_mut() = AxumBody::new(ReplayBody::none());
-    }
-    response
+    plain_text(method, status, text).map(AxumBody::new)
 }
