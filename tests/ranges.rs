@@ -248,13 +248,23 @@ fn where_the_disk_takes_nothing_several_parts_break_off_and_the_whole_and_one_pa
 fn what_the_disk_does_not_take_passes_in_bounded_memory_and_no_further_than_a_part_of_it() {
     let (origin, work) = (Awkward::start(), Workdir::new());
     let url = origin.url("/big?mib=256");
-    let script = format!("curl -sSf '{url}' | sha256sum; curl -sSf -r 0-99 '{url}' | sha256sum");
-    let outcome = work.capture_sh(&origin, &without_a_spool(&work, &script)).expect_code(3);
+    // The second client has its part before the download fails: the spool must not come back in between.
+    let script = format!(
+        "curl -sSf '{url}' | sha256sum; curl -sSf -r 0-99 '{url}' | sha256sum; \
+         timeout 60 sh -c 'until [ -e refused ]; do sleep 0.02; done'"
+    );
+    let script = without_a_spool(&work, &script);
+    let outcome = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            wait_for("the end of the second answer", || (origin.refused() == 1).then_some(()));
+            fs::write(work.path("refused"), "").unwrap();
+        });
+        work.capture_sh(&origin, &script).expect_code(3)
+    });
     assert!(outcome.peak_kib < MEMORY_KIB, "{} KiB", outcome.peak_kib);
     let body = big(256);
     let sums = [body.as_slice(), &body[..100]].map(|bytes| format!("{}  -\n", hex_digest(bytes)));
     assert_eq!(outcome.text(), sums.concat());
-    wait_for("the end of the second answer", || (origin.refused() == 1).then_some(()));
     outcome.expect_stderr(&[&url, "could not be stored"]);
 }
 
