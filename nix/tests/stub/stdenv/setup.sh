@@ -244,12 +244,12 @@ if ((NIX_BUILD_CORES <= 0)); then NIX_BUILD_CORES=$(nproc 2>/dev/null || echo 1)
 export NIX_BUILD_CORES
 
 # No client may find certificates of this machine by chance.
-for name in NIX_SSL_CERT_FILE SSL_CERT_FILE; do
-    if [[ -z "${!name:-}" && "${IN_NIX_SHELL:-}" != impure ]]; then
-        export "$name=/no-cert-file.crt"
+for i in NIX_SSL_CERT_FILE SSL_CERT_FILE; do
+    if [[ -z "${!i:-}" && "${IN_NIX_SHELL:-}" != impure ]]; then
+        export "$i=/no-cert-file.crt"
     fi
 done
-unset name
+unset i
 
 source "${BASH_SOURCE[0]%/*}/phases"
 
