@@ -26,6 +26,8 @@ enum Value {
     Wgetrc,
     /// Options for every Java machine.
     JavaToolOptions,
+    /// `1` in a capture, else nothing.
+    Capture,
     /// Always the same.
     Fixed(&'static str),
     /// Nothing: the variable would lead around the proxy, or to other certificates.
@@ -67,6 +69,7 @@ const VARIABLES: &[(&str, Value, &str)] = &[
     ("PIP_DISABLE_PIP_VERSION_CHECK", Value::Fixed("1"), "pip: the same"),
     ("BUILDPROXY_PROXY_URL", Value::ProxyUrl, "scripts, for clients that have to be told on their command line"),
     ("BUILDPROXY_CA_FILE", Value::CaFile, "the same"),
+    ("BUILDPROXY_CAPTURE", Value::Capture, "the setup hook for Nix, which replays nothing to a build that is captured"),
 ];
 
 /// The hosts that are not the network: a build's own test servers.
@@ -120,6 +123,8 @@ impl ClientEnvironment {
             Value::CaFile => Some(ca_file.clone()),
             Value::Wgetrc => Some(wgetrc.clone()),
             Value::JavaToolOptions => Some(java_options.clone()),
+            // Only a replay's clients trust nobody but its own CA.
+            Value::Capture => user_roots_pem.map(|_| "1".to_owned()),
             Value::Fixed(text) => Some(text.to_owned()),
             Value::Unset => None,
         };
@@ -227,6 +232,17 @@ mod tests {
         let environment = create(dir.path(), "127.0.0.1:8080", false, &[]);
         let file = value(&environment, "SSL_CERT_FILE").unwrap();
         assert_eq!(fs::read_to_string(file).unwrap(), "OURS\n\nTHEIRS\n");
+    }
+
+    #[test]
+    fn only_a_capture_says_that_it_is_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let told = |user_roots| {
+            let address = "127.0.0.1:8080".parse().unwrap();
+            let environment = ClientEnvironment::create(dir.path(), address, "", user_roots, false, &|_| None).unwrap();
+            value(&environment, "BUILDPROXY_CAPTURE")
+        };
+        assert_eq!((told(Some("THEIRS")).as_deref(), told(None)), (Some("1"), None));
     }
 
     #[test]
