@@ -68,6 +68,8 @@ let
     ];
     jq = [ "jq" ];
     nix = lib.splitString " " "nix nix-build nix-hash nix-instantiate nix-prefetch-url nix-store";
+    nginx = [ "nginx" ];
+    openssl = [ "openssl" ];
     patch = [ "patch" ];
     python3 = [ "python3" ];
     shellcheck = [ "shellcheck" ];
@@ -78,6 +80,7 @@ let
       "setsid"
       "unshare"
     ];
+    wget = [ "wget" ];
     xz = [
       "unxz"
       "xz"
@@ -90,6 +93,16 @@ let
       "zstdcat"
     ];
   };
+  # The compiler is where its installer puts it, and two lints are below target/: these are for what is only evaluated.
+  elsewhere = lib.genAttrs [
+    "cargo"
+    "clippy"
+    "deadnix"
+    "nixfmt"
+    "nixfmt-tree"
+    "rustc"
+    "rustfmt"
+  ] (name: [ name ]);
   mainPrograms = {
     coreutils = null;
     diffutils = null;
@@ -118,11 +131,14 @@ let
             export PATH=/usr/bin:/bin
             mkdir -p "$out/bin"
             for program in $programs; do
-                if [ ! -e "/usr/bin/$program" ]; then
+                for folder in /usr/bin /usr/sbin none; do
+                    if [ -e "$folder/$program" ]; then break; fi
+                done
+                if [ "$folder" = none ]; then
                     echo "the tests need $program in /usr/bin: ./test installs it" >&2
                     exit 1
                 fi
-                ln -s "/usr/bin/$program" "$out/bin/$program"
+                ln -s "$folder/$program" "$out/bin/$program"
             done
           ''
         ];
@@ -141,7 +157,7 @@ let
       overrideAttrs = _: links pname programs;
     } package;
 in
-lib.mapAttrs links packages
+lib.mapAttrs links (packages // elsewhere)
 // {
   # What every build has in its PATH: the list of nixpkgs' `common-path.nix`, in one package.
   commonPath = links "common-path" (
