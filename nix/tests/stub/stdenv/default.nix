@@ -59,7 +59,9 @@ let
                 printf 'defaultNativeBuildInputs="%s"\n' "$defaultNativeBuildInputs"
                 cat "$setup"
             } >"$out/setup"
+            # Not last: bash would become cp, which closes its output before it exits, and Nix kills a builder that does.
             cp "$phases" "$out/phases"
+            exit 0
           ''
         ];
       };
