@@ -129,6 +129,7 @@ let
               inventory
               inventoryFile
               package
+              proxyLoopback
               hook
               ;
           };
