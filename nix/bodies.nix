@@ -73,12 +73,35 @@ let
       throw ''
         buildproxy: ${entry.url}: the body's file ${toString path} does not exist.
         Commit it beside the inventory (a flake sees only what `git add` was told of), or capture it again.''
+    else if !(hasHash path entry.body.hash) then
+      throw ''
+        buildproxy: ${entry.url}: the body's file ${toString path} does not have the hash ${entry.body.hash}.
+        Restore it from version control, or capture it again.''
     else
       builtins.path {
         inherit path;
         name = entry.body.name or (baseNameOf file);
         recursive = false;
       };
+
+  # Whether the file has the hash, which can be of any algorithm and spelling. Nix compares hashes where it makes store
+  # paths of them.
+  hasHash =
+    path: hash:
+    let
+      algorithm = lib.head (builtins.split "[-:]" hash);
+      storePath =
+        outputHash:
+        (derivation {
+          name = "hash";
+          system = "none";
+          builder = "none";
+          outputHashMode = "flat";
+          outputHashAlgo = null;
+          inherit outputHash;
+        }).outPath;
+    in
+    storePath "${algorithm}:${builtins.hashFile algorithm path}" == storePath hash;
 
   # A string with the context that keeps the store path; one from a file has none.
   inStore =
@@ -189,10 +212,6 @@ checked "overrides" overrides (
   checked "patches" patches {
     # The entries for this system, each body with the place of its bytes.
     entries = map answer here;
-    # Those of them whose bytes nobody has checked yet.
-    unchecked = map answer (
-      lib.filter (entry: (entry.body or { }) ? file && replacement entry == null) here
-    );
     # The derivations of what Nix fetches.
     bodies = lib.attrValues fetched;
   }

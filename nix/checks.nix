@@ -30,23 +30,37 @@ let
 
   hook = scope.mkBuildproxy { inherit inventory; };
 
-  # Archives whose bytes follow from what is in them, for the patches.
-  archive =
+  # One text in every form that patches can be for.
+  forms = {
+    lines = "cat tool-1.0/lines";
+    "lines.gz" = "gzip -nc tool-1.0/lines";
+    "tool.tar" = "tar -c tool-1.0";
+    "dotted.tar.gz" = "tar -c ./tool-1.0 | gzip -n";
+    "tool.tar.gz" = "tar -c tool-1.0 | gzip -n";
+    "tool.tar.bz2" = "tar -c tool-1.0 | bzip2";
+    "tool.tar.xz" = "tar -c tool-1.0 | xz";
+    "tool.tar.zst" = "tar -c tool-1.0 | zstd -q";
+    "tool.zip" = "zip -qr - tool-1.0";
+  };
+
+  formTools = with pkgs; [
+    bzip2
+    gnutar
+    gzip
+    unzip
+    xz
+    zip
+    zstd
+  ];
+
+  inForm =
     name: command:
-    runCommand name
-      {
-        nativeBuildInputs = [
-          pkgs.gnutar
-          pkgs.gzip
-          pkgs.zip
-        ];
-      }
-      ''
-        mkdir tool-1.0
-        printf 'one\ntwo\n' >tool-1.0/lines
-        touch -d @1000000000 tool-1.0/lines tool-1.0
-        ${command}
-      '';
+    runCommand name { nativeBuildInputs = formTools; } ''
+      mkdir tool-1.0
+      printf 'one\ntwo\n' >tool-1.0/lines
+      touch -d @1000000000 tool-1.0/lines tool-1.0
+      ${command} >"$out"
+    '';
 
   patch = builtins.toFile "two.patch" ''
     --- a/lines
@@ -60,25 +74,11 @@ let
   changed = {
     inherit inventory;
     overrides."https://example.org/greeting" = builtins.toFile "other" "another greeting\n";
-    patches = {
-      "https://example.org/tool.tar.gz" = [ patch ];
-      "https://example.org/tool.zip" = patch;
-      "https://example.org/lines" = [ patch ];
-    };
-    extraEntries = [
-      {
-        url = "https://example.org/tool.tar.gz";
-        body.store-path = archive "tool.tar.gz" "tar -c tool-1.0 | gzip -n >$out";
-      }
-      {
-        url = "https://example.org/tool.zip";
-        body.store-path = archive "tool.zip" "zip -qr tool.zip tool-1.0; mv tool.zip $out";
-      }
-      {
-        url = "https://example.org/lines";
-        body.store-path = builtins.toFile "lines" "one\ntwo\n";
-      }
-    ];
+    patches = lib.mapAttrs' (name: _: lib.nameValuePair "https://example.org/${name}" [ patch ]) forms;
+    extraEntries = lib.mapAttrsToList (name: command: {
+      url = "https://example.org/${name}";
+      body.store-path = inForm name command;
+    }) forms;
   };
 in
 {
@@ -105,28 +105,34 @@ in
     curl -sSfL https://example.org/latest >"$out"
   '';
 
-  # Other artifacts, and patches for a text and for the inside of archives.
+  # Other artifacts, and patches for a text and for the inside of archives, whose files keep their times.
   changed =
     runCommand "buildproxy-check-changed"
       {
-        nativeBuildInputs = [
+        nativeBuildInputs = formTools ++ [
           (scope.mkBuildproxy changed)
           pkgs.curl
-          pkgs.gnutar
-          pkgs.gzip
-          pkgs.unzip
         ];
       }
       ''
-        curl -sSfLO --remote-name-all https://example.org/{latest,tool.tar.gz,tool.zip,lines}
-        grep -qx 'another greeting' latest
-        grep -qx patched lines
-        tar -xzf tool.tar.gz
-        grep -qx patched tool-1.0/lines
-        [ "$(stat -c %Y tool-1.0/lines)" = 1000000000 ]
-        rm -r tool-1.0
-        unzip -qq tool.zip
-        grep -qx patched tool-1.0/lines
+        get() {
+          curl -sSfL "https://example.org/$1"
+        }
+        get latest | grep -qx 'another greeting'
+        get lines | grep -qx patched
+        get lines.gz | gzip -dc | grep -qx patched
+        check() {
+          grep -qx patched tool-1.0/lines
+          [ "$(stat -c %Y tool-1.0/lines)" = 1000000000 ]
+          rm -r tool-1.0
+        }
+        get tool.tar | tar -x; check
+        get tool.tar.gz | tar -xz; check
+        get dotted.tar.gz | tar -xz ./tool-1.0/lines; check
+        get tool.tar.bz2 | tar -xj; check
+        get tool.tar.xz | tar -xJ; check
+        get tool.tar.zst | zstd -dc | tar -x; check
+        get tool.zip >tool.zip; TZ=UTC unzip -qq tool.zip; check
         touch "$out"
       '';
 

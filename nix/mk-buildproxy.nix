@@ -76,31 +76,23 @@ let
         inherit overrides patches applyPatches;
       };
 
-      json = entries: ''
-        {"version":1,"match":${builtins.toJSON data.match},"entry":[
-        ${lib.concatMapStringsSep ",\n" builtins.toJSON entries}
-        ]}
-      '';
-
       # What replay reads: it starts at once, however many entries there are. Its references keep the bodies.
       index =
         runCommand "${name}-inventory"
           {
             nativeBuildInputs = [ buildproxy ];
-            inventory = json located.entries;
-            # Nix has checked what it fetched. What lies beside the inventory anyone can have edited.
-            checked = json located.unchecked;
-            passAsFile = [
-              "inventory"
-              "checked"
-            ];
+            # An entry a line, for messages.
+            inventory = ''
+              {"version":1,"match":${builtins.toJSON data.match},"entry":[
+              ${lib.concatMapStringsSep ",\n" builtins.toJSON located.entries}
+              ]}
+            '';
+            passAsFile = [ "inventory" ];
             preferLocalBuild = true;
             allowSubstitutes = false;
           }
           ''
-            export HOME=$TMPDIR
-            buildproxy index -i "$inventoryPath" -o "$out"
-            buildproxy verify -q --no-nix-store -i "$checkedPath"
+            buildproxy index -q -i "$inventoryPath" -o "$out"
           '';
 
       flags =
@@ -137,6 +129,7 @@ let
               inventory
               inventoryFile
               package
+              proxyLoopback
               hook
               ;
           };
@@ -144,7 +137,7 @@ let
             # Every body is there and has its hash, and the entries do not contradict each other.
             verified = runCommand "${name}-verified" { nativeBuildInputs = [ buildproxy ]; } ''
               export HOME=$TMPDIR
-              buildproxy verify --no-nix-store -i ${index} 2>&1 | tee "$out"
+              buildproxy verify -i ${index} 2>&1 | tee "$out"
             '';
             # The server starts, gives its environment and stops.
             starts = runCommand "${name}-starts" { } ''

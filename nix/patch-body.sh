@@ -20,9 +20,9 @@ patchBody() {
     pack "$compression" <"$work/plain" >"$out"
 }
 
-# The first bytes of a file, from byte $2 on, $3 of them, in hexadecimal.
+# The bytes of a file from byte $2 on, $3 of them, in hexadecimal; fewer where it is shorter.
 bytesOf() {
-    od -A n -t x1 -j "$2" -N "$3" "$1" | tr -d ' \n'
+    head -c "$(($2 + $3))" "$1" | tail -c "+$(($2 + 1))" | od -A n -t x1 | tr -d ' \n'
 }
 
 compressionOf() {

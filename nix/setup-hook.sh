@@ -72,7 +72,8 @@ _buildproxyExit() {
     [ "$code" != 0 ] || code=$stopped
     if [ -n "$_buildproxyTrap" ]; then
         # What was to be done at the end finds the exit code where it expects it.
-        (exit "$code") || true
+        set +e
+        (exit "$code")
         eval "$_buildproxyTrap"
     fi
     exit "$code"

@@ -13,6 +13,8 @@
   inventoryFile,
   # The package, or null.
   package,
+  # Whether requests to loopback are recorded, too.
+  proxyLoopback,
   # The hook itself, which is not part of the build that is captured.
   hook,
 }:
@@ -62,7 +64,7 @@ writeShellScript "update-${name}" ''
   export NIX_BUILD_SHELL=''${NIX_BUILD_SHELL-bash} work
   cd "$work"
   # The phases up to the one that compiles; what follows puts things into $out, which is no place in a shell.
-  ${lib.getExe buildproxy} capture -i "$inventory" --prune -- \
+  ${lib.getExe buildproxy} capture -i "$inventory" --prune ${lib.optionalString proxyLoopback "--proxy-loopback "}-- \
     nix-shell ${derivation} --run '
       set -eo pipefail
       export NIX_BUILD_TOP=$work TMPDIR=$work out=$work/out prefix=$work/out

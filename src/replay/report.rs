@@ -275,9 +275,13 @@ impl fmt::Display for Report {
         section(f, "used entries", &by_use, used, |f, answered| {
             writeln!(f, "  {} {}{}", answered.method, answered.url, times(answered.count))
         })?;
-        let broken = &self.broken_bodies;
-        section(f, "error: bodies that could not be sent", broken, broken.len(), |f, broken| {
-            writeln!(f, "  {} {}{}\n    {}", broken.method, broken.url, times(broken.count), broken.problem)
+        // What made a run fail is at the end: of a build's log, Nix shows the last lines.
+        section(f, "unused entries", &self.unused, self.entries_unused, |f, unused| {
+            writeln!(f, "  {} {}", unused.method, unused.url)
+        })?;
+        let failed = &self.failed_handshakes;
+        section(f, "warning: connections that failed before a request", failed, failed.len(), |f, failed| {
+            writeln!(f, "  {}", failed.problem)
         })?;
         section(f, "warning: requests that nothing answered", &self.misses, self.misses.len(), |f, miss| {
             writeln!(f, "  {} {}{}\n    {}", miss.method, miss.url, times(miss.count), miss.reason)?;
@@ -289,12 +293,9 @@ impl fmt::Display for Report {
         if self.misses_not_listed > 0 {
             writeln!(f, "  and {} more that are not listed", self.misses_not_listed)?;
         }
-        let failed = &self.failed_handshakes;
-        section(f, "warning: connections that failed before a request", failed, failed.len(), |f, failed| {
-            writeln!(f, "  {}", failed.problem)
-        })?;
-        section(f, "unused entries", &self.unused, self.entries_unused, |f, unused| {
-            writeln!(f, "  {} {}", unused.method, unused.url)
+        let broken = &self.broken_bodies;
+        section(f, "error: bodies that could not be sent", broken, broken.len(), |f, broken| {
+            writeln!(f, "  {} {}{}\n    {}", broken.method, broken.url, times(broken.count), broken.problem)
         })
     }
 }

@@ -27,7 +27,7 @@ fn a_report_counts_answers_misses_and_what_was_not_used() {
         text.contains("\nused entries:\n  GET http://h/used (2 times)\n  GET http://h/chain (2 times)\n"),
         "{text}"
     );
-    assert!(text.find("warning: ").unwrap() < text.find("unused entries:").unwrap());
+    assert!(text.find("unused entries:").unwrap() < text.find("warning: ").unwrap());
     assert!(text.contains("GET http://h/none?a=1 (2 times)\n    nothing was recorded for this URL\n"), "{text}");
     let json = serde_json::to_value(&report).unwrap();
     assert_eq!((&json["requests-answered"], &json["misses"][1]["method"]), (&4.into(), &"POST".into()));
