@@ -11,6 +11,7 @@ pub mod http2;
 pub mod nginx;
 pub mod peer;
 pub mod process;
+pub mod sandbox;
 pub mod sending;
 pub mod serving;
 pub mod tls;
