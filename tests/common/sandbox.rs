@@ -52,6 +52,16 @@ pub fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
+/// `path` as an expression.
+pub fn nix_path(path: &Path) -> String {
+    format!("(/. + {})", nix_string(path.to_str().unwrap()))
+}
+
+/// `text` as an expression: what is in it means nothing to Nix, but `${` of a case that wants it.
+pub fn nix_string(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
 /// What of the machine a build sees: the programs that the stub's packages are links to.
 const MACHINE: &str = "/bin /usr /lib /lib64 /etc/ssl /etc/alternatives /etc/ld.so.cache /etc/nsswitch.conf";
 
