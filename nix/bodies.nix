@@ -17,6 +17,8 @@
   applyPatches,
 }:
 let
+  names = import ./inventory/names.nix { inherit lib; };
+
   isHere =
     entry:
     let
@@ -169,7 +171,7 @@ let
         file = if given != null then given else fileOf entry;
         patches = lib.toList patchesHere;
         inherit (entry) url;
-        name = entry.body.name or "body";
+        name = entry.body.name or (names.ofUrl entry.url);
       }
     else
       given;

@@ -43,7 +43,8 @@ pub fn start() -> Result<u8, u8> {
         output::error(&format!("cannot start a server in the background: {error}"));
         FAILED
     };
-    let state = tempfile::Builder::new().prefix("buildproxy-").tempdir().map_err(failed)?.keep();
+    // Hidden: a build that installs all that is in its folder must not install this.
+    let state = tempfile::Builder::new().prefix(".buildproxy-").tempdir().map_err(failed)?.keep();
     let arguments = std::env::args_os().skip(1).filter(|argument| argument != "--background");
     let log = File::create(state.join("log")).map_err(failed)?;
     let mut server = Command::new("/bin/sh")

@@ -97,7 +97,7 @@ impl Running {
             move |source| StartError::Files { folder, source }
         };
         let client_files =
-            tempfile::Builder::new().prefix("buildproxy-").tempdir().map_err(files_error(&std::env::temp_dir()))?;
+            tempfile::Builder::new().prefix(".buildproxy-").tempdir().map_err(files_error(&std::env::temp_dir()))?;
         let environment = ClientEnvironment::create(
             client_files.path(),
             address,
