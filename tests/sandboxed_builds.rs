@@ -15,11 +15,12 @@ use std::{
 
 use common::{
     Nginx, Workdir,
+    captured::{build, hook, one_file},
     git::GitServer,
     pattern,
     process::{Guard, wait_for},
     run,
-    sandbox::{Nix, Sandbox, nix_path, nix_string, repository},
+    sandbox::{Nix, Sandbox, nix_path, repository},
     sri, tree,
 };
 use rustix::process::{Pid, Signal};
@@ -56,20 +57,6 @@ impl Drop for DemoOrigin<'_> {
     fn drop(&mut self) {
         run(self.work.command(repository("fixtures/demo/origin.sh")).args(["stop", "origin"]));
     }
-}
-
-/// `mkBuildproxy` for the inventory captured in `work`, whose origins are on loopback.
-fn hook(work: &Workdir, more: &str) -> String {
-    format!("(mkBuildproxy {{ inventory = {}; proxyLoopback = true; {more} }})", nix_path(&work.path("inventory.toml")))
-}
-
-/// A build of `script`, behind the hook and a look for a network, that leaves its files in `$out`.
-fn build(hook: &str, inputs: &str, script: &str) -> String {
-    format!(
-        "pkgs.runCommand \"built\" {{ nativeBuildInputs = [ {hook} {inputs} ]; }} \
-         (noNetwork + \"mkdir $out; cd $out\\n\" + {})",
-        nix_string(script)
-    )
 }
 
 fn a_cmake_build_makes_the_same_inside_as_it_made_outside(nix: Nix) {
@@ -164,17 +151,6 @@ fn every_body_is_fetched_to_the_store_path_that_we_print(nix: Nix) {
     for path in ours {
         assert!(sandbox.real(path).is_file(), "{path}");
     }
-}
-
-/// One file on an origin, captured; then the origin is gone and the file is in the store.
-fn one_file(work: &Workdir, sandbox: &Sandbox) -> (String, String) {
-    let origin = Nginx::start("");
-    fs::write(origin.www().join("file"), "a file\n").unwrap();
-    let url = origin.tls_url("/file");
-    run(work.capturing(&origin.ca.pem).args(["--", "curl", "-sSfO", &url])).expect_code(0);
-    let hook = hook(work, "");
-    sandbox.built(&hook);
-    (url, hook)
 }
 
 fn run_command_subshells_strict_scripts_and_sourcing_are_served(nix: Nix) {

@@ -145,6 +145,13 @@ impl Sandbox {
         serde_json::from_slice(&run(&mut command).expect_code(0).stdout).unwrap()
     }
 
+    /// Runs the program of a package outside of the sandbox, where `/nix/store` is that of this store: to be completed.
+    pub fn running(&self, package: &str) -> Command {
+        let mut command = self.command("nix");
+        command.args(["run", "--impure", "--expr", &self.in_scope(package), "", "--"]);
+        command
+    }
+
     fn in_scope(&self, expression: &str) -> String {
         format!(
             "let pkgs = import {stub} {{ }}; inherit (pkgs) lib;\n\
