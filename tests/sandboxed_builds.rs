@@ -1,6 +1,6 @@
 //! Builds that download, captured outside and then built through `mkBuildproxy` in Nix's real sandbox.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 

@@ -2,7 +2,7 @@
 //!
 //! Expressions see the tests' nixpkgs (`nix/tests/stub`) as `pkgs`, what `nix/` makes of it as `buildproxy` and
 //! `mkBuildproxy`, and `noNetwork`, a shell command that fails where there is a network. To try all of it with the real
-//! `nixpkgs.lib`, name its folder by `BUILDPROXY_TEST_NIXPKGS_LIB`.
+//! `nixpkgs.lib`, name its folder by `BUILDPROXY_TEST_NIXPKGS_LIB`; the newer Nix takes it, 2.8 is too old for it.
 
 use std::{
     fs,
@@ -62,8 +62,10 @@ pub fn nix_string(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// What of the machine a build sees: the programs that the stub's packages are links to.
-const MACHINE: &str = "/bin /usr /lib /lib64 /etc/ssl /etc/alternatives /etc/ld.so.cache /etc/nsswitch.conf";
+/// What of the machine a build sees, where it is there: the programs that the stub's packages are links to, and what
+/// they need.
+const MACHINE: [&str; 8] =
+    ["/bin", "/usr", "/lib", "/lib64", "/etc/ssl", "/etc/alternatives", "/etc/ld.so.cache", "/etc/nsswitch.conf"];
 
 /// Ends a shell with 90 to 93 where there is a route, an outside address that answers or could, or a name that is known.
 pub const NO_NETWORK: &str = r#"
@@ -86,10 +88,12 @@ impl Sandbox {
             fs::create_dir(root.path().join(folder)).unwrap();
         }
         fs::copy(env!("CARGO_BIN_EXE_buildproxy"), root.path().join("prebuilt/buildproxy")).unwrap();
+        let machine: Vec<_> = MACHINE.into_iter().filter(|path| Path::new(path).exists()).collect();
         // The fallback would be a build without a sandbox.
         let configuration = format!(
-            "sandbox = true\nsandbox-fallback = false\nsandbox-paths = {MACHINE}\nbuild-users-group =\n\
-             substituters =\nexperimental-features = nix-command flakes\nflake-registry =\n"
+            "sandbox = true\nsandbox-fallback = false\nsandbox-paths = {}\nbuild-users-group =\n\
+             substituters =\nexperimental-features = nix-command flakes\nflake-registry =\n",
+            machine.join(" ")
         );
         fs::write(root.path().join("conf/nix.conf"), configuration).unwrap();
         Self { nix, root }
@@ -103,7 +107,7 @@ impl Sandbox {
         command.env("NIX_REMOTE", format!("local?root={}", root.display())).env("NIX_CONF_DIR", root.join("conf"));
         command.env("HOME", root.join("home")).env("TMPDIR", root.join("tmp")).current_dir(root);
         command.env("BUILDPROXY_TEST_PREBUILT", root.join("prebuilt"));
-        if let Some(lib) = std::env::var_os("BUILDPROXY_TEST_NIXPKGS_LIB") {
+        if let Some(lib) = std::env::var_os("BUILDPROXY_TEST_NIXPKGS_LIB").filter(|_| self.nix == Nix::Newer) {
             command.env("BUILDPROXY_TEST_NIXPKGS_LIB", lib);
         }
         command
