@@ -22,6 +22,7 @@ with_either_nix! {
     a_proxy_content_of_nix_buildproxy_is_replayed
     a_lock_file_of_mitm_cache_is_replayed
     the_shell_replays_to_a_command_and_reports
+    in_a_nix_shell_the_hook_waits_until_it_is_asked
     the_update_script_records_what_the_package_downloads_now
 }
 
@@ -151,6 +152,23 @@ fn the_shell_replays_to_a_command_and_reports(nix: Nix) {
     assert_eq!(got.text(), "a file\n");
     let missed = run(sandbox.running(&shell).args(["curl", "-sS", &format!("{url}/more")])).expect_code(4);
     missed.expect_stderr(&["requests that nothing answered", &format!("GET {url}/more")]);
+}
+
+fn in_a_nix_shell_the_hook_waits_until_it_is_asked(nix: Nix) {
+    let (work, sandbox) = (Workdir::new(), Sandbox::new(nix));
+    let (url, hook) = one_file(&work, &sandbox);
+    let shell = format!("(pkgs.mkShell {{ packages = [ pkgs.curl {hook} ]; }})");
+    let enter = format!(
+        "pkgs.writeShellScriptBin \"enter\" ''
+            export NIX_BUILD_SHELL=bash
+            exec nix-shell ${{builtins.unsafeDiscardOutputDependency {shell}.drvPath}} --run \"$1\"
+        ''"
+    );
+    // The origin is gone: 7 is that nobody listens where the URL says.
+    let script = format!("curl -sS {url} || echo \"before: $?\"; buildproxyStart; curl -sSf {url}; buildproxyStop");
+    let entered = run(sandbox.running(&enter).arg(script)).expect_code(0);
+    assert_eq!(entered.text(), "before: 7\na file\n", "{entered}");
+    entered.expect_stderr(&["Failed to connect to localhost port", "1 request answered from 1 of 1 entry, 0 misses"]);
 }
 
 fn the_update_script_records_what_the_package_downloads_now(nix: Nix) {

@@ -35,7 +35,6 @@ with_either_nix! {
     a_body_that_was_changed_in_the_store_fails_the_build
     two_builds_at_once_have_a_replay_each
     an_interrupted_build_leaves_no_process_and_no_file
-    a_flake_with_the_stub_passes_all_of_its_checks
 }
 
 /// The origin of the demo, which signs one of its URLs; stopped when dropped.
@@ -314,16 +313,4 @@ fn an_interrupted_build_leaves_no_process_and_no_file(nix: Nix) {
         assert!(rustix::process::test_kill_process(build).is_err(), "the build's shell has ended");
         assert_eq!(sandbox.leftovers(), Vec::<PathBuf>::new(), "after {signal:?}");
     }
-}
-
-fn a_flake_with_the_stub_passes_all_of_its_checks(nix: Nix) {
-    let sandbox = Sandbox::new(nix);
-    let stub = format!("path:{}", sandbox.stub_for_flakes().display());
-    let flake = format!("git+file://{}", repository("").display());
-    let mut check = sandbox.command("nix");
-    check.args(["flake", "check", "--print-build-logs", "--no-write-lock-file", "--override-input", "nixpkgs", &stub]);
-    // What is built is the checks: at least the hook at work, and the patches.
-    run(check.arg(flake))
-        .expect_code(0)
-        .expect_stderr(&["-buildproxy-check-hook.drv", "-buildproxy-check-changed.drv"]);
 }

@@ -39,6 +39,15 @@ impl Nix {
         }
     }
 
+    /// PATH for what calls Nix itself.
+    fn path(self) -> String {
+        let path = std::env::var("PATH").unwrap();
+        match self {
+            Self::Installed => path,
+            Self::Newer => format!("{}:{path}", repository("target/tools/nix/bin").display()),
+        }
+    }
+
     /// Its version, such as `[2, 8, 0]`.
     pub fn version(self) -> Vec<u32> {
         let printed = run(Command::new(self.program("nix")).arg("--version")).expect_code(0);
@@ -103,7 +112,7 @@ impl Sandbox {
     pub fn command(&self, program: &str) -> Command {
         let root = self.root.path();
         let mut command = Command::new(self.nix.program(program));
-        command.env_clear().env("PATH", std::env::var("PATH").unwrap()).env("LANG", "C.UTF-8");
+        command.env_clear().env("PATH", self.nix.path()).env("LANG", "C.UTF-8");
         command.env("NIX_REMOTE", format!("local?root={}", root.display())).env("NIX_CONF_DIR", root.join("conf"));
         command.env("HOME", root.join("home")).env("TMPDIR", root.join("tmp")).current_dir(root);
         command.env("BUILDPROXY_TEST_PREBUILT", root.join("prebuilt"));
@@ -175,6 +184,9 @@ impl Sandbox {
     /// A copy of the stub with the program in it, as a flake can have it.
     pub fn stub_for_flakes(&self) -> PathBuf {
         let stub = self.root.path().join("stub");
+        if stub.exists() {
+            return stub;
+        }
         let copy = |from: &Path| {
             run(Command::new("cp").arg("-r").arg(from).arg(&stub)).expect_code(0);
         };
