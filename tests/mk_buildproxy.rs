@@ -46,7 +46,7 @@ fn package_with_downloads(hook: &str, get: &str, more: &str) -> String {
             doInstallCheck = true;
             preInstall = {in_a_hook};
             {phases}
-            installPhase = \"runHook preInstall; ({in_a_subshell}); mkdir $out; cp $NIX_BUILD_TOP/[a-z]* $out; rm $out/env-vars\";
+            installPhase = \"runHook preInstall; ({in_a_subshell}); mkdir $out; cp -r $NIX_BUILD_TOP/* $out; rm $out/env-vars\";
             {more}
         }}",
         in_a_hook = get("hook"),
@@ -57,6 +57,7 @@ fn package_with_downloads(hook: &str, get: &str, more: &str) -> String {
 fn every_phase_can_download_with_structured_attributes_too(nix: Nix) {
     let (work, sandbox) = (Workdir::new(), Sandbox::new(nix));
     let (url, hook) = one_file(&work, &sandbox);
+    // Everything in the build's folder is installed: there is nothing of ours in it.
     for structured in [false, true] {
         let more = format!("__structuredAttrs = {structured};");
         let package = package_with_downloads(&hook, &format!("curl -sSf {url}"), &more);

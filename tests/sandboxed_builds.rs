@@ -31,6 +31,7 @@ with_either_nix! {
     every_body_is_fetched_to_the_store_path_that_we_print
     run_command_subshells_strict_scripts_and_sourcing_are_served
     a_request_that_the_inventory_has_not_fails_the_build_and_the_log_shows_the_nearest
+    a_miss_fails_the_build_however_the_hook_was_started
     a_body_that_is_gone_or_was_changed_at_its_origin_fails_before_the_build
     a_body_that_was_changed_in_the_store_fails_the_build
     two_builds_at_once_have_a_replay_each
@@ -201,6 +202,24 @@ fn a_request_that_the_inventory_has_not_fails_the_build_and_the_log_shows_the_ne
     strict.expect_stderr(&["requests that nothing answered", &format!("GET {url}?v=2"), "failed with exit code 77"]);
     let lenient = hook.replace("proxyLoopback", "strict = false; proxyLoopback");
     sandbox.built(&build(&lenient, "pkgs.curl", &tolerant));
+}
+
+fn a_miss_fails_the_build_however_the_hook_was_started(nix: Nix) {
+    let (work, sandbox) = (Workdir::new(), Sandbox::new(nix));
+    let (url, hook) = one_file(&work, &sandbox);
+    let miss = format!("curl -sS {url} {url}/more");
+    let scripts = [
+        format!("source HOOK; {miss}"),
+        format!("(source HOOK; {miss}); echo not here"),
+        format!("set -euo pipefail; source HOOK; {miss}; exit 0"),
+        format!("bash -euo pipefail -c 'trap \"echo ended\" EXIT; source HOOK; {miss}'; echo not here"),
+    ];
+    for script in scripts {
+        let case = build("", "pkgs.curl", &script).replace("HOOK", &format!("${{{hook}}}"));
+        let log = sandbox.fails(&case);
+        assert!(!log.stderr.contains("not here\n"), "{log}");
+        log.expect_stderr(&[&format!("GET {url}/more"), "1 miss", "failed with exit code 4"]);
+    }
 }
 
 fn a_body_that_is_gone_or_was_changed_at_its_origin_fails_before_the_build(nix: Nix) {
