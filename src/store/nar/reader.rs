@@ -1,7 +1,7 @@
 //! Reading archives: step by step, strictly, and with little memory whatever an archive claims.
 //!
-//! What is accepted has one spelling: written again it has the same bytes. Nix 2.8 takes fields in any order, and every
-//! Nix takes bytes behind the end; neither is ever written.
+//! What is accepted has one spelling: written again it has the same bytes. Nix 2.8 takes fields and names in any order,
+//! and no Nix looks at what is behind the end; none writes such archives.
 
 use std::io::{self, BufReader, Read};
 
