@@ -222,7 +222,7 @@ fn where_nix_takes_nothing_the_embedded_store_does_and_one_warning_says_why() {
             command.args(["--", "sh", "-euc", &script]);
             command
         };
-        for (mut command, reason) in [(read_only, "read-only"), (no_daemon, "no-socket"), (full, "no space left")] {
+        for (mut command, reason) in [(read_only, "writable"), (no_daemon, "no-socket"), (full, "no space left")] {
             let _absent = fs::remove_file(nix.work.path("inventory.toml"));
             let outcome =
                 run(&mut command).expect_code(0).expect_stderr(&[reason, "`buildproxy fetch` puts them there"]);
@@ -252,8 +252,10 @@ fn a_store_of_ones_own_and_no_nix_store_leave_nix_alone() {
         let origin = Awkward::start();
         let mut touched = nix.with_root("nix-root");
         for name in ["nix-store", "nix-instantiate", "nix"] {
-            touched =
-                touched.with_program(name, &format!("touch '{}'; exit 1", nix.work.root().join("touched").display()));
+            touched = touched.with_program(
+                name,
+                &format!("echo \"$0 $@\" >>'{}'; exit 1", nix.work.root().join("touched").display()),
+            );
         }
         let script = format!("curl -sSf -o /dev/null '{}'", origin.url("/plain/a"));
         let own = nix.work.store();
@@ -268,7 +270,9 @@ fn a_store_of_ones_own_and_no_nix_store_leave_nix_alone() {
             run(touched.buildproxy("replay").args(&options).args(["--proxy-loopback", "--", "sh", "-euc", &script]))
                 .expect_code(0);
         }
-        assert!(!nix.work.root().join("touched").exists() && !nix.root.exists());
+        let touched_by = fs::read_to_string(nix.work.root().join("touched")).unwrap_or_default();
+        assert_eq!(touched_by, "", "a command of Nix was run");
+        assert!(!nix.root.exists());
         run(touched.buildproxy("push").args(["--no-nix-store", "--to", "file:///x"])).expect_code(2);
     });
 }
@@ -379,10 +383,33 @@ fn verify_does_without_a_database_and_without_nix() {
         // A container that was given the store's files alone.
         fs::rename(nix.file("/nix/var"), nix.work.root().join("var")).unwrap();
         let quiet =
-            |outcome: Outcome| assert_eq!(outcome.expect_code(0).stderr, "verified 3 entries, 296 KiB: all good\n");
+            |outcome: Outcome| assert_eq!(outcome.expect_code(0).stderr, "verified 3 entries, 295.90 KiB: all good\n");
         quiet(run(&mut nix.buildproxy("verify")));
         assert!(!nix.file("/nix/var").exists(), "Nix was not asked to make one");
         fs::rename(nix.work.root().join("var"), nix.file("/nix/var")).unwrap();
         quiet(run(nix.buildproxy("verify").env("PATH", "/var/empty")));
+    });
+}
+
+#[test]
+fn through_a_daemon_all_is_the_same() {
+    Nix::each(|nix| {
+        let origin = Awkward::start();
+        let socket = nix.work.root().join("daemon.socket");
+        let mut daemon = nix.command("nix-daemon");
+        daemon.env("NIX_DAEMON_SOCKET_PATH", &socket).stderr(std::process::Stdio::null());
+        let daemon = Guard(daemon.spawn().unwrap());
+        wait_for("the daemon", || socket.exists().then_some(()));
+        let remote = format!("unix://{}?root={}", socket.display(), nix.root.display());
+        let nix = nix.with_remote(&remote);
+        let paths = captured(&nix, &origin, 20);
+        assert_eq!((nix.valid(&paths), nix.embedded_bodies()), (paths.clone(), vec![]));
+        nix.collect_garbage();
+        assert_eq!(nix.valid(&paths), paths);
+        assert_eq!(kinds(&verify(&nix).expect_code(0)), [""; 0]);
+        fs::remove_dir_all(nix.work.path(".buildproxy")).unwrap();
+        nix.collect_garbage();
+        assert_eq!(nix.valid(&paths), [""; 0]);
+        drop(daemon);
     });
 }

@@ -139,10 +139,9 @@ impl Deposit {
         let absent: Vec<_> = absent.into_iter().filter(NewBody::is_there).collect();
         if !absent.is_empty() {
             let (scratch, _claim) = self.embedded.temporary_spool().map_err(Refusal::NoScratch)?;
-            nix.add(&absent, scratch.path(), |body| {
-                self.in_nix.insert(body.path.clone());
-            })
-            .map_err(Refusal::Nix)?;
+            let (added, result) = nix.add(&absent, scratch.path());
+            self.in_nix.extend(added);
+            result.map_err(Refusal::Nix)?;
         }
         for body in there {
             let file = body.path.to_path(nix.dir());

@@ -142,7 +142,11 @@ impl Task {
                 Some(FindingKind::WrongNarHash { path, hash, expected, remedy })
             }
             (Ok((_, Some(hash))), _, Some(registered)) if hash.algo() == registered.algo() && hash != registered => {
-                let remedy = self.object.as_ref().map(replace_in_nix_store).unwrap_or_default();
+                let remedy = self.object.as_ref().map(|object| match self.what {
+                    What::File => replace_in_nix_store(object),
+                    What::Nar => format!("run `nix-store --repair-path {}`", object.to_absolute_path()),
+                });
+                let remedy = remedy.unwrap_or_default();
                 Some(FindingKind::WrongRegistration { path, hash, registered, remedy })
             }
             (Ok(_), ..) => None,

@@ -20,6 +20,8 @@ pub struct Nix<'a> {
     first: Vec<PathBuf>,
     /// The store's files are in `nix/store` below it.
     pub root: PathBuf,
+    /// `NIX_REMOTE`.
+    remote: String,
 }
 
 impl<'a> Nix<'a> {
@@ -29,7 +31,8 @@ impl<'a> Nix<'a> {
         for first in [None].into_iter().chain(newer) {
             let work = Workdir::new();
             let nix = Nix::new(&work, first);
-            eprintln!("with {}", run(nix.command("nix-store").arg("--version")).expect_code(0).text().trim());
+            let version = run(nix.command("nix-store").arg("--version").env("NIX_REMOTE", "dummy://")).expect_code(0);
+            eprintln!("with {}", version.text().trim());
             test(&nix);
         }
     }
@@ -38,12 +41,20 @@ impl<'a> Nix<'a> {
         let conf = work.root().join("nix-conf");
         fs::create_dir(&conf).unwrap();
         fs::write(conf.join("nix.conf"), "sandbox = false\nbuild-users-group =\nsubstituters =\n").unwrap();
-        Self { work, first: first.into_iter().collect(), root: work.root().join("nix-root") }
+        let root = work.root().join("nix-root");
+        Self { work, first: first.into_iter().collect(), remote: format!("local?root={}", root.display()), root }
     }
 
     /// The same Nix on another, empty store.
     pub fn with_root(&self, name: &str) -> Nix<'a> {
-        Nix { work: self.work, first: self.first.clone(), root: self.work.root().join(name) }
+        let root = self.work.root().join(name);
+        let remote = format!("local?root={}", root.display());
+        Nix { work: self.work, first: self.first.clone(), remote, root }
+    }
+
+    /// The same store by another `NIX_REMOTE`.
+    pub fn with_remote(&self, remote: &str) -> Nix<'a> {
+        Nix { work: self.work, first: self.first.clone(), remote: remote.to_owned(), root: self.root.clone() }
     }
 
     /// The same with a program called `name` in front of Nix's own: a shell script. `$next` is the one that it hides.
@@ -54,7 +65,7 @@ impl<'a> Nix<'a> {
         fs::write(&program, format!("#!/bin/sh\nnext='{}'\n{script}\n", next.text().trim())).unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         let first = [vec![folder], self.first.clone()].concat();
-        Nix { work: self.work, first, root: self.root.clone() }
+        Nix { work: self.work, first, remote: self.remote.clone(), root: self.root.clone() }
     }
 
     /// `program` in this environment.
@@ -63,7 +74,7 @@ impl<'a> Nix<'a> {
         let path = command.get_envs().find(|(name, _)| *name == "PATH").and_then(|(_, path)| path).unwrap();
         let path: Vec<PathBuf> = self.first.iter().cloned().chain(std::env::split_paths(path)).collect();
         command.env("PATH", std::env::join_paths(path).unwrap());
-        command.env("NIX_REMOTE", format!("local?root={}", self.root.display()));
+        command.env("NIX_REMOTE", &self.remote);
         command.env("NIX_CONF_DIR", self.work.root().join("nix-conf"));
         command
     }
