@@ -143,21 +143,29 @@ impl Outside {
     }
 }
 
-/// The `fetch` bodies that are in a store with all their bytes, but not valid in the Nix store, each once.
+/// The `fetch` bodies that are in a store with all their bytes, but not valid in the Nix store, each once; and those that
+/// are in its folder, neither valid nor with their bytes, as if they were missing.
 ///
 /// # Errors
 /// Where Nix cannot be asked.
-pub fn outside(inventory: &Inventory, files: &BodyFiles, nix: &NixStore) -> Result<Vec<Outside>, NixError> {
+pub fn outside(
+    inventory: &Inventory,
+    files: &BodyFiles,
+    nix: &NixStore,
+) -> Result<(Vec<Outside>, Vec<Wanted>), NixError> {
     let mut seen = HashSet::new();
     let wanted = inventory.entries.iter().filter_map(wanted).filter(|one| seen.insert(one.path.clone()));
     let wanted: Vec<Wanted> = wanted.collect();
     let valid = nix.valid(&wanted.iter().map(|one| one.path.clone()).collect::<Vec<_>>())?;
-    let outside = wanted.into_iter().filter(|one| !valid.contains(&one.path)).filter_map(|one| {
-        let Wanted { path, size, hash, .. } = one;
-        let file = files.stores.find_whole(&path, size, &hash)?;
-        Some(Outside { path, size, hash, file })
-    });
-    Ok(outside.collect())
+    let (mut outside, mut broken) = (Vec::new(), Vec::new());
+    for one in wanted.into_iter().filter(|one| !valid.contains(&one.path)) {
+        match files.stores.find_whole(&one.path, one.size, &one.hash) {
+            Some(file) => outside.push(Outside { path: one.path, size: one.size, hash: one.hash, file }),
+            None if nix.file(&one.path).is_some() => broken.push(one),
+            None => {}
+        }
+    }
+    Ok((outside, broken))
 }
 
 /// The `fetch` bodies of all entries, each URL once.
@@ -336,5 +344,31 @@ impl Wanted {
 
     fn pin(&self) -> Pin {
         Pin { hash: self.hash, size: self.size }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::path::{FileIngestionMethod, StorePathName, build_ca_path};
+
+    #[test]
+    fn groups_have_all_in_order_and_an_end() {
+        let wanted = |size: u64| {
+            let hash = NixHash::sha256(&size.to_le_bytes());
+            let path = build_ca_path(&StorePathName::sanitized("b"), FileIngestionMethod::Flat, &hash);
+            Wanted { url: "http://h/".to_owned(), path, size, hash }
+        };
+        let sizes: Vec<u64> = (0..1000).map(|n| if n % 150 == 0 { GROUP_BYTES - 5 } else { n }).collect();
+        let groups = groups(sizes.iter().map(|size| wanted(*size)).collect());
+        for group in &groups {
+            let bytes: u64 = group.iter().map(|one| one.size).sum();
+            assert!((1..=GROUP_BODIES).contains(&group.len()) && bytes <= GROUP_BYTES, "{} {bytes}", group.len());
+        }
+        assert!(groups.len() > 5);
+        assert_eq!(groups.iter().flatten().map(|one| one.size).collect::<Vec<_>>(), sizes);
+        let oversized = super::groups(vec![wanted(3 * GROUP_BYTES), wanted(u64::MAX), wanted(1)]);
+        assert_eq!(oversized.iter().map(Vec::len).collect::<Vec<_>>(), [1, 1, 1]);
+        assert!(super::groups(Vec::new()).is_empty());
     }
 }

@@ -37,7 +37,7 @@ pub struct Missing {
 /// # Errors
 /// Where Nix cannot be asked.
 pub fn closure(inventory: &Inventory, files: &BodyFiles, nix: &NixStore) -> Result<Closure, NixError> {
-    let outside = fetch::outside(inventory, files, nix)?;
+    let (outside, _) = fetch::outside(inventory, files, nix)?;
     let bodies = inventory.entries.iter().filter_map(|entry| Some((entry, entry.body.as_ref()?)));
     let wanted: Vec<_> = bodies.filter(|(_, body)| is_in_store(body)).collect();
     let all: Vec<StorePath> = wanted.iter().filter_map(|(_, body)| capture::object(body)).collect();

@@ -156,7 +156,7 @@ fn a_file_inside_a_package_is_pushed_with_the_whole_of_it() {
         let url = format!("file://{}", nix.work.root().join("cache").display());
         assert_eq!(pushed_paths(&run(&mut push(nix, &url)).expect_code(0)), [path.as_str()]);
         nix.collect_garbage();
-        assert_eq!(nix.valid(&[path.clone()]).len(), 1, "push keeps what it pushed");
+        assert_eq!(nix.valid(std::slice::from_ref(&path)).len(), 1, "push keeps what it pushed");
         nix.sql(&format!("update ValidPaths set hash = 'sha256:{}' where path = '{path}'", "1".repeat(64)));
         run(&mut nix.buildproxy("verify")).expect_code(1).expect_stderr(&["but Nix has registered sha256-ERERERER"]);
     });

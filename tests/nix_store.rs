@@ -376,6 +376,39 @@ fn a_body_that_lies_in_the_folder_unregistered_is_found_and_taken_by_fetch() {
 }
 
 #[test]
+fn what_lies_in_the_folder_unregistered_and_damaged_is_fetched_again() {
+    Nix::each(|nix| {
+        let origin = Awkward::start();
+        let paths = captured(nix, &origin, 2);
+        let remove = "rm .buildproxy/inventory.toml.root; nix-store --gc";
+        run(nix.command("sh").args(["-euc", remove])).expect_code(0);
+        fs::write(nix.file(&paths[0]), "damaged").unwrap();
+        verify(nix).expect_code(1);
+        let mut fetch = nix.buildproxy("fetch");
+        run(fetch.env("SSL_CERT_FILE", nix.work.root().join("origin-ca.pem"))).expect_code(0);
+        verify(nix).expect_code(0);
+        assert_eq!(nix.valid(&paths), paths);
+    });
+}
+
+#[test]
+fn a_body_that_nix_holds_damaged_is_not_lost_when_it_is_captured_again() {
+    Nix::each(|nix| {
+        let origin = Awkward::start();
+        let script = format!("curl -sSf -o /dev/null '{}'", origin.url("/plain/a?size=500"));
+        nix.capture_sh(&origin, &script).expect_code(0);
+        let file = nix.file(&fetched(nix)[0]);
+        fs::remove_file(&file).unwrap();
+        fs::write(&file, pattern(499)).unwrap();
+        let again = nix.capture_sh(&origin, &script).expect_code(0);
+        again.expect_stderr(&["is registered, but does not have its bytes", "buildproxy verify"]);
+        let kept = nix.embedded_bodies();
+        assert_eq!(kept.len(), 1);
+        assert_eq!(fs::read(nix.embedded().join(&kept[0])).unwrap(), pattern(500));
+    });
+}
+
+#[test]
 fn verify_does_without_a_database_and_without_nix() {
     Nix::each(|nix| {
         let origin = Awkward::start();

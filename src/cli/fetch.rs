@@ -31,8 +31,9 @@ impl Fetch {
             output::error(&error);
             FAILED
         })?;
-        let missing = fetch::missing(&inventory, &files);
-        let moved = into_nix_store(&inventory, &files, &mut deposit);
+        let mut missing = fetch::missing(&inventory, &files);
+        let (moved, broken) = into_nix_store(&inventory, &files, &mut deposit);
+        missing.extend(broken);
         let results = download(missing, &mut deposit, common)?;
         let errors: Vec<_> = results.iter().filter_map(|result| result.as_ref().err()).collect();
         errors.iter().for_each(|error| output::error(error));
@@ -63,14 +64,20 @@ fn download(missing: Vec<Wanted>, deposit: &mut Deposit, common: &Common) -> Res
 
 type Fetched = Result<Wanted, FetchError>;
 
-/// Puts what is here already into the Nix store, too. Gives how many bodies that were.
-fn into_nix_store(inventory: &Inventory, files: &BodyFiles, deposit: &mut Deposit) -> usize {
-    let Some(nix) = deposit.nix() else { return 0 };
+/// Puts what is here already into the Nix store, too. Gives how many bodies that were, and those that have to be downloaded
+/// although a file is in their place.
+fn into_nix_store(inventory: &Inventory, files: &BodyFiles, deposit: &mut Deposit) -> (usize, Vec<Wanted>) {
+    let Some(nix) = deposit.nix() else { return (0, Vec::new()) };
     match fetch::outside(inventory, files, nix) {
-        Ok(outside) => deposit.add(&outside.iter().map(fetch::Outside::as_new).collect::<Vec<NewBody>>()),
-        Err(error) => deposit.refuse(error),
+        Ok((outside, broken)) => {
+            deposit.add(&outside.iter().map(fetch::Outside::as_new).collect::<Vec<NewBody>>());
+            (deposit.count_in_nix(), broken)
+        }
+        Err(error) => {
+            deposit.refuse(error);
+            (0, Vec::new())
+        }
     }
-    deposit.count_in_nix()
 }
 
 /// Keeps the bodies from garbage collection. The error is what to say where that fails.

@@ -92,8 +92,9 @@ impl Deposit {
     /// Where it does not take them any more: why, where they are, and what to do.
     pub fn warning(&self) -> Option<String> {
         let (refusal, embedded) = (self.refusal.as_ref()?, self.embedded.dir().display());
+        let which = if self.in_nix.is_empty() { "bodies are" } else { "other bodies are" };
         Some(format!(
-            "bodies are in {embedded}, because the Nix store did not take them: {refusal}\n  hint: when it does, \
+            "{which} in {embedded}, because the Nix store did not take them: {refusal}\n  hint: when it does, \
              `buildproxy fetch` puts them there; `--no-nix-store` leaves it out"
         ))
     }

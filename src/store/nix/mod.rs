@@ -145,10 +145,9 @@ impl NixStore {
             let named = own.join(body.path.name().as_str());
             match body.bytes {
                 Bytes::Memory(bytes) => fs::write(&named, bytes)?,
-                Bytes::File(file) => match fs::hard_link(file, &named) {
-                    Err(_) => fs::copy(file, &named).map(drop)?,
-                    Ok(()) => {}
-                },
+                Bytes::File(file) => {
+                    fs::hard_link(file, &named).or_else(|_| fs::copy(file, &named).map(drop))?;
+                }
             }
             Ok(named)
         };

@@ -5,12 +5,10 @@
 
 use std::collections::HashMap;
 
-use data_encoding::{BASE64, HEXLOWER};
 use serde_json::{Map, Value};
 
 use crate::store::{
     hash::NixHash,
-    nixbase32,
     path::{STORE_DIR, StorePath},
 };
 
@@ -88,31 +86,16 @@ pub fn flat_content_address(hash: &NixHash) -> String {
     format!("fixed:{}:{}", hash.algo().as_str(), hash.to_nix32())
 }
 
-/// A hash as SRI, as `sha256:` with nix32 or base16 behind it, or as an object with `algorithm`, `format` and `hash`.
+/// A hash as text in any spelling, or as an object with `algorithm`, `format` and `hash`.
 fn hash(value: &Value) -> Option<NixHash> {
     match value {
-        Value::String(text) => text.parse().ok().or_else(|| {
-            let (algo, digest) = text.split_once(':')?;
-            spelled(algo, digest)
-        }),
+        Value::String(text) => NixHash::parse_any(text, None).ok(),
         Value::Object(object) => {
             let field = |name: &str| object.get(name)?.as_str();
-            spelled(field("algorithm")?, field("hash")?)
+            NixHash::parse_any(field("hash")?, Some(field("algorithm")?.parse().ok()?)).ok()
         }
         _ => None,
     }
-}
-
-/// The hash of `algo` that `digest` spells: which spelling it is follows from its length.
-fn spelled(algo: &str, digest: &str) -> Option<NixHash> {
-    let sri = |bytes: &[u8]| format!("{algo}-{}", BASE64.encode(bytes)).parse().ok();
-    let nix32 = match algo {
-        "sha256" => nixbase32::decode::<32>(digest).and_then(|bytes| sri(&bytes)),
-        "sha512" => nixbase32::decode::<64>(digest).and_then(|bytes| sri(&bytes)),
-        _ => None,
-    };
-    let base16 = || HEXLOWER.decode(digest.as_bytes()).ok().and_then(|bytes| sri(&bytes));
-    nix32.or_else(base16).or_else(|| format!("{algo}-{digest}").parse().ok())
 }
 
 #[cfg(test)]
