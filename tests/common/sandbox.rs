@@ -62,8 +62,10 @@ pub fn nix_string(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// What of the machine a build sees: the programs that the stub's packages are links to.
-const MACHINE: &str = "/bin /usr /lib /lib64 /etc/ssl /etc/alternatives /etc/ld.so.cache /etc/nsswitch.conf";
+/// What of the machine a build sees: the programs that the stub's packages are links to. Not all of /etc/ssl: newer Nix
+/// would empty the machine's file of certificates.
+const MACHINE: &str = "/bin /usr /lib /lib64 /etc/ssl/openssl.cnf /etc/ssl/certs/ca-certificates.crt? \
+    /etc/alternatives /etc/ld.so.cache /etc/nsswitch.conf";
 
 /// Ends a shell with 90 to 93 where there is a route, an outside address that answers or could, or a name that is known.
 pub const NO_NETWORK: &str = r#"
