@@ -72,9 +72,18 @@ pub fn nix_string(text: &str) -> String {
 }
 
 /// What of the machine a build sees, where it is there: the programs that the stub's packages are links to, and what
-/// they need.
-const MACHINE: [&str; 8] =
-    ["/bin", "/usr", "/lib", "/lib64", "/etc/ssl", "/etc/alternatives", "/etc/ld.so.cache", "/etc/nsswitch.conf"];
+/// they need. Not all of /etc/ssl: newer Nix mounts its own certificates into fixed outputs, and empties the file that it
+/// mounts them on.
+const MACHINE: [&str; 8] = [
+    "/bin",
+    "/usr",
+    "/lib",
+    "/lib64",
+    "/etc/ssl/openssl.cnf",
+    "/etc/alternatives",
+    "/etc/ld.so.cache",
+    "/etc/nsswitch.conf",
+];
 
 /// Ends a shell with 90 to 93 where there is a route, an outside address that answers or could, or a name that is known.
 pub const NO_NETWORK: &str = r#"
