@@ -72,7 +72,8 @@ pub fn nix_string(text: &str) -> String {
 }
 
 /// What of the machine a build sees, where it is there: the programs that the stub's packages are links to, and what
-/// they need.
+/// they need. Not all of /etc/ssl: newer Nix mounts its own certificates into fixed outputs, and empties the file that it
+/// mounts them on.
 const MACHINE: [&str; 8] = [
     "/bin",
     "/usr",
