@@ -21,6 +21,7 @@ with_either_nix! {
     the_overlay_has_the_function_in_the_package_set_and_in_lib
     a_proxy_content_of_nix_buildproxy_is_replayed
     a_lock_file_of_mitm_cache_is_replayed
+    what_is_patched_is_the_same_in_every_build
     the_shell_replays_to_a_command_and_reports
     in_a_nix_shell_the_hook_waits_until_it_is_asked
     the_update_script_records_what_the_package_downloads_now
@@ -143,6 +144,57 @@ fn a_lock_file_of_mitm_cache_is_replayed(nix: Nix) {
     let script = format!("curl -sSfLo moved {moved} -o pom '{pom}?query=1' -o there {there}");
     let files = tree(&sandbox.built(&build(&hook, "pkgs.curl", &script)));
     assert_eq!(files.into_values().collect::<Vec<_>>(), ["a jar\n", "<project/>\n", "a jar\n"]);
+}
+
+/// A hook with a patched text, and patched archives of the usual forms.
+const PATCHED: &str = r#"
+let
+  archive = name: command: pkgs.runCommand name { nativeBuildInputs = with pkgs; [ gnutar gzip xz zstd zip ]; } ''
+    mkdir -p tool/bin
+    printf 'one\ntwo\n' >tool/lines
+    echo exit 0 >tool/bin/tool
+    chmod +x tool/bin/tool
+    ln -s bin/tool tool/link
+    ${command}
+  '';
+  bodies = {
+    lines = pkgs.writeText "lines" "one\ntwo\n";
+    gz = archive "gz" "tar -cz tool >$out";
+    xz = archive "xz" "tar -cJ tool >$out";
+    zst = archive "zst" "tar -c --zstd tool >$out";
+    zip = archive "zip" "rm tool/link; zip -qr all.zip tool; mv all.zip $out";
+  };
+  urls = lib.mapAttrs' (name: body: lib.nameValuePair "https://example.org/${name}" body) bodies;
+in
+mkBuildproxy {
+  inventory = { version = 1; };
+  extraEntries = lib.mapAttrsToList (url: body: { inherit url; body.store-path = body; }) urls;
+  patches = lib.mapAttrs (_: _: [ (pkgs.writeText "patch" "--- a/lines\n+++ b/lines\n@@ -1,2 +1,2 @@\n one\n-two\n+2\n") ]) urls;
+}
+"#;
+
+fn what_is_patched_is_the_same_in_every_build(nix: Nix) {
+    let sandbox = Sandbox::new(nix);
+    let index = sandbox.build(&format!("({PATCHED}).index")).expect_code(0);
+    let lines = |command: &mut std::process::Command| -> Vec<String> {
+        run(command).expect_code(0).text().lines().map(str::to_owned).collect()
+    };
+    let patched = lines(sandbox.command("nix-store").args(["--query", "--references", index.text().trim()]));
+    assert_eq!(patched.len(), 5, "{patched:?}");
+    let derivations = lines(sandbox.command("nix-store").args(["--query", "--deriver"]).args(&patched));
+    // Later, and in another second: times must not get into an archive.
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    run(sandbox.command("nix-store").args(["--realise", "--check"]).args(&derivations)).expect_code(0);
+
+    let script = "for name in lines gz xz zst zip; do curl -sSfO https://example.org/$name; done
+        mkdir a b c d; tar -xzf gz -C a; tar -xJf xz -C b; tar -x --zstd -f zst -C c; unzip -q zip -d d; rm gz xz zst zip
+        for made in a b c d; do
+            [ -x $made/tool/bin/tool ]; cmp $made/tool/lines lines
+        done
+        for made in a b c; do [ \"$(readlink $made/tool/link)\" = bin/tool ]; done";
+    let inputs = "pkgs.curl pkgs.gnutar pkgs.gzip pkgs.xz pkgs.zstd pkgs.unzip";
+    let built = sandbox.built(&build(&format!("({PATCHED})"), inputs, script));
+    assert_eq!(fs::read_to_string(built.join("lines")).unwrap(), "one\n2\n");
 }
 
 fn the_shell_replays_to_a_command_and_reports(nix: Nix) {
