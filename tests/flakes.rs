@@ -4,7 +4,12 @@
 
 mod common;
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::PathBuf,
+    process::Command,
+};
 
 use common::{
     Nginx, Workdir, run,
@@ -14,6 +19,7 @@ use common::{
 
 with_either_nix! {
     the_flake_passes_all_of_its_checks
+    the_flake_evaluates_for_every_system
     the_flake_and_the_file_for_those_without_flakes_have_the_program
     a_packagers_flake_needs_two_lines
     what_git_does_not_track_is_said
@@ -44,6 +50,29 @@ fn the_flake_passes_all_of_its_checks(nix: Nix) {
     run(check.arg(this_flake()))
         .expect_code(0)
         .expect_stderr(&["-buildproxy-check-hook.drv", "-buildproxy-check-changed.drv"]);
+}
+
+fn the_flake_evaluates_for_every_system(nix: Nix) {
+    let sandbox = Sandbox::new(nix);
+    let of_each = |output: &str, value: &str| -> BTreeMap<String, BTreeMap<String, String>> {
+        let mut eval = about_this_flake(&sandbox, &["eval", "--json"]);
+        let apply = format!("builtins.mapAttrs (_: builtins.mapAttrs (_: it: {value}))");
+        let printed = run(eval.args([&format!("{}#{output}", this_flake()), "--apply", &apply])).expect_code(0);
+        serde_json::from_slice(&printed.stdout).unwrap()
+    };
+    let outputs = [
+        ("packages", "it.drvPath", "buildproxy"),
+        ("checks", "it.drvPath", "hook"),
+        ("devShells", "it.drvPath", "default"),
+        ("apps", "it.program", "default"),
+    ];
+    for (output, value, name) in outputs {
+        let systems = of_each(output, value);
+        let all = ["aarch64-darwin", "aarch64-linux", "x86_64-darwin", "x86_64-linux"];
+        assert!(systems.keys().eq(all.iter()), "{output}: {systems:?}");
+        let values: BTreeSet<_> = systems.values().map(|of_one| &of_one[name]).collect();
+        assert_eq!(values.len(), all.len(), "each system has its own {name}: {values:?}");
+    }
 }
 
 fn the_flake_and_the_file_for_those_without_flakes_have_the_program(nix: Nix) {
