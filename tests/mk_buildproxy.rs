@@ -218,9 +218,10 @@ fn in_a_nix_shell_the_hook_waits_until_it_is_asked(nix: Nix) {
         ''"
     );
     // The origin is gone: 7 is that nobody listens where the URL says.
-    let script = format!("curl -sS {url} || echo \"before: $?\"; buildproxyStart; curl -sSf {url}; buildproxyStop");
+    let ask = format!("curl -sS {url} || echo \"none: $?\"");
+    let script = format!("{ask}; buildproxyStart; {ask}; buildproxyStop; {ask}; buildproxyStart; {ask}");
     let entered = run(sandbox.running(&enter).arg(script)).expect_code(0);
-    assert_eq!(entered.text(), "before: 7\na file\n", "{entered}");
+    assert_eq!(entered.text(), "none: 7\na file\nnone: 7\na file\n", "{entered}");
     entered.expect_stderr(&["Failed to connect to localhost port", "1 request answered from 1 of 1 entry, 0 misses"]);
 }
 
