@@ -67,8 +67,9 @@ _buildproxyEndWithShell() {
     _buildproxyTrap=
     if [ "$BASHPID" = "$$" ]; then
         if declare -F exitHandler >/dev/null; then
-            exitHooks+=(_buildproxySucceeded)
-            failureHooks+=(_buildproxyFailed)
+            # Before others: that of nix-shell removes the temporary folder.
+            exitHooks=(_buildproxySucceeded ${exitHooks+"${exitHooks[@]}"})
+            failureHooks=(_buildproxyFailed ${failureHooks+"${failureHooks[@]}"})
             return 0
         fi
         trap=$(trap -p EXIT)
