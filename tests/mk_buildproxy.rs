@@ -21,6 +21,7 @@ with_either_nix! {
     the_overlay_has_the_function_in_the_package_set_and_in_lib
     a_proxy_content_of_nix_buildproxy_is_replayed
     a_lock_file_of_mitm_cache_is_replayed
+    a_body_inside_of_a_store_path_is_kept_by_the_hook_and_replayed
     what_is_patched_is_the_same_in_every_build
     the_shell_replays_to_a_command_and_reports
     in_a_nix_shell_the_hook_waits_until_it_is_asked
@@ -195,6 +196,27 @@ fn what_is_patched_is_the_same_in_every_build(nix: Nix) {
     let inputs = "pkgs.curl pkgs.gnutar pkgs.gzip pkgs.xz pkgs.zstd pkgs.unzip";
     let built = sandbox.built(&build(&format!("({PATCHED})"), inputs, script));
     assert_eq!(fs::read_to_string(built.join("lines")).unwrap(), "one\n2\n");
+}
+
+fn a_body_inside_of_a_store_path_is_kept_by_the_hook_and_replayed(nix: Nix) {
+    let (work, sandbox) = (Workdir::new(), Sandbox::new(nix));
+    fs::create_dir_all(work.path("tool/share")).unwrap();
+    work.write("tool/share/file", "inside\n");
+    let mut add = sandbox.command("nix-store");
+    let added = run(add.arg("--add").arg(work.path("tool"))).expect_code(0);
+    let (object, hash) = (added.text().trim(), sri(b"inside\n"));
+    work.write(
+        "inventory.toml",
+        &format!(
+            "version = 1\n[[entry]]\nurl = \"https://example.org/f\"\n\
+             body = {{ hash = \"{hash}\", size = 7, store-path = \"{object}/share/file\" }}\n"
+        ),
+    );
+    let built = sandbox.built(&build(&hook(&work, ""), "pkgs.curl", "curl -sSf -o file https://example.org/f"));
+    assert_eq!(fs::read_to_string(built.join("file")).unwrap(), "inside\n");
+    let index = sandbox.build(&format!("({}).index", hook(&work, ""))).expect_code(0);
+    let kept = run(sandbox.command("nix-store").args(["--query", "--references", index.text().trim()])).expect_code(0);
+    assert_eq!(kept.text().trim(), object);
 }
 
 fn the_shell_replays_to_a_command_and_reports(nix: Nix) {
