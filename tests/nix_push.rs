@@ -163,6 +163,29 @@ fn a_file_inside_a_package_is_pushed_with_the_whole_of_it() {
 }
 
 #[test]
+fn an_inventory_that_is_itself_in_the_store_is_verified_and_pushed_without_a_trace() {
+    Nix::each(|nix| {
+        let origin = Awkward::start();
+        // A body that is too large for the inventory, and cannot be fetched again.
+        let large =
+            format!("curl -sSf -o /dev/null -d \"$(head -c 9000 /dev/zero | tr '\\0' x)\" '{}'", origin.url("/echo"));
+        let script = format!("curl -sSf -o /dev/null '{}'; {large}", origin.url("/plain/a"));
+        nix.capture_sh(&origin, &script).expect_code(0);
+        assert!(nix.work.path("inventory.bodies").exists());
+        fs::rename(nix.work.path(".buildproxy"), nix.work.root().join("beside")).unwrap();
+        let source = nix.nix_store(["--add".as_ref(), nix.work.path("").as_os_str()]).remove(0);
+        let inventory = nix.file(&source).join("inventory.toml");
+        let with = |mut command: Command| run(command.arg("-i").arg(&inventory));
+        with(nix.buildproxy("verify")).expect_code(0).expect_stderr(&["all good"]);
+        with(nix.buildproxy("fetch")).expect_code(0);
+        let cache = nix.work.root().join("cache");
+        with(push(nix, &format!("file://{}", cache.display()))).expect_code(0);
+        assert_eq!(narinfos(&cache).len(), 2);
+        assert!(!inventory.with_file_name(".buildproxy").exists());
+    });
+}
+
+#[test]
 fn a_cache_that_takes_nothing_and_a_machine_without_nix_are_said_clearly() {
     Nix::each(|nix| {
         let origin = Awkward::start();

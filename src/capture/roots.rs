@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::journal::{FolderLock, JournalFolder};
+use super::journal::{FolderLock, JournalError, JournalFolder};
 use crate::{
     inventory::{Body, Inventory, Source},
     store::{
@@ -68,6 +68,32 @@ pub fn keep(
         nix.add_root(&object, &absolute(&root)).map(|()| object)
     };
     attempt().or_else(|_| attempt()).map(Some)
+}
+
+/// Why nothing keeps the bodies of an inventory.
+#[derive(Debug, thiserror::Error)]
+pub enum KeepError {
+    /// Nix does not do it.
+    #[error(transparent)]
+    Nix(#[from] NixError),
+    /// There is no room beside the inventory.
+    #[error(transparent)]
+    Beside(#[from] JournalError),
+}
+
+/// The same for the inventory in `file`, unless others capture into it: then it waits. Does nothing for one that is itself in
+/// the store, where nothing can be beside it.
+///
+/// # Errors
+/// As [`keep`], and where nothing can be written beside the inventory.
+pub fn keep_beside(nix: &NixStore, inventory: &Inventory, file: &Path) -> Result<Option<StorePath>, KeepError> {
+    let is_in_store = |dir: &Path| dir.canonicalize().is_ok_and(|dir| file.starts_with(dir));
+    if objects(inventory).is_empty() || is_in_store(nix.dir()) || is_in_store(Path::new(STORE_DIR)) {
+        return Ok(None);
+    }
+    let folder = JournalFolder::create(file)?;
+    let lock = folder.lock()?;
+    Ok(keep(nix, inventory, &folder, &lock)?)
 }
 
 /// What to say where [`keep`] failed.
