@@ -3,7 +3,7 @@
 use std::{
     fmt,
     fs::File,
-    io::{self, Read},
+    io::{self, Read, Write},
     os::unix::fs::FileExt,
     str::FromStr,
 };
@@ -230,6 +230,18 @@ impl Hasher {
             Self::Sha256(hasher) => NixHash::Sha256(hasher.finalize().into()),
             Self::Sha512(hasher) => NixHash::Sha512(hasher.finalize().into()),
         }
+    }
+}
+
+/// Takes everything: a writer of archives can have the hash alone.
+impl Write for Hasher {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.update(data);
+        Ok(data.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

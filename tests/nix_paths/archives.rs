@@ -144,8 +144,8 @@ fn dump(path: &Path) -> Vec<u8> {
 }
 
 #[test]
-fn the_archives_of_thousands_of_trees_have_the_hash_that_nix_hash_says() {
-    let forest = forest(2000);
+fn the_archives_of_a_thousand_trees_have_the_hash_that_nix_hash_says() {
+    let forest = forest(1000);
     let options = ["--type", "sha256"].map(OsStr::new);
     let arguments: Vec<&OsStr> = options.into_iter().chain(forest.roots.iter().map(|path| path.as_os_str())).collect();
     let theirs = String::from_utf8(nix("nix-hash", &arguments)).unwrap();
@@ -160,7 +160,7 @@ fn the_archives_of_thousands_of_trees_have_the_hash_that_nix_hash_says() {
 
 #[test]
 fn archives_are_those_of_nix_store_and_each_unpacks_what_the_other_packs() {
-    let forest = forest(500);
+    let forest = forest(300);
     let original = Found::at(&forest.root);
     let theirs = nix("nix-store", &["--dump".as_ref(), forest.root.as_os_str()]);
     assert!(dump(&forest.root) == theirs, "the archives differ");
@@ -273,7 +273,7 @@ fn broken() -> Vec<Vec<u8>> {
 #[test]
 fn what_nix_store_refuses_to_unpack_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let damaged = sample(&damaged(), 300);
+    let damaged = sample(&damaged(), 240);
     let cases: Vec<(usize, Vec<u8>)> = broken().into_iter().chain(damaged).chain([words(WHOLE)]).enumerate().collect();
     let (refused, unpacked, stricter) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
     in_parallel(&cases, |(number, bytes)| {

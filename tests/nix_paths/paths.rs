@@ -25,7 +25,7 @@ fn methods() -> impl Strategy<Value = FileIngestionMethod> {
 fn paths_are_those_of_nix_store() {
     // The command line takes a leading `-` for a flag; derivations, below, have such names.
     let names = names().prop_filter("a flag", |name| !name.as_str().starts_with('-'));
-    in_parallel(&sample(&(names, methods(), hashes()), 400), |(name, method, hash)| {
+    in_parallel(&sample(&(names, methods(), hashes()), 250), |(name, method, hash)| {
         let hex = hash.to_hex();
         let mut arguments = vec!["--print-fixed-path", hash.algo().as_str(), &hex, name.as_str()];
         if *method == FileIngestionMethod::Recursive {

@@ -168,9 +168,9 @@ struct HashSink<F> {
 
 impl<F: FnMut(u64)> Write for HashSink<F> {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        self.hasher.update(data);
-        (self.progress)(data.len() as u64);
-        Ok(data.len())
+        let count = self.hasher.write(data)?;
+        (self.progress)(count as u64);
+        Ok(count)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -313,6 +313,19 @@ mod tests {
         fs::set_permissions(&file, fs::Permissions::from_mode(0o700)).unwrap();
         let expected = ["nix-archive-1", "(", "type", "regular", "executable", "", "contents", "", ")"];
         assert_eq!(dumped(&file), archive(&expected));
+    }
+
+    #[test]
+    fn the_hash_of_a_file_s_archive_can_be_had_while_its_bytes_pass() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, "hello, nar").unwrap();
+        let mut hasher = Hasher::new(HashAlgo::Sha256);
+        let mut writer = Writer::new(&mut hasher).unwrap();
+        writer.enter(b"", &Node::File { executable: false, size: 10 }).unwrap();
+        ["hello", ", nar"].iter().for_each(|part| writer.contents(part.as_bytes()).unwrap());
+        writer.leave().unwrap();
+        assert_eq!(hasher.finish(), hash(&path).unwrap());
     }
 
     #[test]
