@@ -198,6 +198,26 @@ fn a_capture_killed_while_nix_takes_its_bodies_is_recovered_by_the_next() {
 }
 
 #[test]
+fn what_a_collection_takes_before_it_is_kept_goes_to_the_embedded_store() {
+    Nix::each(|nix| {
+        let origin = Awkward::start();
+        let old = captured(nix, &origin, 1);
+        let urls = [origin.url("/plain/new?size=10"), origin.url("/plain/large?size=100000")];
+        let script = format!("curl -sSf -o /dev/null '{}' -o /dev/null '{}'", urls[0], urls[1]);
+        let collecting = nix.with_program("nix-instantiate", "nix-store --gc >gc.log 2>&1\nexec \"$next\" \"$@\"");
+        let outcome = collecting.capture_sh(&origin, &script).expect_code(0);
+        assert_eq!(nix.embedded_bodies().len(), 2, "{outcome}");
+        nix.collect_garbage();
+        assert_eq!(nix.valid(&old), old, "what was kept before is kept still");
+        drop(origin);
+        nix.replay_sh(&script).expect_code(0);
+        run(&mut nix.buildproxy("fetch")).expect_code(0).expect_stderr(&["put 2 bodies"]);
+        nix.collect_garbage();
+        assert_eq!(nix.valid(&fetched(nix)).len(), 4);
+    });
+}
+
+#[test]
 fn where_nix_takes_nothing_the_embedded_store_does_and_one_warning_says_why() {
     Nix::each(|nix| {
         let origin = Awkward::start();

@@ -54,20 +54,20 @@ pub fn keep(
         tracing::debug!("cannot look for roots of inventories that are gone: {error}");
     }
     let wanted: Vec<StorePath> = objects(inventory).into_iter().collect();
-    let valid = nix.valid(&wanted)?;
-    let paths: Vec<StorePath> = wanted.into_iter().filter(|path| valid.contains(path)).collect();
-    if paths.is_empty() {
-        // Where it stays, it keeps what nobody needs; nothing is lost.
-        let _ = fs::remove_file(&root);
-        return Ok(None);
-    }
     let name = StorePathName::sanitized(&format!("buildproxy-{}", folder.inventory()));
-    // A collection can take the object before the root is there: then it is made once more.
     let attempt = || {
+        let valid = nix.valid(&wanted)?;
+        let paths: Vec<StorePath> = wanted.iter().filter(|path| valid.contains(path)).cloned().collect();
+        if paths.is_empty() {
+            // Where it stays, it keeps what nobody needs; nothing is lost.
+            let _ = fs::remove_file(&root);
+            return Ok(None);
+        }
         let object = nix.list_object(&name, &paths)?;
-        nix.add_root(&object, &absolute(&root)).map(|()| object)
+        nix.add_root(&object, &absolute(&root)).map(|()| Some(object))
     };
-    attempt().or_else(|_| attempt()).map(Some)
+    // A collection can take the object, or what it refers to, before the root is there: then it is made once more.
+    attempt().or_else(|_| attempt())
 }
 
 /// Why nothing keeps the bodies of an inventory.
