@@ -17,15 +17,6 @@ fn captured(nix: &Nix, origin: &Awkward, options: &[&str]) -> String {
     script
 }
 
-/// The store paths of the bodies that are fetched.
-fn fetched(nix: &Nix) -> Vec<String> {
-    let outcome = run(&mut nix.buildproxy("paths")).expect_code(0);
-    let paths = outcome.text().lines().filter_map(|line| line.split(' ').nth(2)).filter(|path| *path != "-");
-    let mut paths: Vec<String> = paths.map(str::to_owned).collect();
-    paths.sort();
-    paths
-}
-
 fn push(nix: &Nix, to: &str) -> Command {
     let mut command = nix.buildproxy("push");
     command.args(["--json", "--to", to]);
@@ -55,7 +46,8 @@ fn a_second_store_substitutes_every_body_from_the_cache_and_replays_without_netw
         let cache = nix.work.root().join("cache");
         let url = format!("file://{}", cache.display());
         let outcome = run(&mut push(nix, &url)).expect_code(0);
-        let paths = fetched(nix);
+        let mut paths = nix.fetched();
+        paths.sort();
         assert_eq!((paths.len(), pushed_paths(&outcome)), (2, paths.clone()), "{outcome}");
         assert!(outcome.stderr.ends_with(&format!("pushed 2 store paths to {url}\n")), "{outcome}");
         let second = nix.with_root("second");
@@ -82,7 +74,7 @@ fn what_is_only_in_the_embedded_store_is_pushed_too_and_kept() {
         run(&mut push(nix, &format!("file://{}", cache.display()))).expect_code(0);
         assert_eq!(narinfos(&cache).len(), 3, "two bodies and what refers to them");
         nix.collect_garbage();
-        assert_eq!(nix.valid(&fetched(nix)).len(), 2);
+        assert_eq!(nix.valid(&nix.fetched()).len(), 2);
         // So is what a store of one's own has.
         let (other, own) = (nix.with_root("other"), nix.embedded());
         let url = format!("file://{}", nix.work.root().join("again").display());
