@@ -20,8 +20,8 @@ mod transfer;
 
 pub use assemble::Omission;
 pub use exchange::LeftOut;
-pub use journal::{FolderLock, JournalError, JournalFolder};
+pub use journal::JournalError;
 pub use origin::{Origin, OriginError, OriginSetupError, TrustRoots};
 pub use policy::{AllowPrivate, LEFT_OUT_HEADERS};
-pub use roots::{keep, not_kept, object, objects};
+pub use roots::{KeepError, keep_beside, not_kept, object};
 pub use session::{Capture, CaptureError, CaptureOptions, Summary};
