@@ -330,6 +330,31 @@ fn aria2_downloads_a_file_in_parts() {
 }
 
 #[test]
+fn apt_from_a_repository_over_https() {
+    let nginx = Nginx::start("");
+    let make = r#"mkdir -p greeting/DEBIAN repository; cd repository; chmod 755 ../greeting ../greeting/DEBIAN
+        printf '%s\n' 'Package: greeting' 'Version: 1' 'Architecture: all' 'Maintainer: Tests <tests@example.org>' \
+            'Description: a greeting' >../greeting/DEBIAN/control
+        dpkg-deb --build ../greeting greeting.deb >&2
+        { cat ../greeting/DEBIAN/control; echo 'Filename: ./greeting.deb'; stat -c 'Size: %s' greeting.deb
+            sha256sum greeting.deb | sed 's/\([^ ]*\).*/SHA256: \1/'; } >Packages
+        { echo 'SHA256:'; sha256sum Packages | sed "s/ .*/ $(stat -c %s Packages) Packages/;s/^/ /"; } >Release"#;
+    run(std::process::Command::new("sh").args(["-euc", make]).current_dir(nginx.www())).expect_code(0);
+    // No option for the proxy, the certificates, or the user that apt downloads as.
+    let script = format!(
+        "mkdir -p apt/lists/partial apt/cache/archives/partial; echo 'deb [trusted=yes] {} ./' >sources.list
+        apt() {{
+            apt-get -o Dir::Etc::SourceList=\"$PWD/sources.list\" -o Dir::Etc::SourceParts=- -o Dir::State=\"$PWD/apt\" \
+                -o Dir::State::Status=/dev/null -o Dir::Cache=\"$PWD/apt/cache\" -o APT::Update::Post-Invoke-Success= \
+                -o APT::Update::Post-Invoke= \"$@\"
+        }}
+        apt update --error-on=any; apt download greeting=1; rm -r apt; test -s greeting_1_all.deb",
+        nginx.tls_url("/repository"),
+    );
+    same_with_and_without_the_origin(nginx, |nginx| &nginx.ca, &script);
+}
+
+#[test]
 fn a_client_that_checks_certificates_refuses_an_origin_that_is_not_behind_the_proxy() {
     // The CA of a capture vouches for what goes through the proxy, and the clients do verify: with another CA they fail.
     let nginx = files();
