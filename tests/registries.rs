@@ -1,8 +1,8 @@
 //! Package managers against the registries that this machine is set up for, whatever these are: captured, then replayed
 //! from an empty home where there is no network.
 //!
-//! A registry can be slow, or fail for minutes: each capture is tried three times, and a test is skipped, with the reason
-//! on stderr, where the registry does not answer a small question of the package manager without us either.
+//! A registry can be slow, or fail for minutes: each capture is tried three times, and a test is skipped, with the
+//! reason on stderr, where the registry does not answer a small question of the package manager without us either.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -18,7 +18,7 @@ use std::{
     process::Command,
 };
 
-use common::{Entries, Outcome, Workdir, in_empty_network, python_tool, run, tree};
+use common::{Entries, Entry, Outcome, Workdir, in_empty_network, python_tool, run, tree};
 
 /// How often a capture is tried.
 const TRIES: usize = 3;
@@ -97,10 +97,24 @@ impl Seen {
         self.inventory.urls().iter().filter(|url| url.ends_with(end)).count()
     }
 
+    /// Fails where Nix would fetch an index page again: it asks for no media type, and would get another one.
+    #[track_caller]
+    fn keeps_index_pages_beside_the_inventory(&self) {
+        let pages: Vec<_> = self.inventory.0.iter().filter(|entry| is_index_page(entry)).collect();
+        assert!(!pages.is_empty(), "{:?}", self.inventory.urls());
+        for page in pages {
+            assert_ne!(page.source(), "fetch", "{} {:?}", page.text("url"), page.header("content-type"));
+        }
+    }
+
     #[track_caller]
     fn has_file(&self, path: &str) {
         assert!(self.files.contains_key(Path::new(path)), "no {path} among {:#?}", self.files.keys());
     }
+}
+
+fn is_index_page(entry: &Entry) -> bool {
+    entry.header("content-type").is_some_and(|kind| kind.contains("json") || kind.contains("html"))
 }
 
 /// Captures `script`, and replays it where there is no network. It must print the same and leave the same files.
@@ -179,6 +193,7 @@ fn pip_of_two_versions_downloads_wheels_and_their_dependencies() {
     let versions: Vec<_> = seen.captured.text().lines().collect();
     assert!(versions.len() == 2 && versions[0] != versions[1], "{versions:?}");
     assert!(seen.files.keys().any(|file| file.starts_with("older") && file.to_string_lossy().contains("urllib3-")));
+    seen.keeps_index_pages_beside_the_inventory();
     seen.has_file("newer/requests/__init__.py");
     seen.has_file("newer/urllib3/__init__.py");
 }
@@ -202,6 +217,7 @@ fn uv_installs_wheels_and_builds_a_source_distribution() {
     );
     let Some(seen) = with_and_without_the_registry(&pip_question(), &script) else { return };
     assert_eq!(seen.count(".tar.gz"), 1, "{:?}", seen.inventory.urls());
+    seen.keeps_index_pages_beside_the_inventory();
     seen.has_file("wheels/urllib3/__init__.py");
     seen.has_file("built/idna/core.py");
 }
@@ -213,6 +229,7 @@ fn npm_installs_and_installs_again_from_its_lock_file() {
     let script = r#"echo '{"name": "app", "version": "1.0.0"}' >package.json
         npm install debug@4 >&2; rm -r node_modules ~/.npm; npm ci >&2"#;
     let Some(seen) = with_and_without_the_registry(NPM_QUESTION, script) else { return };
+    seen.keeps_index_pages_beside_the_inventory();
     seen.has_file("node_modules/debug/package.json");
     seen.has_file("node_modules/ms/package.json");
     assert_eq!(seen.count(".tgz"), 2, "{:?}", seen.inventory.urls());

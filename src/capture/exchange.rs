@@ -50,8 +50,8 @@ pub struct Answer {
     pub headers: Headers,
     /// The request headers that `Vary` names, with their values.
     pub varied: Vec<(String, String)>,
-    /// Whether the answer depended on nothing that only this client has: no credentials, no `Vary: *`, and an end
-    /// that the connection's closing did not have to mark.
+    /// Whether the answer depended on nothing that only this client has: no credentials, no `Vary: *`, no media type
+    /// that the client asked for by name, and an end that the connection's closing did not have to mark.
     pub anonymous: bool,
     /// The body; `None` is an empty one.
     pub body: Option<RecordedBody>,

@@ -206,6 +206,17 @@ pub fn varied(request: &HeaderMap, response: &HeaderMap) -> Option<Vec<(String, 
     Some(varied)
 }
 
+/// Whether the request asked by name for the media type that came. Who asks for nothing in particular can get another
+/// one, though many servers do not say so by `Vary` (RFC 9110 §12.5.1).
+pub fn is_asked_by_name(request: &HeaderMap, response: &HeaderMap) -> bool {
+    let media_type = |text: &str| text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let Some(came) = response.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(media_type) else {
+        return false;
+    };
+    let accepted = request.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    accepted.flat_map(|list| list.split(',')).any(|range| media_type(range) == came)
+}
+
 fn is_credential(name: &str) -> bool {
     CREDENTIAL_HEADERS.contains(&name)
 }
@@ -292,6 +303,19 @@ mod tests {
         assert_eq!(keyed("Accept-Encoding, User-Agent, Origin, Cookie, Authorization"), Some(vec![]));
         assert_eq!(keyed("Range, If-None-Match, Host"), Some(vec![]));
         assert_eq!(keyed("*"), None);
+    }
+
+    #[test]
+    fn a_media_type_that_was_asked_for_by_name_may_not_come_to_others() {
+        let is_asked = |accept, came| is_asked_by_name(&map(&[("accept", accept)]), &map(&[("content-type", came)]));
+        let index = "application/vnd.pypi.simple.v1+json, text/html; q=0.1";
+        assert!(is_asked(index, "application/vnd.pypi.simple.v1+json"));
+        assert!(is_asked(index, "Text/HTML; charset=utf-8"));
+        assert!(is_asked("application/json; q=0.8, */*", "application/json"));
+        assert!(!is_asked("application/json; q=0.8, */*", "application/octet-stream"));
+        assert!(!is_asked("*/*", "application/json"));
+        assert!(!is_asked("text/*", "text/plain"));
+        assert!(!is_asked_by_name(&map(&[("accept", "")]), &map(&[])));
     }
 
     #[test]
