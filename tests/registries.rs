@@ -1,5 +1,5 @@
 //! Package managers against the registries that this machine is set up for, whatever these are: captured, then replayed
-//! from an empty home where there is no network.
+//! from an empty home where there is no network, with bodies that were fetched anew as anybody could.
 //!
 //! A registry can be slow, or fail for minutes: each capture is tried three times, and a test is skipped, with the
 //! reason on stderr, where the registry does not answer a small question of the package manager without us either.
@@ -117,13 +117,23 @@ fn is_index_page(entry: &Entry) -> bool {
     entry.header("content-type").is_some_and(|kind| kind.contains("json") || kind.contains("html"))
 }
 
-/// Captures `script`, and replays it where there is no network. It must print the same and leave the same files.
-/// `None` where the registry does not answer `question` either, a small script.
+/// Captures `script`; empties the store, and fetches what anybody could; and replays that where there is no network. It
+/// must print the same and leave the same files. `None` where the registry does not answer `question` either, a small
+/// script.
 #[track_caller]
 fn with_and_without_the_registry(question: &str, script: &str) -> Option<Seen> {
-    let (work, captured) = captured(question, script)?;
+    let mut work = Workdir::new();
+    let captured = tried(question, || {
+        work = Workdir::new();
+        begin_anew(&work);
+        let mut capturing = work.buildproxy("capture");
+        capturing.arg("--");
+        run(&mut running(capturing, script))
+    })?;
     fs::rename(work.path("project"), work.path("captured")).unwrap();
     begin_anew(&work);
+    fs::remove_dir_all(work.store()).unwrap();
+    tried(question, || run(work.buildproxy("fetch").envs(registry_variables())))?;
     let mut replaying = work.buildproxy("replay");
     replaying.arg("--");
     let replayed = run(&mut in_empty_network(&running(replaying, script))).expect_code(0);
@@ -135,26 +145,22 @@ fn with_and_without_the_registry(question: &str, script: &str) -> Option<Seen> {
     Some(Seen { captured, replayed, inventory: work.inventory(), files })
 }
 
-/// A capture of `script` that went well.
+/// The first outcome that is a success.
 #[track_caller]
-fn captured(question: &str, script: &str) -> Option<(Workdir, Outcome)> {
-    let mut failed = None;
-    for _ in 0..TRIES {
-        let work = Workdir::new();
-        begin_anew(&work);
-        let mut capturing = work.buildproxy("capture");
-        capturing.arg("--");
-        let outcome = run(&mut running(capturing, script));
-        if outcome.code == 0 {
-            return Some((work, outcome));
+fn tried(question: &str, mut attempt: impl FnMut() -> Outcome) -> Option<Outcome> {
+    let mut outcome = attempt();
+    for _ in 1..TRIES {
+        if outcome.code != 0 {
+            outcome = attempt();
         }
-        failed = Some(outcome);
     }
-    let failed = failed.unwrap();
+    if outcome.code == 0 {
+        return Some(outcome);
+    }
     let work = Workdir::new();
     begin_anew(&work);
     let directly = run(&mut running(work.command("env"), question));
-    assert_ne!(directly.code, 0, "the registry answers, but not behind the capture: {failed}");
+    assert_ne!(directly.code, 0, "the registry answers the package manager itself, but not this: {outcome}");
     // Not `eprintln!`, which nobody sees of a test that passes.
     let name = std::thread::current().name().unwrap_or_default().to_owned();
     let reason = directly.stderr.lines().find(|line| line.to_lowercase().contains("err")).unwrap_or_default();
