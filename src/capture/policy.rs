@@ -125,14 +125,25 @@ pub fn wants_no_stored_answer(asked: &HeaderMap) -> bool {
         true => asked.get_all(header::CACHE_CONTROL),
         false => asked.get_all(header::PRAGMA),
     };
-    lists.iter().filter_map(|list| list.to_str().ok()).flat_map(|list| list.split(',')).any(|directive| {
-        let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
-        match name.trim().to_ascii_lowercase().as_str() {
-            "no-cache" => true,
-            "max-age" => value.trim().trim_matches('"').parse() == Ok(0u64),
-            _ => false,
-        }
-    })
+    let lists = lists.iter().filter_map(|list| list.to_str().ok());
+    lists.flat_map(|list| list.split(',')).any(|directive| is_no_cache(directive) || is_max_age_zero(directive))
+}
+
+/// Whether the client takes what it asks for as something that changes: it wants no answer that is older than now.
+/// `no-cache` says less, since some clients send that with everything.
+pub fn expects_changes(asked: &HeaderMap) -> bool {
+    let lists = asked.get_all(header::CACHE_CONTROL).iter().filter_map(|list| list.to_str().ok());
+    let directives: Vec<_> = lists.flat_map(|list| list.split(',')).collect();
+    directives.iter().any(|one| is_max_age_zero(one)) && !directives.iter().any(|one| is_no_cache(one))
+}
+
+fn is_no_cache(directive: &str) -> bool {
+    directive.split('=').next().is_some_and(|name| name.trim().eq_ignore_ascii_case("no-cache"))
+}
+
+fn is_max_age_zero(directive: &str) -> bool {
+    let age = directive.split_once('=').filter(|(name, _)| name.trim().eq_ignore_ascii_case("max-age"));
+    age.is_some_and(|(_, value)| value.trim().trim_matches('"').parse() == Ok(0u64))
 }
 
 /// Takes the fields out that were about the bytes of a body that is not kept as it came.
@@ -316,6 +327,16 @@ mod tests {
         assert!(!is_asked("*/*", "application/json"));
         assert!(!is_asked("text/*", "text/plain"));
         assert!(!is_asked_by_name(&map(&[("accept", "")]), &map(&[])));
+    }
+
+    #[test]
+    fn who_asks_for_the_newest_expects_changes() {
+        let expects = |control| expects_changes(&map(&[("cache-control", control)]));
+        assert!(expects("max-age=0") && expects("no-transform, Max-Age=\"0\""));
+        assert!(!expects("max-age=60") && !expects("no-cache") && !expects("no-cache, max-age=0"));
+        assert!(!expects_changes(&map(&[("pragma", "max-age=0")])));
+        let wants_none = |control| wants_no_stored_answer(&map(&[("cache-control", control)]));
+        assert!(wants_none("max-age=0") && wants_none("no-cache") && !wants_none("max-age=60"));
     }
 
     #[test]
