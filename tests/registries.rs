@@ -18,7 +18,11 @@ use std::{
     process::Command,
 };
 
-use common::{Entries, Entry, Outcome, Workdir, in_empty_network, python_tool, run, tree};
+use common::{
+    Entries, Entry, Outcome, Workdir, in_empty_network, python_tool, run,
+    sandbox::{Nix, Sandbox, nix_path},
+    tree,
+};
 
 /// How often a capture is tried.
 const TRIES: usize = 3;
@@ -84,6 +88,7 @@ fn running(mut command: Command, script: &str) -> Command {
 
 /// What was seen of a package manager that was captured, then replayed.
 struct Seen {
+    work: Workdir,
     captured: Outcome,
     replayed: Outcome,
     inventory: Entries,
@@ -142,7 +147,7 @@ fn with_and_without_the_registry(question: &str, script: &str) -> Option<Seen> {
     let files = tree(&work.path("captured"));
     assert_eq!(files, tree(&work.path("project")));
     run(work.buildproxy("verify").arg("--quiet")).expect_code(0);
-    Some(Seen { captured, replayed, inventory: work.inventory(), files })
+    Some(Seen { captured, replayed, inventory: work.inventory(), files, work })
 }
 
 /// The first outcome that is a success.
@@ -231,14 +236,29 @@ fn uv_installs_wheels_and_builds_a_source_distribution() {
 const NPM_QUESTION: &str = "npm view ms version";
 
 #[test]
-fn npm_installs_and_installs_again_from_its_lock_file() {
+fn npm_installs_and_installs_again_from_its_lock_file_and_does_the_same_in_the_sandbox() {
     let script = r#"echo '{"name": "app", "version": "1.0.0"}' >package.json
-        npm install debug@4 >&2; rm -r node_modules ~/.npm; npm ci >&2"#;
+        npm install --no-audit debug@4 >&2; rm -r node_modules ~/.npm; npm ci --no-audit >&2; npm config get registry"#;
     let Some(seen) = with_and_without_the_registry(NPM_QUESTION, script) else { return };
     seen.keeps_index_pages_beside_the_inventory();
     seen.has_file("node_modules/debug/package.json");
     seen.has_file("node_modules/ms/package.json");
     assert_eq!(seen.count(".tgz"), 2, "{:?}", seen.inventory.urls());
+
+    // Nix fetches the packages from the registry, and npm gets them from the hook.
+    let sandbox = Sandbox::new(Nix::Newer);
+    let expression = format!(
+        "pkgs.runCommand \"built\" {{ nativeBuildInputs = [ (mkBuildproxy {inventory}) ]; }} ''
+            ${{noNetwork}}
+            export HOME=$TMPDIR PATH=\"$PATH:/usr/bin:/bin\" npm_config_registry={registry}
+            cp ${{{project}}}/package*.json . && npm ci --no-audit && cp -r node_modules $out
+        ''",
+        inventory = nix_path(&seen.work.path("inventory.toml")),
+        registry = seen.captured.text().trim(),
+        project = nix_path(&seen.work.path("captured")),
+    );
+    let Some(built) = tried(NPM_QUESTION, || sandbox.build(&expression)) else { return };
+    assert_eq!(tree(&sandbox.real(built.text().trim())), tree(&seen.work.path("captured/node_modules")));
 }
 
 #[test]
