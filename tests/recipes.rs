@@ -1,6 +1,6 @@
 //! The recipes name tests that exist, and no host but the one for examples.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::{fs, path::Path};
 
