@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use http::Method;
@@ -15,7 +15,7 @@ use super::{
     session::{CaptureError, CaptureOptions, Summary},
 };
 use crate::{
-    inventory::{self, Entry, Inventory, ReadError, Source},
+    inventory::{self, BodiesFolder, Entry, Inventory, ReadError, Source},
     url::NormalizedUrl,
 };
 
@@ -102,9 +102,9 @@ fn keep(options: &CaptureOptions, body: &StoredBody, entry: &mut Entry) -> Resul
     let kept = match body.place {
         Place::Store => store(options, body),
         Place::Beside => {
-            let (folder, folder_name) = bodies_folder(&options.inventory);
+            let folder = BodiesFolder::of(&options.inventory);
             if let Some(Source::File(file)) = entry.body.as_mut().map(|body| &mut body.source) {
-                *file = format!("{folder_name}/{file}");
+                *file = format!("{}/{file}", folder.name);
             }
             write_beside(&folder, body)
         }
@@ -115,13 +115,6 @@ fn keep(options: &CaptureOptions, body: &StoredBody, entry: &mut Entry) -> Resul
     })
 }
 
-/// The folder for `file` bodies, and its name as entries write it: `inventory.bodies` beside `inventory.toml`.
-fn bodies_folder(inventory: &Path) -> (PathBuf, String) {
-    let stem = inventory.file_stem().unwrap_or_default().to_string_lossy();
-    let name = format!("{stem}.bodies");
-    (inventory.with_file_name(&name), name)
-}
-
 fn store(options: &CaptureOptions, body: &StoredBody) -> Result<(), CaptureError> {
     match &body.bytes {
         RecordedBytes::Inline(bytes) => options.store.insert_bytes(bytes, &body.name)?,
@@ -130,22 +123,13 @@ fn store(options: &CaptureOptions, body: &StoredBody) -> Result<(), CaptureError
     Ok(())
 }
 
-fn write_beside(folder: &Path, body: &StoredBody) -> Result<(), CaptureError> {
-    let path = folder.join(body.name.as_str());
-    let failed = |source| CaptureError::Write { path: path.clone(), source };
-    fs::create_dir_all(folder).map_err(failed)?;
-    let attributes = folder.join(".gitattributes");
-    if !attributes.exists() {
-        // Line endings are part of the hash.
-        inventory::write_atomically(&attributes, &mut &b"* -text\n"[..]).map_err(failed)?;
-    }
-    match &body.bytes {
-        RecordedBytes::Inline(bytes) => inventory::write_atomically(&path, &mut bytes.as_slice()).map_err(failed),
-        RecordedBytes::Spooled(file) => {
-            let mut spooled = File::open(file).map_err(failed)?;
-            inventory::write_atomically(&path, &mut spooled).map_err(failed)
-        }
-    }
+fn write_beside(folder: &BodiesFolder, body: &StoredBody) -> Result<(), CaptureError> {
+    let name = body.name.as_str();
+    let put = match &body.bytes {
+        RecordedBytes::Inline(bytes) => folder.put(name, &mut bytes.as_slice()),
+        RecordedBytes::Spooled(file) => File::open(file).and_then(|mut spooled| folder.put(name, &mut spooled)),
+    };
+    put.map_err(|source| CaptureError::Write { path: folder.path.join(name), source })
 }
 
 /// Removes files beside the inventory that only replaced entries referred to, or that this capture wrote in vain.
@@ -156,14 +140,14 @@ fn remove_unused_files(path: &Path, before: &Inventory, recorded: &[Entry], now:
             .filter_map(|body| if let Source::File(file) = &body.source { Some(file.clone()) } else { None })
             .collect()
     };
-    let (_, folder_name) = bodies_folder(path);
+    let folder = BodiesFolder::of(path);
     let used = files(&now.entries);
     for file in files(&before.entries).into_iter().chain(files(recorded)) {
-        let ours = file.strip_prefix(&folder_name).and_then(|rest| rest.strip_prefix('/'));
+        let ours = file.strip_prefix(&folder.name).and_then(|rest| rest.strip_prefix('/'));
         let is_ours = ours.is_some_and(|name| !name.contains('/') && name != "..");
         if is_ours && !used.contains(&file) {
             // A file that stays is no harm: nothing refers to it.
-            let _ = fs::remove_file(path.with_file_name(&folder_name).join(ours.unwrap_or_default()));
+            let _ = fs::remove_file(folder.path.join(ours.unwrap_or_default()));
         }
     }
 }

@@ -5,9 +5,12 @@
 mod background;
 mod capture;
 mod child;
+mod describe;
+mod diff;
 mod fetch;
 mod index;
 mod listen;
+mod merge;
 mod output;
 mod paths;
 mod replay;
@@ -91,6 +94,8 @@ enum Command {
     Fetch(fetch::Fetch),
     Paths(paths::Paths),
     Index(index::Compile),
+    Diff(diff::Diff),
+    Merge(merge::Merge),
 }
 
 impl Common {
@@ -120,8 +125,13 @@ impl Common {
     }
 
     fn body_files(&self) -> BodyFiles {
+        self.body_files_of(&self.inventory)
+    }
+
+    /// Where the bodies of the inventory at `path` are.
+    fn body_files_of(&self, path: &Path) -> BodyFiles {
         // `file` bodies are beside the file, not beside a link to it.
-        let inventory = std::fs::canonicalize(&self.inventory).unwrap_or_else(|_| self.inventory.clone());
+        let inventory = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let folder = inventory.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         BodyFiles { inventory_dir: folder.to_owned(), stores: self.stores() }
     }
@@ -153,6 +163,8 @@ pub fn main() -> ExitCode {
         Command::Fetch(command) => command.run(&common),
         Command::Paths(command) => command.run(&common),
         Command::Index(command) => command.run(&common),
+        Command::Diff(command) => command.run(),
+        Command::Merge(command) => command.run(&common),
     };
     ExitCode::from(code)
 }
