@@ -1,6 +1,8 @@
 //! Downloading what an inventory says that anyone can download, checked against its hashes: into the store, for people
 //! without Nix, or only to see whether the origins still give it.
 
+mod unmeasured;
+
 use std::{collections::HashSet, fmt, future::Future, io, sync::Arc};
 
 use http::{HeaderMap, Method, StatusCode};
@@ -17,6 +19,8 @@ use crate::{
         spool::{SPOOL_MEMORY, Spool, SpooledContent},
     },
 };
+
+pub use unmeasured::{Unmeasured, measure};
 
 /// Downloads at a time.
 const PARALLEL: usize = 4;

@@ -7,7 +7,9 @@ mod capture;
 mod child;
 mod describe;
 mod diff;
+mod export;
 mod fetch;
+mod import;
 mod index;
 mod listen;
 mod merge;
@@ -96,6 +98,8 @@ enum Command {
     Index(index::Compile),
     Diff(diff::Diff),
     Merge(merge::Merge),
+    Import(import::Import),
+    Export(export::Export),
 }
 
 impl Common {
@@ -165,6 +169,8 @@ pub fn main() -> ExitCode {
         Command::Index(command) => command.run(&common),
         Command::Diff(command) => command.run(),
         Command::Merge(command) => command.run(&common),
+        Command::Import(command) => command.run(&common),
+        Command::Export(command) => command.run(&common),
     };
     ExitCode::from(code)
 }

@@ -77,6 +77,20 @@ pub fn json(value: &impl serde::Serialize) {
     data(&format!("{}\n", serde_json::to_string_pretty(value).unwrap_or_default()));
 }
 
+/// The bytes so far, of nobody knows how many, on a terminal only.
+pub fn counted_progress(verb: &'static str, quiet: bool) -> indicatif::ProgressBar {
+    let bar = if quiet || !stderr_has_colour() {
+        indicatif::ProgressBar::hidden()
+    } else {
+        indicatif::ProgressBar::no_length()
+    };
+    // The template is a constant that indicatif takes.
+    let style = indicatif::ProgressStyle::with_template("{msg} {bytes} {bytes_per_sec}");
+    bar.set_style(style.unwrap_or_else(|_| indicatif::ProgressStyle::default_bar()));
+    bar.set_message(verb);
+    bar
+}
+
 /// A progress bar over `total` bytes, on a terminal only.
 pub fn progress(total: u64, verb: &'static str, quiet: bool) -> indicatif::ProgressBar {
     let bar = if quiet || !stderr_has_colour() {

@@ -39,11 +39,11 @@ fn each_field_is_named_that_differs() {
         entry
     };
     let before = full(b"1", "x", "/b");
-    assert_eq!(fields(&[before.clone()], &[full(b"22", "x", "/b")]), ["hash", "size"]);
-    assert_eq!(fields(&[before.clone()], &[full(b"1", "y", "/c")]), ["header etag", "redirect 1 location"]);
-    assert_eq!(fields(&[before.clone()], &[for_systems(&["x"], before.clone())]), ["systems"]);
-    assert_eq!(fields(&[before.clone()], &[entry("http://h/a", 200)]).len(), 6);
-    assert_eq!(fields(&[before.clone()], &[]), ["-200"]);
+    assert_eq!(fields(std::slice::from_ref(&before), &[full(b"22", "x", "/b")]), ["hash", "size"]);
+    assert_eq!(fields(std::slice::from_ref(&before), &[full(b"1", "y", "/c")]), ["header etag", "redirect 1 location"]);
+    assert_eq!(fields(std::slice::from_ref(&before), &[for_systems(&["x"], before.clone())]), ["systems"]);
+    assert_eq!(fields(std::slice::from_ref(&before), &[entry("http://h/a", 200)]).len(), 6);
+    assert_eq!(fields(std::slice::from_ref(&before), &[]), ["-200"]);
     assert_eq!(fields(&[], &[before]), ["+200"]);
 }
 

@@ -176,9 +176,13 @@ proptest! {
     fn every_system_gets_what_it_was_recorded_with(one in any_input(), other in any_input()) {
         let inputs = [one, other];
         if let Ok(united) = unite(&inputs, None) {
+            let narrowed = united.narrowed.clone();
             let united = input(&[], &united.into_inventory().entries);
             for system in ["x", "y", "z"] {
                 for path in ["/a", "/b", "/c"] {
+                    if narrowed.contains(&format!("GET http://h{path}")) {
+                        continue;
+                    }
                     let of = |input: &Input| -> Vec<Entry> {
                         answers(input, system).into_iter().filter(|entry| entry.url.path() == path).collect()
                     };
