@@ -3,7 +3,7 @@
 //! The format keeps texts as texts, decoded; so bytes are only taken where they are certain: where the text has as many
 //! of them as the file says, in UTF-8 or, where that fits, in Latin-1. Everything else is left out with its reason.
 
-use std::{fmt, io::Read};
+use std::{borrow::Cow, fmt, io::Read};
 
 use data_encoding::BASE64;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
@@ -132,7 +132,7 @@ struct Ours {
 #[serde(rename_all = "camelCase")]
 struct RawRequest {
     method: String,
-    url: String,
+    url: Raw,
     #[serde(default)]
     headers: Vec<Field>,
     #[serde(default)]
@@ -148,7 +148,7 @@ struct RawResponse {
     headers: Vec<Field>,
     content: RawContent,
     #[serde(rename = "_error")]
-    error: Option<String>,
+    error: Option<Raw>,
 }
 
 /// The content of an answer, or what was posted.
@@ -157,9 +157,9 @@ struct RawResponse {
 struct RawContent {
     size: Option<f64>,
     compression: Option<f64>,
-    text: Option<String>,
+    text: Option<Raw>,
     encoding: Option<String>,
-    mime_type: Option<String>,
+    mime_type: Option<Raw>,
     params: Option<Vec<IgnoredAny>>,
     /// Whether the text still has its content coding: in buildproxy's own exports.
     #[serde(rename = "_encoded")]
@@ -168,26 +168,91 @@ struct RawContent {
 
 #[derive(Deserialize)]
 struct Field {
-    name: String,
-    value: String,
+    name: Raw,
+    value: Raw,
+}
+
+/// A string of the file. mitmproxy, which is Python, has for each byte that is no UTF-8 half of a surrogate pair, which is
+/// no text: it is that byte again here.
+enum Raw {
+    Text(String),
+    Bytes(Vec<u8>),
+}
+
+impl Raw {
+    fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Text(text) => text.as_bytes(),
+            Self::Bytes(bytes) => bytes,
+        }
+    }
+
+    fn to_text(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(self.as_bytes())
+    }
+
+    fn of(bytes: Vec<u8>) -> Self {
+        String::from_utf8(bytes).map_or_else(|error| Self::Bytes(with_bytes(error.as_bytes())), Self::Text)
+    }
+}
+
+/// `text` with bytes in place of the code points U+DC80 to U+DCFF, which are ED B2 80 to ED B3 BF.
+fn with_bytes(mut text: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    while let Some((&first, rest)) = text.split_first() {
+        text = match text {
+            [0xed, half @ (0xb2 | 0xb3), low @ 0x80..=0xbf, rest @ ..] => {
+                bytes.push(if *half == 0xb2 { *low } else { *low + 0x40 });
+                rest
+            }
+            _ => {
+                bytes.push(first);
+                rest
+            }
+        };
+    }
+    bytes
+}
+
+impl<'de> Deserialize<'de> for Raw {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Bytes;
+        impl Visitor<'_> for Bytes {
+            type Value = Raw;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Raw, E> {
+                Ok(Raw::of(bytes.to_vec()))
+            }
+
+            fn visit_byte_buf<E>(self, bytes: Vec<u8>) -> Result<Raw, E> {
+                Ok(Raw::of(bytes))
+            }
+        }
+        deserializer.deserialize_byte_buf(Bytes)
+    }
 }
 
 impl RawEntry {
     fn heard(self) -> Result<Heard, Unheard> {
         let Self { request, response, ours } = self;
-        let shown = format!("{} {}", request.method, without_userinfo(&request.url));
+        let shown = format!("{} {}", request.method, without_userinfo(&request.url.to_text()));
         let unheard = |reason: String| Unheard { request: shown.clone(), reason };
         let method = Method::from_bytes(request.method.as_bytes())
             .map_err(|_| unheard(format!("`{}` is no method", request.method)))?;
         if method == Method::CONNECT {
             return Err(unheard("it opened a tunnel; what went through it has entries of its own".to_owned()));
         }
-        let url: NormalizedUrl = request.url.parse().map_err(|error| unheard(format!("{error}")))?;
+        let url: NormalizedUrl = request.url.to_text().parse().map_err(|error| unheard(format!("{error}")))?;
         let response = response.unwrap_or_default();
         let status = whole(Some(response.status)).and_then(|status| u16::try_from(status).ok());
         let Some(status) = status.and_then(|status| StatusCode::from_u16(status).ok()) else {
-            let error = response.error.filter(|error| !error.is_empty());
-            return Err(unheard(error.map_or("it was not answered".to_owned(), |error| format!("it failed: {error}"))));
+            let error = response.error.filter(|error| !error.as_bytes().is_empty());
+            let failed = |error: Raw| format!("it failed: {}", error.to_text());
+            return Err(unheard(error.map_or("it was not answered".to_owned(), failed)));
         };
         let mut asked = fields(&request.headers);
         if !request.cookies.is_empty() && !asked.contains_key(header::COOKIE) {
@@ -231,11 +296,11 @@ impl RawContent {
         if is_bodiless {
             return Ok(None);
         }
-        let is_empty = self.text.as_ref().is_none_or(String::is_empty);
+        let is_empty = self.text.as_ref().is_none_or(|text| text.as_bytes().is_empty());
         if is_empty && (size == Some(0) || status.is_redirection()) {
             return Ok(None);
         }
-        let Some(text) = self.text.as_ref().filter(|text| !text.is_empty() || size.is_some()) else {
+        let Some(text) = self.text.as_ref().filter(|_| !is_empty || size.is_some()) else {
             return Err("the file does not have its body: export it with content".to_owned());
         };
         // mitmproxy counts what was sent, others what it was decoded to.
@@ -247,7 +312,7 @@ impl RawContent {
     }
 
     /// The bytes that `text` stands for, of which there are as many as one of `sizes` says.
-    fn bytes(&self, text: &str, sizes: &[u64]) -> Result<Vec<u8>, String> {
+    fn bytes(&self, text: &Raw, sizes: &[u64]) -> Result<Vec<u8>, String> {
         let fits = |length: usize| sizes.is_empty() || sizes.contains(&(length as u64));
         let differs = |length: usize| {
             let size = sizes.first().copied().unwrap_or_default();
@@ -256,19 +321,25 @@ impl RawContent {
         match self.encoding.as_deref() {
             None | Some("") => {}
             Some(base64) if base64.eq_ignore_ascii_case("base64") => {
-                let code: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+                let code: Vec<u8> =
+                    text.as_bytes().iter().copied().filter(|byte| !byte.is_ascii_whitespace()).collect();
                 let bytes = BASE64.decode(&code).map_err(|error| format!("its body is no base64: {error}"))?;
                 return if fits(bytes.len()) { Ok(bytes) } else { Err(differs(bytes.len())) };
             }
             Some(other) => return Err(format!("its body is written as `{other}`, which is not known")),
         }
+        let text = match text {
+            Raw::Text(text) => text,
+            Raw::Bytes(bytes) if !sizes.is_empty() && fits(bytes.len()) => return Ok(bytes.clone()),
+            Raw::Bytes(bytes) => return Err(differs(bytes.len())),
+        };
         if !sizes.is_empty() {
             let with_mark = || format!("\u{feff}{text}").into_bytes();
             let candidates = [Some(text.as_bytes().to_vec()), latin1(text), Some(with_mark())];
             let found = candidates.into_iter().flatten().find(|bytes| fits(bytes.len()));
             return found.ok_or_else(|| differs(text.len()));
         }
-        let kind = self.mime_type.as_deref().unwrap_or_default().to_ascii_lowercase();
+        let kind = self.mime_type.as_ref().map(|kind| kind.to_text().to_ascii_lowercase()).unwrap_or_default();
         let is_utf8 = kind.contains("utf-8") || kind.contains("utf8") || !kind.contains("charset");
         match text.is_ascii() || is_utf8 && !text.contains(char::REPLACEMENT_CHARACTER) {
             true => Ok(text.as_bytes().to_vec()),
@@ -309,10 +380,10 @@ fn whole(number: Option<f64>) -> Option<u64> {
 /// on lines of one.
 fn fields(fields: &[Field]) -> HeaderMap {
     let mut map = HeaderMap::new();
-    for field in fields.iter().filter(|field| !field.name.starts_with(':')) {
+    for field in fields.iter().filter(|field| !field.name.as_bytes().starts_with(b":")) {
         let Ok(name) = HeaderName::from_bytes(field.name.as_bytes()) else { continue };
-        for value in field.value.split('\n') {
-            if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
+        for value in field.value.as_bytes().split(|&byte| byte == b'\n') {
+            if let Ok(value) = HeaderValue::from_bytes(value) {
                 map.append(name.clone(), value);
             }
         }

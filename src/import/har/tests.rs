@@ -25,6 +25,7 @@ fn a_body_is_taken_where_its_bytes_are_certain() {
     assert_eq!(taken(r#"{"size": 2, "text": "AP8=", "encoding": "base64"}"#), [0, 255]);
     assert_eq!(taken(r#"{"size": 2, "compression": 3, "text": "12345"}"#), b"12345", "mitmproxy's way to count");
     assert_eq!(taken(r#"{"size": -1, "text": "ä", "mimeType": "text/plain; charset=utf-8"}"#), "ä".as_bytes());
+    assert_eq!(taken(r#"{"size": 2, "text": "a\udcff"}"#), b"a\xff", "Python's way to write what is no UTF-8");
     assert_eq!(taken(r#"{"size": 0}"#), b"");
     assert_eq!(taken(r#"{"size": 0, "text": "", "mimeType": "x-unknown"}"#), b"");
 }
@@ -38,6 +39,7 @@ fn a_body_whose_bytes_are_not_certain_is_left_out_with_the_reason() {
         (r#"{"size": 5, "text": "AP8=", "encoding": "base64"}"#, "cut short"),
         (r#"{"size": 2, "text": "A", "encoding": "base64"}"#, "no base64"),
         (r#"{"size": 2, "text": "A", "encoding": "hex"}"#, "`hex`"),
+        (r#"{"size": -1, "text": "a\udcff"}"#, "cut short"),
         (r#"{"size": -1, "text": "\ufffd"}"#, "does not tell the bytes"),
         (r#"{"size": -1, "text": "ä", "mimeType": "text/plain; charset=koi8-r"}"#, "does not tell the bytes"),
     ] {
@@ -114,9 +116,10 @@ fn what_is_no_har_file_is_refused_with_its_place() {
 fn headers_are_those_of_http() {
     let entry = r#"{"request": {"method": "GET", "url": "http://h/a", "cookies": [{"name": "a", "value": "b"}],
         "headers": [{"name": ":authority", "value": "h"}, {"name": "Accept", "value": "x"}]}, "response": {"status": 200,
-        "headers": [{"name": "X", "value": "1\n2"}, {"name": "bad name", "value": "1"}], "content": {"size": 0}}}"#;
+        "headers": [{"name": "X", "value": "1\n2"}, {"name": "bad name", "value": "1"}, {"name": "y", "value": "\udce4\ud800"}], "content": {"size": 0}}}"#;
     let heard = heard(entry).pop().unwrap().unwrap();
     assert_eq!(heard.headers.get_all("x").iter().collect::<Vec<_>>(), ["1", "2"]);
-    assert_eq!((heard.headers.len(), heard.asked.len()), (2, 2));
+    assert_eq!((heard.headers.len(), heard.asked.len()), (3, 2));
+    assert_eq!(heard.headers["y"].as_bytes(), b"\xe4\xed\xa0\x80");
     assert!(heard.asked.contains_key("cookie"), "cookies make it private, wherever the file has them");
 }
