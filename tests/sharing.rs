@@ -224,6 +224,9 @@ fn an_inventory_comes_back_whole_from_har() {
         vary = origin.url("/vary"),
     );
     work.capture_sh(&origin, &script).expect_code(0);
+    let captured = work.inventory();
+    let sources: std::collections::BTreeSet<&str> = captured.0.iter().map(common::Entry::source).collect();
+    assert!(captured.0.len() >= 18 && sources.len() == 3, "{} entries, {sources:?}", captured.0.len());
     run(work.buildproxy("export").args(["--to", "har", "-o", "all.har"])).expect_code(0);
     let har: Value = serde_json::from_slice(&work.read("all.har")).unwrap();
     assert_eq!(har["log"]["version"], "1.2");
@@ -356,6 +359,8 @@ fn a_lock_file_of_mitm_cache_is_imported_and_answers_without_queries() {
     );
     work.write("deps.json", lock);
     run(work.buildproxy("import").arg("deps.json")).expect_code(0).expect_stderr(&["imported 3 answers"]);
+    let imported = work.inventory();
+    assert_eq!(imported.one(&origin.url("/maven-metadata.xml")).body("text"), Some("<a/>"));
     let before = work.read("inventory.toml");
     run(work.buildproxy("import").args(["deps.json", "--no-fetch"])).expect_code(0);
     assert_eq!(work.read("inventory.toml"), before, "once more changes nothing, and downloads nothing");

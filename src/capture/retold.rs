@@ -136,6 +136,10 @@ impl Retelling {
             inventory::write(&empty, path).map_err(|source| CaptureError::Write { path: path.clone(), source })?;
         }
         let summary = write_inventory(&self.options, &[], self.journal(), unrecorded, false);
+        if is_new && summary.is_err() {
+            // It has at most the rules. Where it stays, it does no harm.
+            let _ = fs::remove_file(path);
+        }
         // It can be told again, so nobody takes this over.
         self.journal().remove()?;
         summary

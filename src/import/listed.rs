@@ -109,6 +109,8 @@ impl List {
             let of_file =
                 |path: &Path| copy(path, spool()).map_err(|error| format!("cannot copy {}: {error}", path.display()));
             let found = body.find(stores);
+            // What a list has as a whole is not to be downloaded: it changes, or is somebody's own.
+            let is_public = !matches!(body, ListedBody::Text(_) | ListedBody::File(_));
             let body = match (&body, found) {
                 (ListedBody::Empty, _) => Ok(None),
                 (ListedBody::Text(text), _) => Ok(Some(Spooled::in_memory(text.clone().into_bytes()))),
@@ -129,7 +131,7 @@ impl List {
                 status,
                 headers,
                 is_decoded: false,
-                is_public: true,
+                is_public,
                 body,
             });
         }
