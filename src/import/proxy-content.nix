@@ -19,8 +19,7 @@ let
 
   # A path is no text, so that nothing is copied to a store.
   place =
-    file:
-    if builtins.isPath file || builtins.isString file then { path = toString file; } else file;
+    file: if builtins.isPath file || builtins.isString file then { path = toString file; } else file;
 in
 map (answer: {
   inherit (answer) url;
