@@ -1,6 +1,8 @@
 //! Downloading what an inventory says that anyone can download, checked against its hashes: into the store, for people
 //! without Nix or before it builds, or only to see whether the origins still give it.
 
+mod unmeasured;
+
 use std::{collections::HashSet, fmt, future::Future, io, path::PathBuf, sync::Arc};
 
 use http::{HeaderMap, Method, StatusCode};
@@ -19,6 +21,8 @@ use crate::{
         spool::{SPOOL_MEMORY, Spool, Spooled, SpooledContent},
     },
 };
+
+pub use unmeasured::{Unmeasured, measure};
 
 /// Downloads at a time.
 const PARALLEL: usize = 4;

@@ -2,7 +2,9 @@
 
 pub mod capture;
 pub mod cli;
+pub mod export;
 pub mod fetch;
+pub mod import;
 pub mod inventory;
 pub mod proxy;
 pub mod push;

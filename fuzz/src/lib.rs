@@ -3,6 +3,9 @@
 
 #![allow(dead_code, missing_docs, unused_imports)]
 
+#[path = "../../src/import/har.rs"]
+#[rustfmt::skip]
+pub mod har;
 #[path = "../../src/inventory/mod.rs"]
 pub mod inventory;
 pub mod proxy;

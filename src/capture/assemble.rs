@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     inventory::{
-        Body, Entry, Hop, Inventory, Key, Keys, Source, UrlMatch, becomes_get,
+        Body, Entry, Hop, Inventory, Key, Keys, Source, UrlMatch, becomes_get, file_name,
         request_body::{BodyDigest, BodyForm},
     },
     store::{hash::NixHash, path::StorePathName},
@@ -308,8 +308,7 @@ impl Draft {
             body.source = Source::Text(text);
             return (entry, None);
         } else {
-            // One content has one file, whatever else has the same name.
-            let name = StorePathName::sanitized(&format!("{}-{name}", &recorded.hash.to_nix32()[..8]));
+            let name = file_name(&recorded.hash, name.as_str());
             body.name = None;
             body.source = Source::File(name.to_string());
             (name, Place::Beside)

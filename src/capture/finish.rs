@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use http::Method;
@@ -16,7 +16,7 @@ use super::{
     session::{CaptureError, CaptureOptions, Summary},
 };
 use crate::{
-    inventory::{self, Entry, Inventory, ReadError, Source},
+    inventory::{self, BodiesFolder, Entry, Inventory, ReadError, Source},
     store::{
         deposit::{Bytes, Deposit, NewBody},
         path::{FileIngestionMethod, build_ca_path},
@@ -143,9 +143,9 @@ fn keep(options: &CaptureOptions, deposit: &Deposit, body: &StoredBody, entry: &
     let kept = match body.place {
         Place::Store => deposit.store(&new_body(body)).map_err(CaptureError::Store),
         Place::Beside => {
-            let (folder, folder_name) = bodies_folder(&options.inventory);
+            let folder = BodiesFolder::of(&options.inventory);
             if let Some(Source::File(file)) = entry.body.as_mut().map(|body| &mut body.source) {
-                *file = format!("{folder_name}/{file}");
+                *file = format!("{}/{file}", folder.name);
             }
             write_beside(&folder, body)
         }
@@ -154,13 +154,6 @@ fn keep(options: &CaptureOptions, deposit: &Deposit, body: &StoredBody, entry: &
         RecordedBytes::Spooled(file) if !file.exists() => Unkept::Gone(format!("its bytes are gone: {error}")),
         _ => Unkept::Failed(error),
     })
-}
-
-/// The folder for `file` bodies, and its name as entries write it: `inventory.bodies` beside `inventory.toml`.
-fn bodies_folder(inventory: &Path) -> (PathBuf, String) {
-    let stem = inventory.file_stem().unwrap_or_default().to_string_lossy();
-    let name = format!("{stem}.bodies");
-    (inventory.with_file_name(&name), name)
 }
 
 fn new_body(body: &StoredBody) -> NewBody<'_> {
@@ -172,22 +165,13 @@ fn new_body(body: &StoredBody) -> NewBody<'_> {
     NewBody { path, hash: body.hash, size: body.size, bytes }
 }
 
-fn write_beside(folder: &Path, body: &StoredBody) -> Result<(), CaptureError> {
-    let path = folder.join(body.name.as_str());
-    let failed = |source| CaptureError::Write { path: path.clone(), source };
-    fs::create_dir_all(folder).map_err(failed)?;
-    let attributes = folder.join(".gitattributes");
-    if !attributes.exists() {
-        // Line endings are part of the hash.
-        inventory::write_atomically(&attributes, &mut &b"* -text\n"[..]).map_err(failed)?;
-    }
-    match &body.bytes {
-        RecordedBytes::Inline(bytes) => inventory::write_atomically(&path, &mut bytes.as_slice()).map_err(failed),
-        RecordedBytes::Spooled(file) => {
-            let mut spooled = File::open(file).map_err(failed)?;
-            inventory::write_atomically(&path, &mut spooled).map_err(failed)
-        }
-    }
+fn write_beside(folder: &BodiesFolder, body: &StoredBody) -> Result<(), CaptureError> {
+    let name = body.name.as_str();
+    let put = match &body.bytes {
+        RecordedBytes::Inline(bytes) => folder.put(name, &mut bytes.as_slice()),
+        RecordedBytes::Spooled(file) => File::open(file).and_then(|mut spooled| folder.put(name, &mut spooled)),
+    };
+    put.map_err(|source| CaptureError::Write { path: folder.path.join(name), source })
 }
 
 /// Removes files beside the inventory that only replaced entries referred to, or that this capture wrote in vain.
@@ -198,14 +182,14 @@ fn remove_unused_files(path: &Path, before: &Inventory, recorded: &[Entry], now:
             .filter_map(|body| if let Source::File(file) = &body.source { Some(file.clone()) } else { None })
             .collect()
     };
-    let (_, folder_name) = bodies_folder(path);
+    let folder = BodiesFolder::of(path);
     let used = files(&now.entries);
     for file in files(&before.entries).into_iter().chain(files(recorded)) {
-        let ours = file.strip_prefix(&folder_name).and_then(|rest| rest.strip_prefix('/'));
+        let ours = file.strip_prefix(&folder.name).and_then(|rest| rest.strip_prefix('/'));
         let is_ours = ours.is_some_and(|name| !name.contains('/') && name != "..");
         if is_ours && !used.contains(&file) {
             // A file that stays is no harm: nothing refers to it.
-            let _ = fs::remove_file(path.with_file_name(&folder_name).join(ours.unwrap_or_default()));
+            let _ = fs::remove_file(folder.path.join(ours.unwrap_or_default()));
         }
     }
 }

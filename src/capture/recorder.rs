@@ -25,6 +25,7 @@ use super::{
     token,
 };
 use crate::{
+    inventory::request_body::BodyDigest,
     store::spool::{Spooled, SpooledContent},
     url::NormalizedUrl,
 };
@@ -117,6 +118,16 @@ impl Recorder {
         Asked { arrival, method: method.clone(), url, headers: headers.clone(), digest, privacy }
     }
 
+    /// The same for a request that somebody else made, of whose body nothing passes here. Where the answer is not
+    /// `public`, nobody else is expected to get it.
+    pub fn asked_before(&self, method: &Method, url: NormalizedUrl, headers: &HeaderMap, public: bool) -> Asked {
+        let asked = self.asked(method, url, headers, PendingDigest::none());
+        match asked.privacy {
+            Privacy::Anonymous if !public => Asked { privacy: Privacy::Allowed, ..asked },
+            _ => asked,
+        }
+    }
+
     /// How many requests have come so far.
     pub fn arrivals(&self) -> u64 {
         self.arrivals.load(Ordering::SeqCst)
@@ -166,7 +177,22 @@ impl Recorder {
             Some(spooling) => spooling.finish().await.map(Some),
             None => Ok(None),
         };
-        let answer = spooled.and_then(|spooled| self.answer(asked, head, spooled));
+        self.record(asked, head, request_body, spooled);
+    }
+
+    /// Records an answer whose body, or why it could not be kept, is known. When this returns, the exchange is in the
+    /// journal, or the reason why not.
+    pub fn record(
+        &self,
+        asked: &Asked,
+        head: &AnswerHead,
+        request_body: Vec<BodyDigest>,
+        body: io::Result<Option<Spooled>>,
+    ) {
+        if let Some(reason) = refusal(asked, head.status) {
+            return self.write(asked.exchange(head.answered, Outcome::LeftOut(reason)));
+        }
+        let answer = body.and_then(|body| self.answer(asked, head, body));
         let outcome =
             answer.map_or_else(|error| Outcome::LeftOut(LeftOut::NotStored(error.to_string())), Outcome::Answered);
         self.write(Exchange { request_body, ..asked.exchange(head.answered, outcome) });

@@ -43,6 +43,11 @@ pub fn digested(inner: Incoming, headers: &HeaderMap) -> (DigestedBody, PendingD
 }
 
 impl PendingDigest {
+    /// Of no body at all.
+    pub fn none() -> Self {
+        Self(Arc::default())
+    }
+
     /// The digests, none for an empty body.
     ///
     /// # Errors

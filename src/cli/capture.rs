@@ -138,7 +138,7 @@ fn print_summary(summary: &Summary, common: &Common) {
 }
 
 /// How much was recorded.
-fn answers(recorded: &[Entry]) -> String {
+pub fn answers(recorded: &[Entry]) -> String {
     if recorded.is_empty() {
         return "nothing".to_owned();
     }
@@ -173,7 +173,7 @@ fn sources(recorded: &[Entry]) -> String {
 }
 
 /// What differs from the inventory before, key by key. New keys are in the count.
-fn changes(changes: &[Change]) -> Vec<String> {
+pub fn changes(changes: &[Change]) -> Vec<String> {
     let line = |change: &Change| {
         let (verb, reason) = match change.kind {
             ChangeKind::Added => return None,
@@ -187,7 +187,7 @@ fn changes(changes: &[Change]) -> Vec<String> {
 }
 
 /// What is not recorded and why, each once.
-fn omissions(left_out: &[Omission]) -> Vec<String> {
+pub fn omissions(left_out: &[Omission]) -> Vec<String> {
     let mut said = BTreeSet::new();
     left_out
         .iter()

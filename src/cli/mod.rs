@@ -5,9 +5,14 @@
 mod background;
 mod capture;
 mod child;
+mod describe;
+mod diff;
+mod export;
 mod fetch;
+mod import;
 mod index;
 mod listen;
+mod merge;
 mod output;
 mod paths;
 mod push;
@@ -93,6 +98,10 @@ enum Command {
     Paths(paths::Paths),
     Push(push::Push),
     Index(index::Compile),
+    Diff(diff::Diff),
+    Merge(merge::Merge),
+    Import(import::Import),
+    Export(export::Export),
 }
 
 impl Common {
@@ -121,16 +130,26 @@ impl Common {
         Stores::open(self.store.clone(), !self.no_nix_store)
     }
 
-    /// The inventory's file: what belongs beside it is beside the file, not beside a link to it.
+    /// The inventory's file.
     fn inventory_file(&self) -> PathBuf {
-        std::fs::canonicalize(&self.inventory).unwrap_or_else(|_| self.inventory.clone())
+        real_file(&self.inventory)
     }
 
     fn body_files(&self) -> BodyFiles {
-        let inventory = self.inventory_file();
+        self.body_files_of(&self.inventory)
+    }
+
+    /// Where the bodies of the inventory at `path` are.
+    fn body_files_of(&self, path: &Path) -> BodyFiles {
+        let inventory = real_file(path);
         let folder = inventory.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         BodyFiles { inventory_dir: folder.to_owned(), stores: self.stores() }
     }
+}
+
+/// What belongs beside an inventory is beside the file, not beside a link to it.
+fn real_file(path: &Path) -> PathBuf {
+    std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// The name of a variable that clap reads; of one that is empty, as scripts leave it, no name.
@@ -160,6 +179,10 @@ pub fn main() -> ExitCode {
         Command::Paths(command) => command.run(&common),
         Command::Push(command) => command.run(&common),
         Command::Index(command) => command.run(&common),
+        Command::Diff(command) => command.run(),
+        Command::Merge(command) => command.run(&common),
+        Command::Import(command) => command.run(&common),
+        Command::Export(command) => command.run(&common),
     };
     ExitCode::from(code)
 }

@@ -2,13 +2,22 @@
 
 use std::{
     fmt::Display,
-    io::{IsTerminal, Write, stderr},
+    io::{IsTerminal, Write, stderr, stdout},
 };
 
 /// Whether stderr takes colour: a terminal, and neither `NO_COLOR` nor `TERM=dumb`.
 pub fn stderr_has_colour() -> bool {
+    has_colour(&stderr())
+}
+
+fn has_colour(output: &impl IsTerminal) -> bool {
     let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    stderr().is_terminal() && !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+    output.is_terminal() && !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// `text` in the colour `code`, for stdout.
+pub fn in_data(text: &str, code: &str) -> String {
+    if has_colour(&stdout()) { painted(text, code) } else { text.to_owned() }
 }
 
 /// A line for people.
@@ -38,7 +47,11 @@ pub fn bold(text: &str) -> String {
 }
 
 fn paint(text: &str, code: &str) -> String {
-    if stderr_has_colour() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    if stderr_has_colour() { painted(text, code) } else { text.to_owned() }
+}
+
+fn painted(text: &str, code: &str) -> String {
+    format!("\x1b[{code}m{text}\x1b[0m")
 }
 
 /// `count` things, in English.
@@ -54,7 +67,7 @@ pub fn bytes(count: u64) -> String {
 /// Data on stdout.
 pub fn data(text: &str) {
     // A reader that has enough closes the pipe; that is no error of ours.
-    let mut stdout = std::io::stdout();
+    let mut stdout = stdout();
     let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }
 
@@ -62,6 +75,20 @@ pub fn data(text: &str) {
 pub fn json(value: &impl serde::Serialize) {
     // The types given here have string keys and no failing serialiser.
     data(&format!("{}\n", serde_json::to_string_pretty(value).unwrap_or_default()));
+}
+
+/// The bytes so far, of nobody knows how many, on a terminal only.
+pub fn counted_progress(verb: &'static str, quiet: bool) -> indicatif::ProgressBar {
+    let bar = if quiet || !stderr_has_colour() {
+        indicatif::ProgressBar::hidden()
+    } else {
+        indicatif::ProgressBar::no_length()
+    };
+    // The template is a constant that indicatif takes.
+    let style = indicatif::ProgressStyle::with_template("{msg} {bytes} {bytes_per_sec}");
+    bar.set_style(style.unwrap_or_else(|_| indicatif::ProgressStyle::default_bar()));
+    bar.set_message(verb);
+    bar
 }
 
 /// A progress bar over `total` bytes, on a terminal only.

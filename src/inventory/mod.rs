@@ -1,6 +1,8 @@
 //! The inventory: the file format, canonical writing, merging, the request index.
 
+mod beside;
 mod compiled;
+mod diff;
 mod entry;
 pub mod index;
 mod key;
@@ -12,9 +14,12 @@ pub mod request_body;
 mod rules;
 mod strict;
 mod system;
+mod unite;
 mod write;
 
+pub use beside::{BodiesFolder, CarryError, Moving, file_name};
 pub use compiled::CompiledError;
+pub use diff::{Amount, Diff, FieldChange, Step, Totals, diff, facts};
 pub use entry::{Body, Entry, HeaderError, Headers, Hop, Inventory, Source, UrlMatch, is_about_the_bytes};
 pub use key::{Key, Keys};
 pub use locate::{BodyFiles, LocateError, Located, replace_in_nix_store};
@@ -23,4 +28,5 @@ pub use read::{ReadError, SyntaxError, is_compiled, is_json, is_toml, parse, par
 pub use redirect::becomes_get;
 pub use rules::{MatchRules, Rewrite, UsedRule};
 pub use system::current_system;
+pub use unite::{Conflict, Input, Side, United, unite};
 pub use write::{to_toml, toml_of_entry, toml_of_rules, write, write_atomically};

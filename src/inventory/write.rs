@@ -87,10 +87,14 @@ pub fn toml_of_rules(rules: &MatchRules) -> String {
         text.push_str(&format!("ignore-query = {}\n", array(&patterns)));
     }
     if !rules.rewrite.is_empty() {
-        let rule = |rule: &Rewrite| inline_table([("from", string(rule.from.as_str())), ("to", string(&rule.to))]);
-        text.push_str(&format!("rewrite = {}\n", array_of_tables(rules.rewrite.iter().map(rule).collect())));
+        text.push_str(&format!("rewrite = {}\n", array_of_tables(rules.rewrite.iter().map(toml_of_rewrite).collect())));
     }
     text
+}
+
+/// One rule of `rewrite`.
+pub(super) fn toml_of_rewrite(rule: &Rewrite) -> String {
+    inline_table([("from", string(rule.from.as_str())), ("to", string(&rule.to))])
 }
 
 /// One `[[entry]]`.
@@ -177,7 +181,8 @@ fn headers_inline(headers: &Headers) -> String {
     inline_table(headers.iter().map(|(name, values)| (name, header_value(&values))))
 }
 
-fn header_value(values: &[&str]) -> String {
+/// A header's value, or its values where it repeats.
+pub(super) fn header_value(values: &[&str]) -> String {
     match values {
         [one] => string(one),
         several => array(several),

@@ -1,0 +1,42 @@
+//! An entry in one line, for people.
+
+use super::output;
+use crate::{
+    inventory::{Entry, Source},
+    text::printable,
+};
+
+/// Method and URL.
+pub fn request(entry: &Entry) -> String {
+    printable(&format!("{} {}", entry.method, entry.url))
+}
+
+/// What tells one answer from another: status, size, source, hash, redirects, and whom it is for.
+pub fn answer(entry: &Entry) -> String {
+    let mut parts = vec![entry.status.to_string()];
+    match &entry.body {
+        None => parts.push("no body".to_owned()),
+        Some(body) => {
+            parts.extend(body.size.map(output::bytes));
+            parts.push(match &body.source {
+                Source::Fetch(None) => "fetch".to_owned(),
+                Source::Fetch(Some(url)) => format!("fetch {url}"),
+                Source::File(file) => format!("file {file}"),
+                Source::Text(_) => "text".to_owned(),
+                Source::StorePath { path, .. } => format!("store-path {path}"),
+            });
+            parts.extend(body.hash.map(|hash| hash.to_string()));
+        }
+    }
+    match &entry.redirects[..] {
+        [] => {}
+        [one] => parts.push(format!("by way of {}", one.location)),
+        several => parts.push(format!("by way of {} redirects, first {}", several.len(), several[0].location)),
+    }
+    parts.extend(entry.request_body.map(|digest| format!("request-body {}", digest.hash)));
+    parts.extend(entry.request_headers.iter().map(|(name, value)| format!("request-header {name}: {value}")));
+    if !entry.systems.is_empty() {
+        parts.push(format!("for {}", entry.systems.join(" and ")));
+    }
+    printable(&parts.join(", "))
+}
