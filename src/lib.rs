@@ -4,6 +4,8 @@ pub mod capture;
 pub mod cli;
 pub mod fetch;
 pub mod inventory;
+pub mod isolate;
+mod process;
 pub mod proxy;
 pub mod replay;
 pub mod representation;

@@ -7,6 +7,7 @@ mod capture;
 mod child;
 mod fetch;
 mod index;
+mod isolation;
 mod listen;
 mod output;
 mod paths;
@@ -91,6 +92,7 @@ enum Command {
     Fetch(fetch::Fetch),
     Paths(paths::Paths),
     Index(index::Compile),
+    Isolated(isolation::Inside),
 }
 
 impl Common {
@@ -153,6 +155,7 @@ pub fn main() -> ExitCode {
         Command::Fetch(command) => command.run(&common),
         Command::Paths(command) => command.run(&common),
         Command::Index(command) => command.run(&common),
+        Command::Isolated(command) => command.run(),
     };
     ExitCode::from(code)
 }

@@ -82,6 +82,13 @@ pub fn ca_variables() -> impl Iterator<Item = &'static str> {
     read.map(|(name, ..)| *name)
 }
 
+/// The value `options` of `JAVA_TOOL_OPTIONS`, with another home: Java takes it from the system's list of users, not from
+/// `HOME`.
+pub fn with_java_home(options: &str, home: &str) -> String {
+    let home = java::quoted(&format!("-Duser.home={home}"));
+    if options.is_empty() { home } else { format!("{options} {home}") }
+}
+
 /// The variables that a command needs to run behind the proxy, and the files that they name.
 #[derive(Debug, Clone)]
 pub struct ClientEnvironment {

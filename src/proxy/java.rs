@@ -76,7 +76,7 @@ pub fn tool_options(before: Option<&str>, proxy: SocketAddr, trust_store: &Path,
 }
 
 /// The JVM splits the variable at white space and takes quotes off; it knows no escapes, but quotes can be joined.
-fn quoted(option: &str) -> String {
+pub fn quoted(option: &str) -> String {
     if !option.contains(|c: char| c.is_whitespace() || c == '\'' || c == '"') {
         return option.to_owned();
     }

@@ -31,6 +31,6 @@ mod tests;
 pub use ca::{CaError, CertificateAuthority};
 pub use environment::ClientEnvironment;
 pub use exchange::plain_text;
-pub use running::{HandshakeFailures, Running, StartError, StartOptions};
+pub use running::{HandshakeFailures, ListenOn, Running, StartError, StartOptions};
 pub use server::Listener;
 pub use tls::HandshakeFailure;

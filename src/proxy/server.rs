@@ -38,7 +38,19 @@ impl Listener {
     /// # Errors
     /// Where the address cannot be had.
     pub async fn bind(addr: SocketAddr) -> io::Result<Self> {
-        let socket = TcpListener::bind(addr).await?;
+        Self::listening(TcpListener::bind(addr).await?)
+    }
+
+    /// Listens on what is a listening socket already, of whatever network.
+    ///
+    /// # Errors
+    /// Where it is none.
+    pub fn from_socket(socket: std::net::TcpListener) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        Self::listening(TcpListener::from_std(socket)?)
+    }
+
+    fn listening(socket: TcpListener) -> io::Result<Self> {
         let local_addr = socket.local_addr()?;
         if local_addr.ip().is_loopback() {
             without_pacing(&socket);

@@ -15,6 +15,7 @@ use serde::Serialize;
 use super::miss::Miss;
 use crate::{
     inventory::index::{EntryId, Index},
+    isolate::{Bypass, BypassReport},
     proxy::HandshakeFailure,
     text::printable,
 };
@@ -57,6 +58,8 @@ pub struct Report {
     pub misses_not_listed: u64,
     /// Hosts that a client wanted, but could not agree with the proxy on TLS: its requests never came.
     pub failed_handshakes: Vec<FailedHandshake>,
+    /// What an isolated command tried to reach past the proxy.
+    pub bypasses: Vec<BypassReport>,
     /// Bodies that were missing, short or altered.
     pub broken_bodies: Vec<Broken>,
     /// The entries that nothing asked for, in the inventory's order; of a [summary](RunLog::summary) the first few.
@@ -220,6 +223,7 @@ impl RunLog {
             misses: problems.misses.values().cloned().collect(),
             misses_not_listed: problems.misses_not_listed,
             failed_handshakes: Vec::new(),
+            bypasses: Vec::new(),
             broken_bodies: broken.collect(),
             unused: unused.map(|(method, url)| Unused { method, url }).collect(),
             entries_answered,
@@ -245,6 +249,13 @@ impl Report {
         self
     }
 
+    /// The same, with what only the isolation saw.
+    #[must_use]
+    pub fn with_bypasses(mut self, bypasses: &[Bypass]) -> Self {
+        self.bypasses.extend(bypasses.iter().map(Bypass::report));
+        self
+    }
+
     /// Whether the run has to fail: a broken body always makes it, misses unless they are allowed.
     pub fn failed(&self, allow_misses: bool) -> bool {
         !self.broken_bodies.is_empty() || (self.requests_missed > 0 && !allow_misses)
@@ -267,7 +278,8 @@ impl fmt::Display for Report {
             write!(f, ", {}", counted(self.broken_bodies.len() as u64, "broken body"))?;
         }
         writeln!(f)?;
-        let is_clean = self.unused.is_empty() && self.failed_handshakes.is_empty() && !self.failed(false);
+        let has_warnings = !self.failed_handshakes.is_empty() || !self.bypasses.is_empty();
+        let is_clean = self.unused.is_empty() && !has_warnings && !self.failed(false);
         // Where all went as recorded, the first line says so.
         let mut by_use: Vec<&Answered> = self.answered.iter().collect();
         by_use.sort_by_key(|answered| Reverse(answered.count));
@@ -282,6 +294,10 @@ impl fmt::Display for Report {
         let failed = &self.failed_handshakes;
         section(f, "warning: connections that failed before a request", failed, failed.len(), |f, failed| {
             writeln!(f, "  {}", failed.problem)
+        })?;
+        let bypasses = &self.bypasses;
+        section(f, "warning: attempts to go past the proxy", bypasses, bypasses.len(), |f, bypass| {
+            writeln!(f, "  {}", bypass.problem)
         })?;
         section(f, "warning: requests that nothing answered", &self.misses, self.misses.len(), |f, miss| {
             writeln!(f, "  {} {}{}\n    {}", miss.method, miss.url, times(miss.count), miss.reason)?;
