@@ -5,6 +5,7 @@
 mod background;
 mod capture;
 mod child;
+mod env;
 mod fetch;
 mod index;
 mod isolation;
@@ -92,6 +93,7 @@ enum Command {
     Fetch(fetch::Fetch),
     Paths(paths::Paths),
     Index(index::Compile),
+    Env(env::Env),
     Isolated(isolation::Inside),
 }
 
@@ -155,6 +157,7 @@ pub fn main() -> ExitCode {
         Command::Fetch(command) => command.run(&common),
         Command::Paths(command) => command.run(&common),
         Command::Index(command) => command.run(&common),
+        Command::Env(command) => command.run(),
         Command::Isolated(command) => command.run(),
     };
     ExitCode::from(code)

@@ -98,11 +98,12 @@ impl Bypass {
                 "FTP is not recorded: use an https:// URL of the same file, or fetch it beforehand with Nix's fetchurl"
             }
             (Protocol::Tcp, 22) => {
-                "SSH is not recorded: for git, `git config --global url.https://HOST/.insteadOf ssh://git@HOST/` \
-                 (and `git@HOST:`) asks over HTTPS"
+                "SSH is not recorded: git asks over HTTPS with GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=url.https://HOST/.insteadOf \
+                 GIT_CONFIG_VALUE_0=git@HOST: (or ssh://git@HOST/) in its environment"
             }
             (Protocol::Tcp, 9418) => {
-                "the git protocol is not recorded: `git config --global url.https://.insteadOf git://` asks over HTTPS"
+                "the git protocol is not recorded: git asks over HTTPS with GIT_CONFIG_COUNT=1 \
+                 GIT_CONFIG_KEY_0=url.https://.insteadOf GIT_CONFIG_VALUE_0=git:// in its environment"
             }
             (Protocol::Tcp, 873) => {
                 "rsync is not recorded: use an https:// URL, or fetch the files beforehand and give the build a store path"
@@ -174,8 +175,8 @@ mod tests {
     #[test]
     fn the_fix_is_that_of_the_protocol_else_of_the_client() {
         for (process, protocol, port, words) in [
-            ("git", Protocol::Tcp, 9418, "insteadOf git://"),
-            ("ssh", Protocol::Tcp, 22, "insteadOf ssh://"),
+            ("git", Protocol::Tcp, 9418, "GIT_CONFIG_VALUE_0=git://"),
+            ("ssh", Protocol::Tcp, 22, "ssh://git@HOST"),
             ("curl", Protocol::Tcp, 21, "FTP is not recorded"),
             ("rsync", Protocol::Tcp, 873, "rsync is not recorded"),
             ("curl", Protocol::Udp, 443, "HTTP/3"),

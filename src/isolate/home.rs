@@ -72,7 +72,8 @@ pub const HIDDEN: &[&str] = &[
     "SSH_AUTH_SOCK",
 ];
 
-/// Parts of names, between underscores, of variables that hold credentials. An isolated command has none of these.
+/// Parts of names, between underscores, of variables that hold credentials; and so does what ends in `_KEY`. An isolated
+/// command has none of these.
 pub const CREDENTIAL_WORDS: &[&str] = &[
     "TOKEN",
     "AUTHTOKEN",
@@ -186,7 +187,7 @@ fn make_writable(folder: &Path) -> io::Result<()> {
 fn is_hidden(name: &str) -> bool {
     let is_credential =
         || name.split('_').any(|part| CREDENTIAL_WORDS.iter().any(|word| word.eq_ignore_ascii_case(part)));
-    HIDDEN.contains(&name) || is_credential()
+    HIDDEN.contains(&name) || name.to_ascii_uppercase().ends_with("_KEY") || is_credential()
 }
 
 #[cfg(test)]
@@ -209,6 +210,7 @@ mod tests {
             ("npm_config__authToken", "t"),
             ("AWS_SECRET_ACCESS_KEY", "k"),
             ("TOKENIZERS_PARALLELISM", "1"),
+            ("GIT_CONFIG_KEY_0", "a.b"),
             ("WGETRC", "/theirs"),
             ("MY_TOKEN", "m"),
             ("PATH", "/bin"),
@@ -216,6 +218,17 @@ mod tests {
         let variables = variables(&environment, &["MY_TOKEN"]);
         let unset: Vec<_> = variables.iter().filter(|(_, value)| value.is_none()).map(|(name, _)| name).collect();
         assert_eq!(unset, ["CARGO_HOME", "GITHUB_TOKEN", "npm_config__authToken", "AWS_SECRET_ACCESS_KEY"]);
+    }
+
+    #[test]
+    fn the_documentation_says_what_is_hidden_and_what_stays() {
+        let page = include_str!("../../docs/clients.md");
+        let list = |names: Vec<String>| names.join(", ");
+        let quoted = |names: &[&str]| list(names.iter().map(|name| format!("`{name}`")).collect());
+        let toolchains = list(TOOLCHAINS.iter().map(|(name, folder)| format!("`{name}` (`~/{folder}`)")).collect());
+        for names in [quoted(HIDDEN), quoted(CREDENTIAL_WORDS), toolchains] {
+            assert!(page.contains(&format!("\n{names}")), "docs/clients.md needs this list:\n{names}");
+        }
     }
 
     #[test]

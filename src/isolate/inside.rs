@@ -134,7 +134,7 @@ fn hide_name_services() -> io::Result<()> {
     }
     if Path::new(RESOLVER_CONFIGURATION).exists() {
         let mut file = tempfile::NamedTempFile::new()?;
-        write!(file, "nameserver {NAME_SERVER}\n")?;
+        writeln!(file, "nameserver {NAME_SERVER}")?;
         fs::set_permissions(file.path(), std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
         // The mount keeps the file when its name has gone.
         mount_bind(file.path(), RESOLVER_CONFIGURATION)?;

@@ -36,6 +36,7 @@ pub enum IsolationError {
 /// A command that waits in its own network for the proxy to be ready.
 pub struct Isolated {
     child: Child,
+    member: i32,
     socket: OwnedFd,
     listener: Arc<TcpListener>,
     far: Option<OwnedFd>,
@@ -67,12 +68,14 @@ impl Isolated {
         };
         let listener = descriptors.next().ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
         let listener = Arc::new(TcpListener::from(listener));
-        Ok(Self { child, socket, listener, far: descriptors.next(), unseen, home, keep: keep.to_vec() })
+        let member = child.id().and_then(|id| i32::try_from(id).ok());
+        let member = member.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
+        Ok(Self { child, member, socket, listener, far: descriptors.next(), unseen, home, keep: keep.to_vec() })
     }
 
     /// Where the proxy listens.
     pub fn listen_on(&self) -> ListenOn {
-        ListenOn::Isolated(Arc::clone(&self.listener))
+        ListenOn::Isolated { socket: Arc::clone(&self.listener), member: self.member }
     }
 
     /// Why what goes past the proxy cannot be seen, where it cannot.
@@ -93,10 +96,7 @@ impl Isolated {
         let mut variables = proxy.clone();
         // Of two values for one name, the last counts.
         variables.extend(self.home.variables(&own, &proxy, &self.keep));
-        let watch = match (self.far, pid(&self.child)) {
-            (Some(far), Some(pid)) => Some(Watch::start(far, pid)?),
-            _ => None,
-        };
+        let watch = self.far.map(|far| Watch::start(far, self.member)).transpose()?;
         handover::send(&self.socket, &Orders { environment: variables }, &[stdin().as_fd()])?;
         let home = self.home;
         let end = move || {
@@ -106,8 +106,4 @@ impl Isolated {
         };
         Ok(Running { child: self.child, end: Box::new(end) })
     }
-}
-
-fn pid(child: &Child) -> Option<i32> {
-    child.id().and_then(|id| i32::try_from(id).ok())
 }

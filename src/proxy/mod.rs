@@ -13,6 +13,7 @@ mod connection;
 mod detect;
 pub mod environment;
 mod exchange;
+mod export;
 pub mod hop_by_hop;
 mod java;
 mod lifetime;
@@ -29,8 +30,9 @@ mod tls;
 mod tests;
 
 pub use ca::{CaError, CertificateAuthority};
-pub use environment::ClientEnvironment;
+pub use environment::{ClientEnvironment, ProxyUrl};
 pub use exchange::plain_text;
+pub use export::{ExportError, Format};
 pub use running::{HandshakeFailures, ListenOn, Running, StartError, StartOptions};
 pub use server::Listener;
 pub use tls::HandshakeFailure;

@@ -35,7 +35,12 @@ pub enum ListenOn {
     /// This address; the kernel picks where the port is 0.
     Address(SocketAddr),
     /// A socket of another network, for clients that are there and have a home of their own.
-    Isolated(Arc<TcpListener>),
+    Isolated {
+        /// The socket.
+        socket: Arc<TcpListener>,
+        /// A process in that network.
+        member: i32,
+    },
 }
 
 /// What a proxy needs to know.
@@ -98,7 +103,7 @@ impl Running {
     {
         let StartOptions { listen_on, user_roots, proxy_loopback } = options;
         keep_freed_memory();
-        let is_isolated = matches!(listen_on, ListenOn::Isolated(_));
+        let is_isolated = matches!(listen_on, ListenOn::Isolated { .. });
         let listener = listener(listen_on).await?;
         let address = listener.local_addr();
         let ca = Arc::new(CertificateAuthority::new()?);
@@ -153,9 +158,9 @@ impl Running {
 async fn listener(listen_on: ListenOn) -> Result<Listener, StartError> {
     let (address, listener) = match listen_on {
         ListenOn::Address(address) => (address, Listener::bind(address).await),
-        ListenOn::Isolated(socket) => {
+        ListenOn::Isolated { socket, member } => {
             let address = socket.local_addr().unwrap_or_else(|_| SocketAddr::from(([0; 4], 0)));
-            (address, socket.try_clone().and_then(Listener::from_socket))
+            (address, socket.try_clone().and_then(|socket| Listener::from_socket(socket, member)))
         }
     };
     listener.map_err(|source| StartError::Listen { address, source })
@@ -205,7 +210,7 @@ mod tests {
         let failures = HandshakeFailures::default();
         for (host, client_distrusts_ca) in [("a", false), ("b", true), ("a", true), ("b", false), ("a", true)] {
             let reason = "whatever".to_owned();
-            failures.add(HandshakeFailure { host: host.to_owned(), client_distrusts_ca, reason });
+            failures.add(HandshakeFailure { host: host.to_owned(), client_distrusts_ca, reason, client: None });
         }
         let list: Vec<_> = failures.list().into_iter().map(|f| (f.host, f.client_distrusts_ca)).collect();
         assert_eq!(list, [("a".to_owned(), true), ("b".to_owned(), true)]);

@@ -114,6 +114,9 @@ pub struct FailedHandshake {
     pub host: String,
     /// Whether the client did not accept the certificate.
     pub client_distrusts_ca: bool,
+    /// The name of the client's program, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub process: Option<String>,
     /// What went wrong, and what would change that.
     pub problem: String,
 }
@@ -244,6 +247,7 @@ impl Report {
         self.failed_handshakes.extend(failures.iter().map(|failure| FailedHandshake {
             host: printable(&failure.host),
             client_distrusts_ca: failure.client_distrusts_ca,
+            process: failure.client.as_ref().map(|client| printable(&client.name)),
             problem: printable(&failure.to_string()),
         }));
         self
