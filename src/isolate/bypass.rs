@@ -54,18 +54,23 @@ pub struct BypassReport {
 pub struct Bypasses(Vec<Bypass>);
 
 impl Bypasses {
-    /// Counts an attempt. Where its process is not known, it is taken for one that another process was seen to make.
-    pub fn add(&mut self, attempt: Bypass) {
+    /// Counts an attempt, and says whether it is the first of its kind. Where its process is not known, it is taken for one
+    /// that another process was seen to make.
+    pub fn add(&mut self, attempt: Bypass) -> bool {
         let name = |bypass: &Bypass| bypass.process.as_ref().map(|process| process.name.clone());
         let is_it = |known: &Bypass| {
             (known.protocol, &known.host, known.port) == (attempt.protocol, &attempt.host, attempt.port)
                 && (name(known) == name(&attempt) || attempt.process.is_none())
         };
         match self.0.iter().position(is_it) {
-            Some(at) => self.0[at].count += 1,
+            Some(at) => {
+                self.0[at].count += 1;
+                return false;
+            }
             None if self.0.len() < KEPT => self.0.push(attempt),
             None => {}
         }
+        true
     }
 
     /// All of them, by time.
@@ -198,8 +203,8 @@ mod tests {
     #[test]
     fn equal_attempts_are_counted_and_their_number_is_bounded() {
         let mut bypasses = Bypasses::default();
-        for _ in 0..3 {
-            bypasses.add(attempt(Some("curl"), Protocol::Tcp, "h.test", 443));
+        for is_first in [true, false, false] {
+            assert_eq!(bypasses.add(attempt(Some("curl"), Protocol::Tcp, "h.test", 443)), is_first);
         }
         bypasses.add(attempt(None, Protocol::Tcp, "h.test", 443));
         bypasses.add(attempt(Some("wget"), Protocol::Tcp, "h.test", 443));

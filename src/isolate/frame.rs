@@ -192,4 +192,22 @@ mod tests {
         other[12..14].copy_from_slice(&[0x08, 0x06]);
         assert!(Frame::read(&other).is_none());
     }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_a_client_sends_is_survived(
+            mut bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..200),
+            version in 0..3usize,
+        ) {
+            // Half of it past the first checks.
+            if bytes.len() > 14 && version > 0 {
+                bytes[12..15].copy_from_slice(&[[8, 0, 0x45], [0x86, 0xDD, 0x60]][version - 1]);
+            }
+            if let Some(frame) = Frame::read(&bytes) {
+                frame.refusal();
+                frame.reply(&bytes);
+            }
+            super::super::names::Names::default().answer(&bytes);
+        }
+    }
 }

@@ -74,19 +74,8 @@ pub const HIDDEN: &[&str] = &[
 
 /// Parts of names, between underscores, of variables that hold credentials; and so does what ends in `_KEY`. An isolated
 /// command has none of these.
-pub const CREDENTIAL_WORDS: &[&str] = &[
-    "TOKEN",
-    "AUTHTOKEN",
-    "PASSWORD",
-    "PASSWD",
-    "SECRET",
-    "CREDENTIAL",
-    "CREDENTIALS",
-    "APIKEY",
-    "KEY",
-    "AUTH",
-    "NETRC",
-];
+pub const CREDENTIAL_WORDS: &[&str] =
+    &["TOKEN", "AUTHTOKEN", "PASSWORD", "PASSWD", "SECRET", "CREDENTIAL", "CREDENTIALS", "APIKEY", "AUTH", "NETRC"];
 
 /// Where version managers have their toolchains, below the home, and the variable that leads there. They stay: their
 /// programs are in `PATH`, and are of no use without them.

@@ -17,7 +17,10 @@ use super::{
     frame::{Content, Frame},
     names::Names,
 };
-use crate::process::{Finder, Protocol};
+use crate::{
+    process::{Finder, Protocol},
+    text::printable,
+};
 
 /// Larger than any frame of the pair of interfaces: what a sender has put together for the kernel to split.
 const LONGEST_FRAME: usize = 70_000;
@@ -110,11 +113,13 @@ impl Watcher {
         let (address, port) = (frame.to.ip(), frame.to.port());
         let host = self.names.name_of(address).map_or_else(|| address.to_string(), str::to_owned);
         let process = self.finder.find(Some(self.member), protocol, frame.from, frame.to);
-        match &process {
-            Some(process) => tracing::warn!(%host, port, "{process} went past the proxy, and was refused"),
-            None => tracing::warn!(%host, port, "something went past the proxy, and was refused"),
+        let who = process.as_ref().map_or_else(|| "a process".to_owned(), ToString::to_string);
+        let refused = format!("{who} tried to reach {host}:{port} past the proxy, and was refused");
+        // In full it is for the end of the run: clients try again and again.
+        match self.seen.add(Bypass { process, protocol, host, port, count: 1 }) {
+            true => tracing::warn!("{}", printable(&refused)),
+            false => tracing::debug!("{}", printable(&refused)),
         }
-        self.seen.add(Bypass { process, protocol, host, port, count: 1 });
         frame.refusal()
     }
 }

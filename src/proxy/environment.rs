@@ -122,7 +122,8 @@ impl FromStr for ProxyUrl {
         let authority = text.strip_prefix("http://").ok_or_else(refused)?;
         let authority: HostPort = authority.trim_end_matches('/').parse().map_err(|_| refused())?;
         let port = authority.port().filter(|port| *port != 0).ok_or_else(refused)?;
-        Ok(Self { host: authority.host().to_owned(), port })
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+        Ok(Self { host: host.to_owned(), port })
     }
 }
 
