@@ -25,7 +25,7 @@ fn capture_sh(work: &Workdir, origin: &Awkward, script: &str) -> Outcome {
 #[track_caller]
 fn warning(outcome: &Outcome, port: u16) -> &str {
     let named = format!("tried to reach past.test:{port}");
-    let mut lines = outcome.stderr.lines().filter(|line| line.contains(&named));
+    let mut lines = outcome.stderr.lines().filter(|line| line.starts_with("warning: ") && line.contains(&named));
     let line = lines.next().unwrap_or_else(|| panic!("`{named}` is not on stderr of {outcome}"));
     assert_eq!(lines.next(), None, "each is named once: {outcome}");
     line

@@ -12,6 +12,7 @@
 //!
 //! This keeps a build from downloading past a capture by mistake. It is no wall against a program that wants out.
 
+#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
 mod bypass;
 #[cfg(not(target_os = "linux"))]
 mod elsewhere;
@@ -19,6 +20,7 @@ mod elsewhere;
 mod frame;
 #[cfg(target_os = "linux")]
 mod handover;
+#[cfg_attr(not(target_os = "linux"), allow(dead_code))]
 mod home;
 #[cfg(target_os = "linux")]
 mod inside;
