@@ -124,7 +124,7 @@ fn a_java_that_lost_its_options_is_named() {
         "<settings><mirrors><mirror><id>m</id><mirrorOf>*</mirrorOf>\
         <url>https://past.test/maven</url></mirror></mirrors></settings>",
     );
-    let script = "! env -u JAVA_TOOL_OPTIONS mvn -B -q -s settings.xml help:help >maven.log";
+    let script = "! env -u JAVA_TOOL_OPTIONS mvn -B -q -s settings.xml help:help >maven.log 2>&1";
     let outcome = capture_sh(&work, &origin, script).expect_code(0);
     let line = warning(&outcome, 443);
     assert!(line.contains("java (process ") && line.contains("JAVA_TOOL_OPTIONS"), "{outcome}");

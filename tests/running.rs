@@ -289,18 +289,22 @@ sys.exit(40 + count)
 #[test]
 fn a_key_of_the_terminal_reaches_the_command_once() {
     let (origin, work) = (Awkward::start(), Workdir::new());
-    let capturing = heeding_signals(&work.capturing(&origin.ca.pem));
-    let mut terminal = work.command("python3");
-    terminal.args(["-c", TERMINAL]).arg(capturing.get_program()).args(capturing.get_args());
-    run(terminal.args(["--", "python3", "-c", COUNTER])).expect_code(41);
-    // Without one, it is passed on.
-    fs::remove_file(work.path("ready")).unwrap();
-    let mut command = work.command("setsid");
-    command.arg(capturing.get_program()).args(capturing.get_args());
-    let mut capture = Guard(command.args(["--", "python3", "-c", COUNTER]).spawn().unwrap());
-    wait_for("the command", || work.path("ready").exists().then_some(()));
-    capture.signal(Signal::INT);
-    assert_eq!(capture.wait(Duration::from_secs(10)), Some(41));
+    for options in [&[][..], &["--isolate"]] {
+        let mut capturing = heeding_signals(&work.capturing(&origin.ca.pem));
+        capturing.args(options);
+        let mut terminal = work.command("python3");
+        terminal.args(["-c", TERMINAL]).arg(capturing.get_program()).args(capturing.get_args());
+        run(terminal.args(["--", "python3", "-c", COUNTER])).expect_code(41);
+        // Without one, it is passed on.
+        fs::remove_file(work.path("ready")).unwrap();
+        let mut command = work.command("setsid");
+        command.arg(capturing.get_program()).args(capturing.get_args());
+        let mut capture = Guard(command.args(["--", "python3", "-c", COUNTER]).spawn().unwrap());
+        wait_for("the command", || work.path("ready").exists().then_some(()));
+        capture.signal(Signal::INT);
+        assert_eq!(capture.wait(Duration::from_secs(10)), Some(41));
+        fs::remove_file(work.path("ready")).unwrap();
+    }
 }
 
 #[test]
