@@ -6,6 +6,8 @@ pub mod export;
 pub mod fetch;
 pub mod import;
 pub mod inventory;
+pub mod isolate;
+mod process;
 pub mod proxy;
 pub mod push;
 pub mod replay;

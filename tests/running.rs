@@ -218,7 +218,9 @@ fn a_client_that_does_not_trust_the_ca_is_named_at_the_end() {
     let script = format!("for n in 1 2 3; do curl -sS --cacert other.pem '{url}' && exit 9; done; true");
     let named = |text: &str| {
         let (_, end) = text.rsplit_once("TLS handshake for localhost failed: ").unwrap_or_else(|| panic!("{text}"));
-        assert!(end.contains("does not trust buildproxy's CA") && end.contains("SSL_CERT_FILE"), "{text}");
+        assert!(end.contains("SSL_CERT_FILE"), "{text}");
+        // Who it was is known where the kernel tells.
+        assert!(end.contains("curl (process ") && end.contains(") does not trust buildproxy's CA"), "{text}");
         assert_eq!(text.matches("does not trust").count(), 1, "each host is named once: {text}");
     };
     named(&work.capture_sh(&origin, &script).expect_code(0).stderr);
@@ -227,7 +229,7 @@ fn a_client_that_does_not_trust_the_ca_is_named_at_the_end() {
     let report: serde_json::Value = serde_json::from_str(replayed.text()).unwrap();
     let failed = &report["failed-handshakes"];
     assert_eq!((failed.as_array().unwrap().len(), &failed[0]["host"]), (1, &"localhost".into()), "{report}");
-    assert_eq!(failed[0]["client-distrusts-ca"], true, "{report}");
+    assert_eq!((&failed[0]["client-distrusts-ca"], &failed[0]["process"]), (&true.into(), &"curl".into()), "{report}");
 }
 
 #[test]
@@ -287,18 +289,22 @@ sys.exit(40 + count)
 #[test]
 fn a_key_of_the_terminal_reaches_the_command_once() {
     let (origin, work) = (Awkward::start(), Workdir::new());
-    let capturing = heeding_signals(&work.capturing(&origin.ca.pem));
-    let mut terminal = work.command("python3");
-    terminal.args(["-c", TERMINAL]).arg(capturing.get_program()).args(capturing.get_args());
-    run(terminal.args(["--", "python3", "-c", COUNTER])).expect_code(41);
-    // Without one, it is passed on.
-    fs::remove_file(work.path("ready")).unwrap();
-    let mut command = work.command("setsid");
-    command.arg(capturing.get_program()).args(capturing.get_args());
-    let mut capture = Guard(command.args(["--", "python3", "-c", COUNTER]).spawn().unwrap());
-    wait_for("the command", || work.path("ready").exists().then_some(()));
-    capture.signal(Signal::INT);
-    assert_eq!(capture.wait(Duration::from_secs(10)), Some(41));
+    for options in [&[][..], &["--isolate"]] {
+        let mut capturing = heeding_signals(&work.capturing(&origin.ca.pem));
+        capturing.args(options);
+        let mut terminal = work.command("python3");
+        terminal.args(["-c", TERMINAL]).arg(capturing.get_program()).args(capturing.get_args());
+        run(terminal.args(["--", "python3", "-c", COUNTER])).expect_code(41);
+        // Without one, it is passed on.
+        fs::remove_file(work.path("ready")).unwrap();
+        let mut command = work.command("setsid");
+        command.arg(capturing.get_program()).args(capturing.get_args());
+        let mut capture = Guard(command.args(["--", "python3", "-c", COUNTER]).spawn().unwrap());
+        wait_for("the command", || work.path("ready").exists().then_some(()));
+        capture.signal(Signal::INT);
+        assert_eq!(capture.wait(Duration::from_secs(10)), Some(41));
+        fs::remove_file(work.path("ready")).unwrap();
+    }
 }
 
 #[test]

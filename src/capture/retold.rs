@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     inventory::{self, Inventory, MatchRules, is_about_the_bytes, request_body::BodyDigest},
-    proxy::hop_by_hop,
+    proxy::{ListenOn, hop_by_hop},
     store::{Stores, spool::Spooled},
     url::NormalizedUrl,
 };
@@ -80,7 +80,7 @@ impl Retelling {
         // What belongs beside the inventory is beside the file, not beside a link to it.
         let inventory = fs::canonicalize(&inventory).unwrap_or(inventory);
         // Nothing listens: the proxy is the part of a capture that this does without.
-        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let listen = ListenOn::Address(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
         read_inventory(&inventory)?;
         if inventory.parent().is_some_and(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
             return Err(CaptureError::NoFolder(inventory));

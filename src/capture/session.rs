@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     inventory::{Change, Entry, ReadError},
-    proxy::{self, ClientEnvironment, HandshakeFailures, Running},
+    proxy::{self, ClientEnvironment, HandshakeFailures, ListenOn, Running},
     store::{Stores, embedded::StoreError},
 };
 
@@ -28,7 +28,7 @@ pub struct CaptureOptions {
     /// Where bodies go, and have been until then.
     pub stores: Stores,
     /// Where the proxy listens.
-    pub listen: SocketAddr,
+    pub listen: ListenOn,
     /// Which answers that needed credentials may be recorded.
     pub allow_private: AllowPrivate,
     /// Whether loopback goes through the proxy too.
@@ -137,7 +137,7 @@ impl Capture {
             async move { Ok::<_, Infallible>(service.respond(request).await) }
         });
         let start = proxy::StartOptions {
-            address: options.listen,
+            listen_on: options.listen.clone(),
             user_roots: Some(roots.to_pem()),
             proxy_loopback: options.proxy_loopback,
         };

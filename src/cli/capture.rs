@@ -4,11 +4,14 @@ use std::{collections::BTreeSet, ffi::OsString, time::Duration};
 
 use tokio::time::sleep;
 
-use super::{Common, DONE, FAILED, USAGE, block_on, child, listen::Listen, output, signals::Signals};
+use super::{
+    Common, DONE, FAILED, USAGE, block_on, child, isolation::Isolation, listen::Listen, output, signals::Signals,
+};
 
 use crate::{
     capture::{self, AllowPrivate, CaptureOptions, LeftOut, Omission, Summary},
     inventory::{Change, ChangeKind, Entry, Source},
+    proxy::ListenOn,
     replay::current_system,
     text::{printable, shell_quoted},
 };
@@ -28,6 +31,8 @@ beside the inventory. A capture that was killed is taken over by the next one.")
 pub struct Capture {
     #[command(flatten)]
     listen: Listen,
+    #[command(flatten)]
+    isolation: Isolation,
     /// Record answers to requests that carried credentials, for URLs that match; kept as files, not fetched
     #[arg(long, value_name = "URL-GLOB")]
     allow_private: Vec<String>,
@@ -45,10 +50,11 @@ impl Capture {
     }
 
     fn try_run(self, common: &Common) -> Result<u8, u8> {
-        let options = CaptureOptions {
+        let listen = self.listen.address()?;
+        let mut options = CaptureOptions {
             inventory: common.inventory.clone(),
             stores: common.stores(),
-            listen: self.listen.address()?,
+            listen: ListenOn::Address(listen),
             allow_private: AllowPrivate::new(&self.allow_private).map_err(|error| {
                 output::error(&format!("--allow-private: {error}"));
                 USAGE
@@ -57,7 +63,11 @@ impl Capture {
             system: current_system(),
         };
         let command = if self.command.is_empty() { shell() } else { self.command };
-        let (code, result, failures) = block_on(async {
+        let (code, result, failures, bypasses) = block_on(async {
+            let isolated = self.isolation.start(&command, listen)?;
+            if let Some(isolated) = &isolated {
+                options.listen = isolated.listen_on();
+            }
             let capture = capture::Capture::start(options).await.map_err(|error| {
                 output::error(&error);
                 if error.is_usage() { USAGE } else { FAILED }
@@ -68,7 +78,8 @@ impl Capture {
                 output::error(&format!("cannot take over signals: {error}"));
                 FAILED
             })?;
-            let code = child::run(&command, capture.environment(), &mut signals).await;
+            let ended = child::run(&command, capture.environment(), isolated, &mut signals).await;
+            let code = ended.code;
             if self.prune && code != DONE {
                 output::warning(
                     "the command failed, so nothing is pruned: it may not have asked for all that it needs",
@@ -82,7 +93,7 @@ impl Capture {
                 }
             };
             let result = capture.finish(self.prune && code == DONE, give_up).await;
-            Ok::<_, u8>((code, result, failures.list()))
+            Ok::<_, u8>((code, result, failures.list(), ended.bypasses))
         })?;
         let summary = result.map_err(|error| {
             output::error(&error);
@@ -93,6 +104,7 @@ impl Capture {
         })?;
         if !common.quiet {
             failures.iter().for_each(|failure| output::warning(printable(&failure.to_string())));
+            bypasses.iter().for_each(output::warning);
             print_summary(&summary, common);
         }
         let not_stored = summary.left_out.iter().any(|omission| matches!(omission.reason, LeftOut::NotStored(_)));

@@ -11,33 +11,65 @@ use rustix::process::{Pid, kill_process};
 use tokio::process::Child;
 
 use super::{FAILED, output, signals::Signals};
-use crate::{proxy::ClientEnvironment, text::printable};
+use crate::{
+    isolate::{Bypass, Isolated, Running},
+    proxy::ClientEnvironment,
+    text::printable,
+};
 
 /// What a shell gives for a command that does not exist (POSIX, Shell and Utilities §2.8.2).
 const NOT_FOUND: u8 = 127;
 /// What a shell gives for a file that cannot be executed.
 const NOT_EXECUTABLE: u8 = 126;
 
-/// Runs `command` in `environment` and gives its exit code; 128+N where signal N ended it.
+/// How a command ended.
+pub struct Ended {
+    /// Its exit code; 128+N where signal N ended it.
+    pub code: u8,
+    /// What it tried to reach past the proxy, where it was isolated.
+    pub bypasses: Vec<Bypass>,
+}
+
+impl From<u8> for Ended {
+    fn from(code: u8) -> Self {
+        Self { code, bypasses: Vec::new() }
+    }
+}
+
+/// Runs `command` in `environment` to its end; where `isolated` is the place that was made for it, there.
 ///
 /// Signals that people send to end a program go to the command, which decides; its end is then ours.
-pub async fn run(command: &[OsString], environment: &ClientEnvironment, signals: &mut Signals) -> u8 {
-    match start(command, environment) {
-        Ok(child) => match wait(child, signals).await {
-            Ok(status) => exit_code(status),
-            Err(error) => {
-                output::error(&format!("cannot wait for the command: {error}"));
-                FAILED
-            }
-        },
+pub async fn run(
+    command: &[OsString],
+    environment: &ClientEnvironment,
+    isolated: Option<Isolated>,
+    signals: &mut Signals,
+) -> Ended {
+    let running = match isolated {
+        Some(isolated) => isolated.run(environment),
+        None => start(command, environment).map(Running::open),
+    };
+    let Running { child, end } = match running {
+        Ok(running) => running,
+        Err(error) => return cannot_run(command, &error).into(),
+    };
+    let code = match wait(child, signals).await {
+        Ok(status) => exit_code(status),
         Err(error) => {
-            let name = command.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-            output::error(&format!("cannot run `{}`: {error}", printable(&name)));
-            match error.kind() {
-                io::ErrorKind::NotFound => NOT_FOUND,
-                _ => NOT_EXECUTABLE,
-            }
+            output::error(&format!("cannot wait for the command: {error}"));
+            FAILED
         }
+    };
+    Ended { code, bypasses: end() }
+}
+
+/// Says that `command` cannot be run, and gives the exit code for it.
+pub fn cannot_run(command: &[OsString], error: &io::Error) -> u8 {
+    let name = command.first().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    output::error(&format!("cannot run `{}`: {error}", printable(&name)));
+    match error.kind() {
+        io::ErrorKind::NotFound => NOT_FOUND,
+        _ => NOT_EXECUTABLE,
     }
 }
 

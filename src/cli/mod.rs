@@ -7,10 +7,12 @@ mod capture;
 mod child;
 mod describe;
 mod diff;
+mod env;
 mod export;
 mod fetch;
 mod import;
 mod index;
+mod isolation;
 mod listen;
 mod merge;
 mod output;
@@ -102,6 +104,8 @@ enum Command {
     Merge(merge::Merge),
     Import(import::Import),
     Export(export::Export),
+    Env(env::Env),
+    Isolated(isolation::Inside),
 }
 
 impl Common {
@@ -183,6 +187,8 @@ pub fn main() -> ExitCode {
         Command::Merge(command) => command.run(&common),
         Command::Import(command) => command.run(&common),
         Command::Export(command) => command.run(&common),
+        Command::Env(command) => command.run(),
+        Command::Isolated(command) => command.run(),
     };
     ExitCode::from(code)
 }

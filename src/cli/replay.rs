@@ -6,10 +6,14 @@ use http::StatusCode;
 use rustix::process::Pid;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Common, DONE, FAILED, INCOMPLETE, background, block_on, child, listen::Listen, output, signals::Signals};
+use super::{
+    Common, DONE, FAILED, INCOMPLETE, USAGE, background, block_on, child, isolation::Isolation, listen::Listen, output,
+    signals::Signals,
+};
 use crate::{
     inventory,
-    proxy::{ClientEnvironment, Running, StartOptions},
+    isolate::Isolated,
+    proxy::{ClientEnvironment, ListenOn, Running, StartOptions},
     replay::{ReplayOptions, Replayer, Report, current_system},
 };
 
@@ -25,6 +29,8 @@ was missing or damaged.")]
 pub struct Replay {
     #[command(flatten)]
     listen: Listen,
+    #[command(flatten)]
+    isolation: Isolation,
     /// The status of the answer to a request that no entry answers
     #[arg(long, value_name = "N", default_value_t = 404, value_parser = clap::value_parser!(u16).range(400..=599))]
     miss_status: u16,
@@ -61,6 +67,11 @@ impl Replay {
 
     fn try_run(self, common: &Common) -> Result<u8, u8> {
         let address = self.listen.address()?;
+        if self.isolation.isolate && self.command.is_empty() {
+            output::error(&"--isolate needs a command to isolate");
+            output::hint("buildproxy replay --isolate -- COMMAND");
+            return Err(USAGE);
+        }
         let index = common.open_index(&current_system())?;
         if self.background {
             return background::start();
@@ -72,22 +83,25 @@ impl Replay {
             system: current_system(),
         };
         let replayer = Arc::new(Replayer::with_index(index, common.body_files(), options));
-        let start = StartOptions { address, user_roots: None, proxy_loopback: self.listen.proxy_loopback };
         let (ending, failures) = block_on(async {
+            let isolated = self.isolation.start(&self.command, address)?;
+            let listen_on = isolated.as_ref().map_or(ListenOn::Address(address), Isolated::listen_on);
+            let start = StartOptions { listen_on, user_roots: None, proxy_loopback: self.listen.proxy_loopback };
             let proxy = Running::start(start, Arc::clone(&replayer).service()).await.map_err(|error| {
                 output::error(&error);
                 FAILED
             })?;
-            let ending = self.serve(proxy.environment()).await?;
+            let ending = self.serve(proxy.environment(), isolated).await?;
             let failures = proxy.handshake_failures();
             proxy.stop().await;
             Ok::<_, u8>((ending, failures.list()))
         })?;
         let is_written_whole = self.json || self.background_state.is_some();
         let report = if is_written_whole { replayer.report() } else { replayer.summary() };
-        let report = report.with_failed_handshakes(&failures);
-        let code = match ending {
-            Ending::Command(code) if code != DONE => code,
+        let bypasses = if let Ending::Command(ended) = &ending { &ended.bypasses[..] } else { &[] };
+        let report = report.with_failed_handshakes(&failures).with_bypasses(bypasses);
+        let code = match &ending {
+            Ending::Command(ended) if ended.code != DONE => ended.code,
             _ if report.failed(self.allow_misses) => INCOMPLETE,
             _ => DONE,
         };
@@ -100,14 +114,15 @@ impl Replay {
     }
 
     /// Runs the command, or waits for the end.
-    async fn serve(&self, environment: &ClientEnvironment) -> Result<Ending, u8> {
+    async fn serve(&self, environment: &ClientEnvironment, isolated: Option<Isolated>) -> Result<Ending, u8> {
         let failed = |what: &str, error: io::Error| {
             output::error(&format!("{what}: {error}"));
             FAILED
         };
         if !self.command.is_empty() {
             let mut signals = Signals::new().map_err(|error| failed("cannot take over signals", error))?;
-            return Ok(Ending::Command(child::run(&self.command, environment, &mut signals).await));
+            let ended = child::run(&self.command, environment, isolated, &mut signals).await;
+            return Ok(Ending::Command(ended));
         }
         let mut end = End::new(self.parent_pid).map_err(|error| failed("cannot wait for a signal", error))?;
         let lines = environment.shell_lines();
@@ -127,7 +142,8 @@ impl Replay {
         if self.json {
             output::json(report);
         }
-        let has_warnings = !report.unused.is_empty() || !report.failed_handshakes.is_empty();
+        let has_warnings =
+            !report.unused.is_empty() || !report.failed_handshakes.is_empty() || !report.bypasses.is_empty();
         let is_worth_saying = report.failed(false) || has_warnings || common.verbose > 0;
         if is_worth_saying && !common.quiet {
             output::say(report);
@@ -136,10 +152,9 @@ impl Replay {
 }
 
 /// Why a run is over.
-#[derive(Clone, Copy)]
 enum Ending {
-    /// The command ended with this exit code.
-    Command(u8),
+    /// The command ended.
+    Command(child::Ended),
     /// Somebody ended the server.
     Signal,
     /// The process ended that the server was for.

@@ -8,6 +8,7 @@ use hyper::body::Incoming;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
+    task::spawn_blocking,
     time::{sleep, timeout},
 };
 use tower::Service;
@@ -16,7 +17,7 @@ use super::{
     batched::Batched,
     ca::CertificateAuthority,
     connect::{Transport, Tunnel},
-    detect::{self, Protocol},
+    detect,
     exchange::{self, HttpServer},
     lifetime::{IDLE_TIMEOUT, Shutdown},
     prefixed::Prefixed,
@@ -24,6 +25,7 @@ use super::{
     target::Arrival,
     tls::{self, HandshakeCallback, HandshakeFailure},
 };
+use crate::process::{Finder, ProcessName, Protocol};
 
 /// How long a client can be silent after CONNECT. On a new connection it can be as long as between two requests:
 /// some clients open connections that they do not need yet.
@@ -41,6 +43,34 @@ pub struct Settings {
     pub http: HttpServer,
     /// Is told of failed handshakes.
     pub on_handshake_failure: Option<HandshakeCallback>,
+    /// Knows who the clients are.
+    pub clients: Clients,
+}
+
+/// Which process is at a client's end of a connection.
+#[derive(Debug, Clone, Default)]
+pub struct Clients {
+    finder: Arc<Finder>,
+    /// A process of the network that the clients are in, where that is not ours.
+    member: Option<i32>,
+}
+
+impl Clients {
+    /// Those in the network of process `member`; of this one where it is `None`.
+    pub fn of_network(member: Option<i32>) -> Self {
+        Self { finder: Arc::default(), member }
+    }
+
+    /// The process that `arrival` came from, where it came from this machine.
+    async fn find(&self, arrival: &Arrival) -> Option<ProcessName> {
+        let (peer, own) = (arrival.peer.filter(|peer| peer.ip().to_canonical().is_loopback())?, arrival.own);
+        if self.finder.is_spent() {
+            return None;
+        }
+        let Self { finder, member } = self.clone();
+        let looked_up = spawn_blocking(move || finder.find(member, Protocol::Tcp, peer, own));
+        looked_up.await.ok().flatten()
+    }
 }
 
 /// One client's connection and what serves it.
@@ -68,6 +98,7 @@ where
         // A response of several small writes must not wait for the client's acknowledgement.
         stream.set_nodelay(true)?;
         let mut arrival = Arrival::at(stream.local_addr()?);
+        arrival.peer = stream.peer_addr().ok();
         let mut transport = Transport::Tcp(ClientSocket::new(stream));
         while let Some(tunnel) = self.serve_transport(transport, &mut arrival).await? {
             tracing::debug!(target = %tunnel.target, "tunnel");
@@ -96,7 +127,7 @@ where
     /// Takes TLS off, where there is some, and serves the HTTP inside.
     async fn serve_protocol<IO>(
         &mut self,
-        protocol: Option<Protocol>,
+        protocol: Option<detect::Protocol>,
         stream: IO,
         arrival: &mut Arrival,
     ) -> Option<Tunnel>
@@ -104,8 +135,8 @@ where
         IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         match protocol? {
-            Protocol::Plain => self.serve_http(stream, arrival).await,
-            Protocol::Tls => {
+            detect::Protocol::Plain => self.serve_http(stream, arrival).await,
+            detect::Protocol::Tls => {
                 let stream = self.decrypt(stream, arrival).await?;
                 arrival.decrypted = true;
                 arrival.is_direct = false;
@@ -120,11 +151,14 @@ where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
         let settings = Arc::clone(&self.settings);
+        // A client that does not like the certificate is gone as soon as it has it.
+        let client = settings.clients.find(arrival).await;
         let decryption = async {
             let mut decrypted = tls::decrypt(stream, arrival, &settings.ca).await?;
             Ok(decrypted.accepted().await?.then_some(decrypted.stream))
         };
         self.in_time(decryption, arrival).await?.unwrap_or_else(|failure: HandshakeFailure| {
+            let failure = HandshakeFailure { client, ..failure };
             // In full it is for the end of the run: clients try again and again.
             tracing::warn!(host = failure.host, "TLS handshake failed: {}", failure.reason);
             if let Some(callback) = &self.settings.on_handshake_failure {

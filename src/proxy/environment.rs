@@ -4,14 +4,15 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    fs, io,
+    fmt, fs, io,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::Command,
+    str::FromStr,
 };
 
-use super::{apt, java};
-use crate::text::shell_quoted;
+use super::{apt, authority::HostPort, java};
+use crate::text::{printable, shell_quoted};
 
 /// What a variable is set to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,10 +86,103 @@ pub fn ca_variables() -> impl Iterator<Item = &'static str> {
     read.map(|(name, ..)| *name)
 }
 
+/// The value `options` of `JAVA_TOOL_OPTIONS`, with another home: Java takes it from the system's list of users, not from
+/// `HOME`.
+pub fn with_java_home(options: &str, home: &str) -> String {
+    let home = java::quoted(&format!("-Duser.home={home}"));
+    if options.is_empty() { home } else { format!("{options} {home}") }
+}
+
+/// A variable, for those who write it down.
+#[derive(Debug, Clone, Copy)]
+pub struct Variable<'a> {
+    /// Its name.
+    pub name: &'static str,
+    /// Its value; `None` is to be unset.
+    pub value: Option<&'a str>,
+    /// Who reads it, and what there is to know about that.
+    pub readers: &'static str,
+}
+
+/// Where a proxy is: `http://HOST:PORT`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProxyUrl {
+    /// The host's name, or its address without brackets.
+    host: String,
+    port: u16,
+}
+
+/// What is no [`ProxyUrl`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{}` is no proxy of buildproxy's: expected http://HOST:PORT", printable(.0))]
+pub struct ProxyUrlError(String);
+
+impl FromStr for ProxyUrl {
+    type Err = ProxyUrlError;
+
+    fn from_str(text: &str) -> Result<Self, ProxyUrlError> {
+        let refused = || ProxyUrlError(text.to_owned());
+        let authority = text.strip_prefix("http://").ok_or_else(refused)?;
+        let authority: HostPort = authority.trim_end_matches('/').parse().map_err(|_| refused())?;
+        let port = authority.port().filter(|port| *port != 0).ok_or_else(refused)?;
+        let host = authority.host().trim_start_matches('[').trim_end_matches(']');
+        Ok(Self { host: host.to_owned(), port })
+    }
+}
+
+impl From<SocketAddr> for ProxyUrl {
+    fn from(address: SocketAddr) -> Self {
+        Self { host: address.ip().to_string(), port: address.port() }
+    }
+}
+
+impl fmt::Display for ProxyUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port } = self;
+        if host.contains(':') { write!(f, "http://[{host}]:{port}") } else { write!(f, "http://{host}:{port}") }
+    }
+}
+
+/// The files that some clients need beside the CA's certificates.
+const KEY_STORE_FILE: &str = "ca.jks";
+const WGETRC_FILE: &str = "wgetrc";
+const APT_FILE: &str = "apt.conf";
+
 /// The variables that a command needs to run behind the proxy, and the files that they name.
 #[derive(Debug, Clone)]
 pub struct ClientEnvironment {
     variables: Vec<(&'static str, Option<String>)>,
+}
+
+/// What the values are made of.
+struct Values {
+    proxy_url: String,
+    proxy_loopback: bool,
+    ca_file: String,
+    /// Where it was not made, the variable stays what it is. The same goes for the next two.
+    wgetrc: Option<String>,
+    java_options: Option<String>,
+    apt_config: Option<String>,
+    is_capture: bool,
+}
+
+impl Values {
+    /// `None`: the variable stays what it is. `Some(None)`: it is to be unset.
+    fn of(&self, value: Value) -> Option<Option<String>> {
+        Some(match value {
+            Value::ProxyUrl => Some(self.proxy_url.clone()),
+            Value::NoProxy if self.proxy_loopback => None,
+            Value::NoProxy => Some(LOOPBACK_HOSTS.to_owned()),
+            Value::CaFile => Some(self.ca_file.clone()),
+            Value::Wgetrc => Some(self.wgetrc.clone()?),
+            Value::JavaToolOptions => Some(self.java_options.clone()?),
+            Value::AptConfig => Some(self.apt_config.clone()?),
+            // Only a replay's clients trust nobody but its own CA.
+            Value::Capture => self.is_capture.then(|| "1".to_owned()),
+            Value::Fixed(text) => Some(text.to_owned()),
+            Value::Unset => None,
+        })
+    }
 }
 
 impl ClientEnvironment {
@@ -109,33 +203,52 @@ impl ClientEnvironment {
         proxy_loopback: bool,
         previous: &dyn Fn(&str) -> Option<OsString>,
     ) -> io::Result<Self> {
-        let [ca_file, key_store, wgetrc, apt_config] =
-            ["ca.pem", "ca.jks", "wgetrc", "apt.conf"].map(|name| dir.join(name));
+        let ca_file = dir.join("ca.pem");
         let trusted = [ca_pem, user_roots_pem.unwrap_or_default()].join("\n");
         fs::write(&ca_file, &trusted)?;
-        fs::write(&key_store, java::trust_store(&trusted))?;
-        let proxy_url = format!("http://{proxy}");
-        fs::write(&wgetrc, wgetrc_text(previous, &text(&ca_file)?, &proxy_url))?;
-        let apt_before = previous("APT_CONFIG").map(PathBuf::from);
-        fs::write(&apt_config, apt::configuration(apt_before.as_deref(), &text(&ca_file)?))?;
+        let proxy = ProxyUrl::from(proxy);
+        write_files(dir, &ca_file, &trusted, &proxy, previous)?;
+        Self::describe(&proxy, &ca_file, Some(dir), proxy_loopback, user_roots_pem.is_some(), previous)
+    }
 
+    /// The environment for a proxy that runs elsewhere or later, whose certificate is or will be in `ca_file`; with the
+    /// variables for wget, Java and apt where `files` is the folder that [`write_files`] wrote theirs into. The others are as
+    /// for [`create`](Self::create).
+    ///
+    /// # Errors
+    /// Where a path is not UTF-8.
+    pub fn describe(
+        proxy: &ProxyUrl,
+        ca_file: &Path,
+        files: Option<&Path>,
+        proxy_loopback: bool,
+        is_capture: bool,
+        previous: &dyn Fn(&str) -> Option<OsString>,
+    ) -> io::Result<Self> {
         let java_before = previous("JAVA_TOOL_OPTIONS").and_then(|options| options.into_string().ok());
-        let java_options = java::tool_options(java_before.as_deref(), proxy, &key_store, proxy_loopback);
-        let (ca_file, wgetrc, apt_config) = (text(&ca_file)?, text(&wgetrc)?, text(&apt_config)?);
-        let value_of = |value| match value {
-            Value::ProxyUrl => Some(proxy_url.clone()),
-            Value::NoProxy if proxy_loopback => None,
-            Value::NoProxy => Some(LOOPBACK_HOSTS.to_owned()),
-            Value::CaFile => Some(ca_file.clone()),
-            Value::Wgetrc => Some(wgetrc.clone()),
-            Value::AptConfig => Some(apt_config.clone()),
-            Value::JavaToolOptions => Some(java_options.clone()),
-            // Only a replay's clients trust nobody but its own CA.
-            Value::Capture => user_roots_pem.map(|_| "1".to_owned()),
-            Value::Fixed(text) => Some(text.to_owned()),
-            Value::Unset => None,
+        let (wgetrc, java_options, apt_config) = match files {
+            Some(dir) => {
+                let key_store = text(&dir.join(KEY_STORE_FILE))?;
+                let options =
+                    java::tool_options(java_before.as_deref(), &proxy.host, proxy.port, &key_store, proxy_loopback);
+                (Some(text(&dir.join(WGETRC_FILE))?), Some(options), Some(text(&dir.join(APT_FILE))?))
+            }
+            None => (None, None, None),
         };
-        Ok(Self { variables: VARIABLES.iter().map(|(name, value, _)| (*name, value_of(*value))).collect() })
+        let (proxy_url, ca_file) = (proxy.to_string(), text(ca_file)?);
+        let values = Values { proxy_url, proxy_loopback, ca_file, wgetrc, java_options, apt_config, is_capture };
+        let variables = VARIABLES.iter().filter_map(|(name, value, _)| Some((*name, values.of(*value)?)));
+        Ok(Self { variables: variables.collect() })
+    }
+
+    /// Every variable with its value and its readers.
+    pub fn described(&self) -> impl Iterator<Item = Variable<'_>> {
+        let readers = |name| VARIABLES.iter().find(|(known, ..)| *known == name).map_or("", |(.., readers)| readers);
+        self.variables.iter().map(move |(name, value)| Variable {
+            name,
+            value: value.as_deref(),
+            readers: readers(*name),
+        })
     }
 
     /// Every variable with its value; `None` is to be unset.
@@ -161,6 +274,29 @@ impl ClientEnvironment {
         };
         self.variables.iter().map(line).collect()
     }
+}
+
+/// Writes the files for wget, Java and apt into `dir`: clients will trust the certificates in the text `trusted`, which is that
+/// of `ca_file`.
+///
+/// # Errors
+/// Where a file cannot be written, or `ca_file` is not UTF-8.
+pub fn write_files(
+    dir: &Path,
+    ca_file: &Path,
+    trusted: &str,
+    proxy: &ProxyUrl,
+    previous: &dyn Fn(&str) -> Option<OsString>,
+) -> io::Result<()> {
+    fs::write(dir.join(KEY_STORE_FILE), java::trust_store(trusted))?;
+    let apt_before = previous("APT_CONFIG").map(PathBuf::from);
+    fs::write(dir.join(APT_FILE), apt::configuration(apt_before.as_deref(), &text(ca_file)?))?;
+    fs::write(dir.join(WGETRC_FILE), wgetrc_text(previous, &text(ca_file)?, &proxy.to_string()))
+}
+
+/// Whether `dir` has the files that [`write_files`] writes.
+pub fn has_files(dir: &Path) -> bool {
+    [KEY_STORE_FILE, WGETRC_FILE, APT_FILE].iter().all(|name| dir.join(name).is_file())
 }
 
 /// A path as text, which shells and configuration files want.
@@ -218,6 +354,44 @@ mod tests {
         assert_eq!(names.len(), VARIABLES.len());
         assert!(ca_variables().all(|name| names.contains(name)));
         assert!(ca_variables().any(|name| name == "SSL_CERT_FILE"));
+    }
+
+    /// What the documentation says of a value.
+    fn in_words(value: Value) -> String {
+        match value {
+            Value::ProxyUrl => "the proxy's URL".to_owned(),
+            Value::NoProxy => format!("`{LOOPBACK_HOSTS}`; unset with `--proxy-loopback`"),
+            Value::CaFile => "the CA file".to_owned(),
+            Value::Wgetrc => format!("a `{WGETRC_FILE}` that begins with yours"),
+            Value::JavaToolOptions => format!("yours, then proxy properties and the trust store `{KEY_STORE_FILE}`"),
+            Value::Capture => "`1` in a capture, else unset".to_owned(),
+            Value::Fixed(text) => format!("`{text}`"),
+            Value::Unset => "unset".to_owned(),
+        }
+    }
+
+    #[test]
+    fn the_documentation_has_every_variable_and_who_reads_it() {
+        let rows: String = VARIABLES
+            .iter()
+            .map(|(name, value, readers)| format!("| `{name}` | {} | {readers} |\n", in_words(*value)))
+            .collect();
+        let table = format!("| variable | set to | read by |\n| --- | --- | --- |\n{rows}\n");
+        let page = include_str!("../../docs/clients.md");
+        assert!(page.contains(&table), "docs/clients.md needs this table:\n{table}");
+    }
+
+    #[test]
+    fn a_proxy_is_named_by_host_and_port() {
+        for url in ["http://127.0.0.1:8080", "http://[::1]:8080", "http://host.docker.internal:3128"] {
+            assert_eq!(url.parse::<ProxyUrl>().unwrap().to_string(), url);
+        }
+        assert_eq!("http://h.test:1/".parse::<ProxyUrl>().unwrap().to_string(), "http://h.test:1");
+        for wrong in
+            ["", "127.0.0.1:8080", "https://h:1", "http://h", "http://h:0", "http://u:p@h:1", "http://h:1/path"]
+        {
+            assert!(wrong.parse::<ProxyUrl>().is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -1,7 +1,5 @@
 //! What Java reads instead of everybody else's variables: a trust store in its own format, and system properties.
 
-use std::{net::SocketAddr, path::Path};
-
 use sha1::{Digest, Sha1};
 use tokio_rustls::rustls::pki_types::{CertificateDer, pem::PemObject};
 
@@ -57,11 +55,10 @@ fn integrity(data: &[u8]) -> [u8; 20] {
     digest.finalize().into()
 }
 
-/// The value of `JAVA_TOOL_OPTIONS`: what was there before, then the proxy and the trust store; of two equal
-/// properties Java takes the last. With `proxy_loopback`, loopback hosts go through the proxy too.
-pub fn tool_options(before: Option<&str>, proxy: SocketAddr, trust_store: &Path, proxy_loopback: bool) -> String {
-    let (host, port) = (proxy.ip(), proxy.port());
-    let mut options: Vec<String> = before.into_iter().map(str::to_owned).collect();
+/// The value of `JAVA_TOOL_OPTIONS`: what was there before, then the proxy and the trust store, unless they were there; of
+/// two equal properties Java takes the last. With `proxy_loopback`, loopback hosts go through the proxy too.
+pub fn tool_options(before: Option<&str>, host: &str, port: u16, trust_store: &str, proxy_loopback: bool) -> String {
+    let mut options = Vec::new();
     for scheme in ["http", "https"] {
         options.push(format!("-D{scheme}.proxyHost={host}"));
         options.push(format!("-D{scheme}.proxyPort={port}"));
@@ -69,14 +66,19 @@ pub fn tool_options(before: Option<&str>, proxy: SocketAddr, trust_store: &Path,
     if proxy_loopback {
         options.push("-Dhttp.nonProxyHosts=".to_owned());
     }
-    options.push(quoted(&format!("-Djavax.net.ssl.trustStore={}", trust_store.display())));
+    options.push(quoted(&format!("-Djavax.net.ssl.trustStore={trust_store}")));
     options.push("-Djavax.net.ssl.trustStoreType=JKS".to_owned());
     options.push(format!("-Djavax.net.ssl.trustStorePassword={PASSWORD}"));
-    options.join(" ")
+    let options = options.join(" ");
+    match before {
+        Some(before) if before.contains(&options) => before.to_owned(),
+        Some(before) => format!("{before} {options}"),
+        None => options,
+    }
 }
 
 /// The JVM splits the variable at white space and takes quotes off; it knows no escapes, but quotes can be joined.
-fn quoted(option: &str) -> String {
+pub fn quoted(option: &str) -> String {
     if !option.contains(|c: char| c.is_whitespace() || c == '\'' || c == '"') {
         return option.to_owned();
     }
@@ -89,12 +91,13 @@ mod tests {
 
     #[test]
     fn options_are_added_behind_those_that_were_there() {
-        let proxy = "[::1]:8080".parse().unwrap();
-        let options = tool_options(Some("-Xmx1g"), proxy, Path::new("/tmp/it's here/ca.jks"), true);
+        let options = tool_options(Some("-Xmx1g"), "::1", 8080, "/tmp/it's here/ca.jks", true);
         assert!(options.starts_with("-Xmx1g -Dhttp.proxyHost=::1 -Dhttp.proxyPort=8080 -Dhttps.proxyHost=::1 "));
         assert!(options.contains(" -Dhttp.nonProxyHosts= "));
         assert!(options.contains(r#" '-Djavax.net.ssl.trustStore=/tmp/it'"'"'s here/ca.jks' "#));
-        assert!(!tool_options(None, proxy, Path::new("/ca.jks"), false).contains("nonProxyHosts"));
+        let again = tool_options(Some(&options), "::1", 8080, "/tmp/it's here/ca.jks", true);
+        assert_eq!(again, options, "a shell behind a proxy has them already");
+        assert!(!tool_options(None, "::1", 8080, "/ca.jks", false).contains("nonProxyHosts"));
     }
 
     #[test]

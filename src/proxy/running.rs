@@ -4,7 +4,7 @@ use std::{
     convert::Infallible,
     error::Error,
     io,
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -29,11 +29,25 @@ const GRACE: Duration = Duration::from_secs(1);
 /// Hosts whose failed handshakes are kept: a client that asks for ever new names must not fill the memory.
 const KEPT: usize = 1000;
 
+/// Where a proxy listens.
+#[derive(Debug, Clone)]
+pub enum ListenOn {
+    /// This address; the kernel picks where the port is 0.
+    Address(SocketAddr),
+    /// A socket of another network, for clients that are there and have a home of their own.
+    Isolated {
+        /// The socket.
+        socket: Arc<TcpListener>,
+        /// A process in that network.
+        member: i32,
+    },
+}
+
 /// What a proxy needs to know.
 #[derive(Debug, Clone)]
 pub struct StartOptions {
-    /// Where it listens; the kernel picks where the port is 0.
-    pub address: SocketAddr,
+    /// Where it listens.
+    pub listen_on: ListenOn,
     /// What the clients trust beside the proxy's own CA, in PEM.
     pub user_roots: Option<String>,
     /// Whether requests to loopback go through the proxy, too.
@@ -87,9 +101,10 @@ impl Running {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        let StartOptions { address, user_roots, proxy_loopback } = options;
+        let StartOptions { listen_on, user_roots, proxy_loopback } = options;
         keep_freed_memory();
-        let listener = Listener::bind(address).await.map_err(|source| StartError::Listen { address, source })?;
+        let is_isolated = matches!(listen_on, ListenOn::Isolated { .. });
+        let listener = listener(listen_on).await?;
         let address = listener.local_addr();
         let ca = Arc::new(CertificateAuthority::new()?);
         let files_error = |folder: &Path| {
@@ -104,7 +119,7 @@ impl Running {
             ca.certificate_pem(),
             user_roots.as_deref(),
             proxy_loopback,
-            &|name| std::env::var_os(name),
+            &|name| std::env::var_os(name).filter(|_| !is_isolated || name == "JAVA_TOOL_OPTIONS"),
         )
         .map_err(files_error(client_files.path()))?;
         let handshake_failures = HandshakeFailures::default();
@@ -138,6 +153,17 @@ impl Running {
         let _ = self.stop.send(());
         let _ = self.server.await;
     }
+}
+
+async fn listener(listen_on: ListenOn) -> Result<Listener, StartError> {
+    let (address, listener) = match listen_on {
+        ListenOn::Address(address) => (address, Listener::bind(address).await),
+        ListenOn::Isolated { socket, member } => {
+            let address = socket.local_addr().unwrap_or_else(|_| SocketAddr::from(([0; 4], 0)));
+            (address, socket.try_clone().and_then(|socket| Listener::from_socket(socket, member)))
+        }
+    };
+    listener.map_err(|source| StartError::Listen { address, source })
 }
 
 /// Has glibc keep what is freed, up to twice this many bytes in each of its arenas. It trims an arena's end as soon as
@@ -184,7 +210,7 @@ mod tests {
         let failures = HandshakeFailures::default();
         for (host, client_distrusts_ca) in [("a", false), ("b", true), ("a", true), ("b", false), ("a", true)] {
             let reason = "whatever".to_owned();
-            failures.add(HandshakeFailure { host: host.to_owned(), client_distrusts_ca, reason });
+            failures.add(HandshakeFailure { host: host.to_owned(), client_distrusts_ca, reason, client: None });
         }
         let list: Vec<_> = failures.list().into_iter().map(|f| (f.host, f.client_distrusts_ca)).collect();
         assert_eq!(list, [("a".to_owned(), true), ("b".to_owned(), true)]);

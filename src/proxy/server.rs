@@ -16,7 +16,7 @@ use tracing::Instrument;
 
 use super::{
     ca::CertificateAuthority,
-    connection::{Connection, Settings},
+    connection::{Clients, Connection, Settings},
     exchange,
     lifetime::Shutdown,
     tls::{HandshakeCallback, HandshakeFailure},
@@ -30,6 +30,7 @@ pub struct Listener {
     socket: TcpListener,
     local_addr: SocketAddr,
     on_handshake_failure: Option<HandshakeCallback>,
+    clients: Clients,
 }
 
 impl Listener {
@@ -38,12 +39,25 @@ impl Listener {
     /// # Errors
     /// Where the address cannot be had.
     pub async fn bind(addr: SocketAddr) -> io::Result<Self> {
-        let socket = TcpListener::bind(addr).await?;
+        Self::listening(TcpListener::bind(addr).await?)
+    }
+
+    /// Listens on what is a listening socket already, of the network that process `member` is in.
+    ///
+    /// # Errors
+    /// Where it is none.
+    pub fn from_socket(socket: std::net::TcpListener, member: i32) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        let listener = Self::listening(TcpListener::from_std(socket)?)?;
+        Ok(Self { clients: Clients::of_network(Some(member)), ..listener })
+    }
+
+    fn listening(socket: TcpListener) -> io::Result<Self> {
         let local_addr = socket.local_addr()?;
         if local_addr.ip().is_loopback() {
             without_pacing(&socket);
         }
-        Ok(Self { socket, local_addr, on_handshake_failure: None })
+        Ok(Self { socket, local_addr, on_handshake_failure: None, clients: Clients::default() })
     }
 
     /// Where it listens, with the port that the kernel picked.
@@ -73,14 +87,15 @@ impl Listener {
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         let (ending, ended) = watch::channel(false);
-        let settings = Settings { ca, http: exchange::server(), on_handshake_failure: self.on_handshake_failure };
+        let Self { socket, on_handshake_failure, clients, .. } = self;
+        let settings = Settings { ca, http: exchange::server(), on_handshake_failure, clients };
         let connection = Connection { settings: Arc::new(settings), service, shutdown: Shutdown::from(ended) };
         let mut running = JoinSet::new();
         tokio::select! {
-            () = accept_all(&self.socket, connection, &mut running) => {}
+            () = accept_all(&socket, connection, &mut running) => {}
             () = shutdown => {}
         }
-        drop(self.socket);
+        drop(socket);
         // Nobody listening means that no connection is left to end.
         let _ = ending.send(true);
         let drained = timeout(grace, async { while running.join_next().await.is_some() {} }).await;

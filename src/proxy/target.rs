@@ -15,6 +15,8 @@ use crate::url::without_userinfo;
 pub struct Arrival {
     /// The address of the proxy's end of the connection.
     pub own: SocketAddr,
+    /// The address of the client's end, where that is known.
+    pub peer: Option<SocketAddr>,
     /// Whether TLS was taken off.
     pub decrypted: bool,
     /// Whether what is answered goes to the client's socket as it is: not encrypted, and in no tunnel in another.
@@ -78,7 +80,7 @@ impl TargetError {
 impl Arrival {
     /// On a connection to `own`, before anything is known of it.
     pub fn at(own: SocketAddr) -> Self {
-        Self { own, decrypted: false, is_direct: false, tunnels: Vec::new() }
+        Self { own, peer: None, decrypted: false, is_direct: false, tunnels: Vec::new() }
     }
 
     /// The innermost CONNECT target.

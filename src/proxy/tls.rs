@@ -20,6 +20,7 @@ use super::{
     prefixed::Prefixed,
     target::Arrival,
 };
+use crate::process::ProcessName;
 
 /// How long a handshake can take, from the first byte on.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -40,17 +41,21 @@ pub struct HandshakeFailure {
     pub client_distrusts_ca: bool,
     /// What went wrong, in words.
     pub reason: String,
+    /// The client, where it is on this machine and the system told.
+    pub client: Option<ProcessName>,
 }
 
 /// One sentence for people; where the client does not trust the CA, with what would change that.
 impl fmt::Display for HandshakeFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "TLS handshake for {} failed: {}", self.host, self.reason)?;
+        let client = self.client.as_ref().map(ProcessName::to_string);
         if !self.client_distrusts_ca {
-            return Ok(());
+            return client.map_or(Ok(()), |client| write!(f, "; the client was {client}"));
         }
+        let client = client.unwrap_or_else(|| "the client".to_owned());
         let variables: Vec<&str> = environment::ca_variables().collect();
-        write!(f, "; the client does not trust buildproxy's CA, which others find by {}", variables.join(", "))
+        write!(f, "; {client} does not trust buildproxy's CA, which others find by {}", variables.join(", "))
     }
 }
 
@@ -115,7 +120,8 @@ impl HandshakeError {
 
     /// The same for the caller, with the host.
     fn at(self, host: String) -> HandshakeFailure {
-        HandshakeFailure { host, client_distrusts_ca: self.client_distrusts_ca(), reason: self.to_string() }
+        let client_distrusts_ca = self.client_distrusts_ca();
+        HandshakeFailure { host, client_distrusts_ca, reason: self.to_string(), client: None }
     }
 }
 

@@ -15,6 +15,7 @@ use serde::Serialize;
 use super::miss::Miss;
 use crate::{
     inventory::index::{EntryId, Index},
+    isolate::{Bypass, BypassReport},
     proxy::HandshakeFailure,
     text::printable,
 };
@@ -57,6 +58,8 @@ pub struct Report {
     pub misses_not_listed: u64,
     /// Hosts that a client wanted, but could not agree with the proxy on TLS: its requests never came.
     pub failed_handshakes: Vec<FailedHandshake>,
+    /// What an isolated command tried to reach past the proxy.
+    pub bypasses: Vec<BypassReport>,
     /// Bodies that were missing, short or altered.
     pub broken_bodies: Vec<Broken>,
     /// The entries that nothing asked for, in the inventory's order; of a [summary](RunLog::summary) the first few.
@@ -111,6 +114,9 @@ pub struct FailedHandshake {
     pub host: String,
     /// Whether the client did not accept the certificate.
     pub client_distrusts_ca: bool,
+    /// The name of the client's program, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub process: Option<String>,
     /// What went wrong, and what would change that.
     pub problem: String,
 }
@@ -220,6 +226,7 @@ impl RunLog {
             misses: problems.misses.values().cloned().collect(),
             misses_not_listed: problems.misses_not_listed,
             failed_handshakes: Vec::new(),
+            bypasses: Vec::new(),
             broken_bodies: broken.collect(),
             unused: unused.map(|(method, url)| Unused { method, url }).collect(),
             entries_answered,
@@ -240,8 +247,16 @@ impl Report {
         self.failed_handshakes.extend(failures.iter().map(|failure| FailedHandshake {
             host: printable(&failure.host),
             client_distrusts_ca: failure.client_distrusts_ca,
+            process: failure.client.as_ref().map(|client| printable(&client.name)),
             problem: printable(&failure.to_string()),
         }));
+        self
+    }
+
+    /// The same, with what only the isolation saw.
+    #[must_use]
+    pub fn with_bypasses(mut self, bypasses: &[Bypass]) -> Self {
+        self.bypasses.extend(bypasses.iter().map(Bypass::report));
         self
     }
 
@@ -267,7 +282,8 @@ impl fmt::Display for Report {
             write!(f, ", {}", counted(self.broken_bodies.len() as u64, "broken body"))?;
         }
         writeln!(f)?;
-        let is_clean = self.unused.is_empty() && self.failed_handshakes.is_empty() && !self.failed(false);
+        let has_warnings = !self.failed_handshakes.is_empty() || !self.bypasses.is_empty();
+        let is_clean = self.unused.is_empty() && !has_warnings && !self.failed(false);
         // Where all went as recorded, the first line says so.
         let mut by_use: Vec<&Answered> = self.answered.iter().collect();
         by_use.sort_by_key(|answered| Reverse(answered.count));
@@ -282,6 +298,10 @@ impl fmt::Display for Report {
         let failed = &self.failed_handshakes;
         section(f, "warning: connections that failed before a request", failed, failed.len(), |f, failed| {
             writeln!(f, "  {}", failed.problem)
+        })?;
+        let bypasses = &self.bypasses;
+        section(f, "warning: attempts to go past the proxy", bypasses, bypasses.len(), |f, bypass| {
+            writeln!(f, "  {}", bypass.problem)
         })?;
         section(f, "warning: requests that nothing answered", &self.misses, self.misses.len(), |f, miss| {
             writeln!(f, "  {} {}{}\n    {}", miss.method, miss.url, times(miss.count), miss.reason)?;

@@ -1,0 +1,125 @@
+//! Reads what an isolated command sends past the proxy: refuses it, and notes it.
+
+use std::{
+    io,
+    os::fd::OwnedFd,
+    thread::{self, JoinHandle},
+};
+
+use rustix::{
+    event::{PollFd, PollFlags, poll},
+    io::Errno,
+    net::{RecvFlags, SendFlags, recv, send},
+};
+
+use super::{
+    bypass::{Bypass, Bypasses},
+    frame::{Content, Frame},
+    names::Names,
+};
+use crate::{
+    process::{Finder, Protocol},
+    text::printable,
+};
+
+/// Larger than any frame of the pair of interfaces: what a sender has put together for the kernel to split.
+const LONGEST_FRAME: usize = 70_000;
+const NAME_SERVICE_PORT: u16 = 53;
+
+/// What is being watched.
+#[derive(Debug)]
+pub struct Watch {
+    // Ends the thread when dropped.
+    stop: io::PipeWriter,
+    thread: JoinHandle<Vec<Bypass>>,
+}
+
+impl Watch {
+    /// Watches `far`, the far end of the network that process `member` is in.
+    ///
+    /// # Errors
+    /// Where the system gives no pipe or thread.
+    pub fn start(far: OwnedFd, member: i32) -> io::Result<Self> {
+        let (stopped, stop) = io::pipe()?;
+        let watcher =
+            Watcher { far, member, names: Names::default(), finder: Finder::default(), seen: Bypasses::default() };
+        let thread = thread::Builder::new().name("bypasses".to_owned()).spawn(move || watcher.watch(&stopped))?;
+        Ok(Self { stop, thread })
+    }
+
+    /// What was tried until now. Blocks for no longer than it takes to read what is there.
+    pub fn stop(self) -> Vec<Bypass> {
+        drop(self.stop);
+        // A thread that panicked has said so.
+        self.thread.join().unwrap_or_default()
+    }
+}
+
+struct Watcher {
+    far: OwnedFd,
+    member: i32,
+    names: Names,
+    finder: Finder,
+    seen: Bypasses,
+}
+
+impl Watcher {
+    fn watch(mut self, stopped: &io::PipeReader) -> Vec<Bypass> {
+        loop {
+            let mut ready = [PollFd::new(&self.far, PollFlags::IN), PollFd::new(stopped, PollFlags::IN)];
+            match poll(&mut ready, None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => {
+                    tracing::warn!("what goes past the proxy can no longer be seen: {error}");
+                    break;
+                }
+            }
+            let is_over = !ready[1].revents().is_empty();
+            self.read_all();
+            if is_over {
+                break;
+            }
+        }
+        self.seen.into_list()
+    }
+
+    /// Handles every frame that is there.
+    fn read_all(&mut self) {
+        let mut buffer = vec![0; LONGEST_FRAME];
+        loop {
+            match recv(&self.far, &mut buffer, RecvFlags::DONTWAIT) {
+                Ok((length, _)) => {
+                    let answer = Frame::read(&buffer[..length]).and_then(|frame| self.answer(&frame));
+                    // The command may be gone, and its network with it.
+                    let _ = answer.map(|answer| send(&self.far, &answer, SendFlags::DONTWAIT));
+                }
+                Err(Errno::INTR) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// The answer to a frame, of which a note is taken before the client gets it: until then its socket is there.
+    fn answer(&mut self, frame: &Frame<'_>) -> Option<Vec<u8>> {
+        let protocol = match frame.content {
+            Content::Connection { .. } => Protocol::Tcp,
+            // Announcements to whoever is in the network.
+            Content::Datagram(_) if frame.to.ip().is_multicast() => return None,
+            Content::Datagram(query) if frame.to.port() == NAME_SERVICE_PORT => {
+                return self.names.answer(query).map_or_else(|| frame.refusal(), |answer| frame.reply(&answer));
+            }
+            Content::Datagram(_) => Protocol::Udp,
+        };
+        let (address, port) = (frame.to.ip(), frame.to.port());
+        let host = self.names.name_of(address).map_or_else(|| address.to_string(), str::to_owned);
+        let process = self.finder.find(Some(self.member), protocol, frame.from, frame.to);
+        let who = process.as_ref().map_or_else(|| "a process".to_owned(), ToString::to_string);
+        let refused = format!("{who} tried to reach {host}:{port} past the proxy, and was refused");
+        // In full it is for the end of the run: clients try again and again.
+        match self.seen.add(Bypass { process, protocol, host, port, count: 1 }) {
+            true => tracing::warn!("{}", printable(&refused)),
+            false => tracing::debug!("{}", printable(&refused)),
+        }
+        frame.refusal()
+    }
+}
