@@ -1,7 +1,7 @@
 //! Downloading what an inventory says that anyone can download, checked against its hashes: into the store, for people
-//! without Nix, or only to see whether the origins still give it.
+//! without Nix or before it builds, or only to see whether the origins still give it.
 
-use std::{collections::HashSet, fmt, future::Future, io, sync::Arc};
+use std::{collections::HashSet, fmt, future::Future, io, path::PathBuf, sync::Arc};
 
 use http::{HeaderMap, Method, StatusCode};
 use http_body_util::BodyExt;
@@ -11,15 +11,22 @@ use crate::{
     capture::Origin,
     inventory::{Body, BodyFiles, Entry, Inventory, Located, Source},
     store::{
-        embedded::{EmbeddedStore, StoreError},
+        deposit::{Bytes, Deposit, NewBody},
+        embedded::StoreError,
         hash::{Hasher, NixHash},
+        nix::{NixError, NixStore},
         path::StorePath,
-        spool::{SPOOL_MEMORY, Spool, SpooledContent},
+        spool::{SPOOL_MEMORY, Spool, Spooled, SpooledContent},
     },
 };
 
 /// Downloads at a time.
 const PARALLEL: usize = 4;
+
+/// How much is downloaded before Nix is asked to take it, in bodies and bytes. Each time costs some processes, and a fetch that
+/// is killed has to download the last of it again.
+const GROUP_BODIES: usize = 200;
+const GROUP_BYTES: u64 = 256 << 20;
 
 /// A body that has to be downloaded.
 #[derive(Debug, Clone)]
@@ -117,6 +124,50 @@ pub fn missing(inventory: &Inventory, files: &BodyFiles) -> Vec<Wanted> {
     wanted.filter(|one| seen.insert(one.path.clone())).collect()
 }
 
+/// A `fetch` body that is in a store, but not valid in the Nix store.
+#[derive(Debug, Clone)]
+pub struct Outside {
+    /// The store path that it gets there.
+    pub path: StorePath,
+    /// Its size in bytes.
+    pub size: u64,
+    hash: NixHash,
+    file: PathBuf,
+}
+
+impl Outside {
+    /// The body as the Nix store takes it.
+    pub fn as_new(&self) -> NewBody<'_> {
+        let Self { path, size, hash, file } = self;
+        NewBody { path: path.clone(), hash: *hash, size: *size, bytes: Bytes::File(file) }
+    }
+}
+
+/// The `fetch` bodies that are in a store with all their bytes, but not valid in the Nix store, each once; and those that
+/// are in its folder, neither valid nor with their bytes, as if they were missing.
+///
+/// # Errors
+/// Where Nix cannot be asked.
+pub fn outside(
+    inventory: &Inventory,
+    files: &BodyFiles,
+    nix: &NixStore,
+) -> Result<(Vec<Outside>, Vec<Wanted>), NixError> {
+    let mut seen = HashSet::new();
+    let wanted = inventory.entries.iter().filter_map(wanted).filter(|one| seen.insert(one.path.clone()));
+    let wanted: Vec<Wanted> = wanted.collect();
+    let valid = nix.valid(&wanted.iter().map(|one| one.path.clone()).collect::<Vec<_>>())?;
+    let (mut outside, mut broken) = (Vec::new(), Vec::new());
+    for one in wanted.into_iter().filter(|one| !valid.contains(&one.path)) {
+        match files.stores.find_whole(&one.path, one.size, &one.hash) {
+            Some(file) => outside.push(Outside { path: one.path, size: one.size, hash: one.hash, file }),
+            None if nix.file(&one.path).is_some() => broken.push(one),
+            None => {}
+        }
+    }
+    Ok((outside, broken))
+}
+
 /// The `fetch` bodies of all entries, each URL once.
 pub fn all(inventory: &Inventory) -> Vec<Wanted> {
     let mut seen = HashSet::new();
@@ -132,24 +183,58 @@ fn wanted(entry: &Entry) -> Option<Wanted> {
     Some(Wanted { url, path: body.store_path()?, size: body.size?, hash: body.hash? })
 }
 
-/// Downloads `wanted` into `store`, a few at a time. `progress` is told how many bytes more have come.
+/// Downloads `wanted` into the stores of `deposit`, a few at a time. `progress` is told how many bytes more have come.
 ///
 /// # Errors
 /// Where the store has no room for unfinished bodies. What is wrong with one body is its own result.
 pub async fn fetch(
     wanted: Vec<Wanted>,
-    store: &EmbeddedStore,
+    deposit: &mut Deposit,
     origin: &Origin,
     progress: impl Fn(u64) + Clone + Send + 'static,
 ) -> io::Result<Vec<Result<Wanted, FetchError>>> {
-    let (folder, _claim) = store.temporary_spool()?;
-    let results = each(wanted, |number, one| {
-        let (store, origin, progress) = (store.clone(), origin.clone(), progress.clone());
-        let file = folder.path().join(number.to_string());
-        let spool = Spool::with(file, one.hash.algo(), SPOOL_MEMORY);
-        async move { into_store(&one, spool, &store, &origin, progress).await.map(|()| one) }
-    });
-    Ok(results.await)
+    let (folder, _claim) = deposit.embedded().temporary_spool()?;
+    let mut results = Vec::new();
+    for (number, group) in groups(wanted).into_iter().enumerate() {
+        let downloaded = each(group, |within, one| {
+            let (origin, progress) = (origin.clone(), progress.clone());
+            let file = folder.path().join(format!("{number}-{within}"));
+            let spool = Spool::with(file, one.hash.algo(), SPOOL_MEMORY);
+            async move { whole(&one, spool, &origin, progress).await.map(|spooled| (one, spooled)) }
+        });
+        let downloaded = downloaded.await;
+        results.extend(tokio::task::block_in_place(|| into_stores(downloaded, deposit)));
+    }
+    Ok(results)
+}
+
+/// Splits `wanted` into groups that are downloaded before their bodies are stored together.
+fn groups(wanted: Vec<Wanted>) -> Vec<Vec<Wanted>> {
+    let (mut groups, mut bytes) = (Vec::<Vec<Wanted>>::new(), 0u64);
+    for one in wanted {
+        bytes = bytes.saturating_add(one.size);
+        match groups.last_mut() {
+            Some(group) if group.len() < GROUP_BODIES && bytes <= GROUP_BYTES => group.push(one),
+            _ => {
+                bytes = one.size;
+                groups.push(vec![one]);
+            }
+        }
+    }
+    groups
+}
+
+/// Stores what was downloaded: in the Nix store what that takes, the rest in the embedded one.
+fn into_stores(
+    downloaded: Vec<Result<(Wanted, Spooled), FetchError>>,
+    deposit: &mut Deposit,
+) -> Vec<Result<Wanted, FetchError>> {
+    deposit.add(&downloaded.iter().flatten().map(|(one, spooled)| one.as_new(spooled)).collect::<Vec<_>>());
+    let store = |(one, spooled): (Wanted, Spooled)| match deposit.store(&one.as_new(&spooled)) {
+        Ok(()) => Ok(one),
+        Err(source) => Err(FetchError::Store { url: one.url, source }),
+    };
+    downloaded.into_iter().map(|downloaded| downloaded.and_then(store)).collect()
 }
 
 /// Downloads `wanted` only to see whether the origins still give it. `progress` is told how many bytes more have come.
@@ -175,9 +260,10 @@ pub async fn check(
 }
 
 /// Does the work for each of `wanted`, a few at a time.
-async fn each<F>(wanted: Vec<Wanted>, work: impl Fn(usize, Wanted) -> F) -> Vec<Result<Wanted, FetchError>>
+async fn each<F, T>(wanted: Vec<Wanted>, work: impl Fn(usize, Wanted) -> F) -> Vec<Result<T, FetchError>>
 where
-    F: Future<Output = Result<Wanted, FetchError>> + Send + 'static,
+    F: Future<Output = Result<T, FetchError>> + Send + 'static,
+    T: Send + 'static,
 {
     let slots = Arc::new(Semaphore::new(PARALLEL));
     let mut downloads = JoinSet::new();
@@ -192,22 +278,16 @@ where
     downloads.join_all().await
 }
 
-async fn into_store(
+/// Downloads a body, and checks it.
+async fn whole(
     wanted: &Wanted,
     mut spool: Spool,
-    store: &EmbeddedStore,
     origin: &Origin,
     progress: impl Fn(u64),
-) -> Result<(), FetchError> {
+) -> Result<Spooled, FetchError> {
     download(wanted, origin, progress, |data| tokio::task::block_in_place(|| spool.write(data))).await?;
     let spooled = spool.finish().map_err(|source| FetchError::Write { url: wanted.url.clone(), source })?;
-    let name = &wanted.path.name();
-    wanted.compare(Pin { hash: spooled.hash, size: spooled.size })?;
-    let stored = tokio::task::block_in_place(|| match &spooled.content {
-        SpooledContent::Memory(bytes) => store.insert_pinned(bytes, &spooled.hash, name),
-        SpooledContent::File(file) => store.adopt(file, &spooled.hash, spooled.size, name),
-    });
-    stored.map(drop).map_err(|source| FetchError::Store { url: wanted.url.clone(), source })
+    wanted.compare(Pin { hash: spooled.hash, size: spooled.size }).map(|()| spooled)
 }
 
 /// Asks as `fetchurl` does, without credentials, and gives the bytes to `sink` as they come.
@@ -243,6 +323,14 @@ async fn download(
 }
 
 impl Wanted {
+    fn as_new<'a>(&self, spooled: &'a Spooled) -> NewBody<'a> {
+        let bytes = match &spooled.content {
+            SpooledContent::Memory(bytes) => Bytes::Memory(bytes),
+            SpooledContent::File(file) => Bytes::File(file),
+        };
+        NewBody { path: self.path.clone(), hash: self.hash, size: self.size, bytes }
+    }
+
     fn compare(&self, received: Pin) -> Result<(), FetchError> {
         match received == self.pin() {
             true => Ok(()),
@@ -256,5 +344,31 @@ impl Wanted {
 
     fn pin(&self) -> Pin {
         Pin { hash: self.hash, size: self.size }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::path::{FileIngestionMethod, StorePathName, build_ca_path};
+
+    #[test]
+    fn groups_have_all_in_order_and_an_end() {
+        let wanted = |size: u64| {
+            let hash = NixHash::sha256(&size.to_le_bytes());
+            let path = build_ca_path(&StorePathName::sanitized("b"), FileIngestionMethod::Flat, &hash);
+            Wanted { url: "http://h/".to_owned(), path, size, hash }
+        };
+        let sizes: Vec<u64> = (0..1000).map(|n| if n % 150 == 0 { GROUP_BYTES - 5 } else { n }).collect();
+        let groups = groups(sizes.iter().map(|size| wanted(*size)).collect());
+        for group in &groups {
+            let bytes: u64 = group.iter().map(|one| one.size).sum();
+            assert!((1..=GROUP_BODIES).contains(&group.len()) && bytes <= GROUP_BYTES, "{} {bytes}", group.len());
+        }
+        assert!(groups.len() > 5);
+        assert_eq!(groups.iter().flatten().map(|one| one.size).collect::<Vec<_>>(), sizes);
+        let oversized = super::groups(vec![wanted(3 * GROUP_BYTES), wanted(u64::MAX), wanted(1)]);
+        assert_eq!(oversized.iter().map(Vec::len).collect::<Vec<_>>(), [1, 1, 1]);
+        assert!(super::groups(Vec::new()).is_empty());
     }
 }

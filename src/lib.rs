@@ -5,6 +5,7 @@ pub mod cli;
 pub mod fetch;
 pub mod inventory;
 pub mod proxy;
+pub mod push;
 pub mod replay;
 pub mod representation;
 pub mod store;

@@ -11,11 +11,16 @@ use http::Method;
 use super::{
     assemble::{Assembled, Omission, Place, StoredBody, assemble},
     exchange::{LeftOut, RecordedBytes},
-    journal::Journal,
+    journal::{FolderLock, Journal, JournalFolder},
+    roots,
     session::{CaptureError, CaptureOptions, Summary},
 };
 use crate::{
     inventory::{self, Entry, Inventory, ReadError, Source},
+    store::{
+        deposit::{Bytes, Deposit, NewBody},
+        path::{FileIngestionMethod, build_ca_path},
+    },
     url::NormalizedUrl,
 };
 
@@ -29,10 +34,20 @@ pub fn read_inventory(path: &Path) -> Result<Inventory, CaptureError> {
     }
 }
 
+/// The folder beside the inventory, which nobody else changes meanwhile.
+#[derive(Clone, Copy)]
+pub struct Beside<'a> {
+    /// The folder.
+    pub folder: &'a JournalFolder,
+    /// What keeps others away.
+    pub lock: &'a FolderLock,
+}
+
 /// Merges what dead captures and this one recorded into the inventory. `unrecorded` is what the journal of this one does
 /// not know of.
 pub fn write_inventory(
     options: &CaptureOptions,
+    beside: &Beside,
     dead: &[Journal],
     own: &Journal,
     unrecorded: Vec<Omission>,
@@ -40,21 +55,25 @@ pub fn write_inventory(
 ) -> Result<Summary, CaptureError> {
     let path = &options.inventory;
     let before = read_inventory(path)?;
-    let mut merging = Merging { options, inventory: before.clone(), summary: Summary::default() };
+    let (deposit, summary) = (Deposit::new(&options.stores), Summary::default());
+    let mut merging = Merging { options, deposit, in_nix: Vec::new(), inventory: before.clone(), summary };
     for journal in dead {
         // What a dead capture did not come to ask is not known, so it prunes nothing.
         merging.summary.recovered += merging.add(journal, Vec::new(), false)?;
     }
     merging.add(own, unrecorded, prune)?;
-    let Merging { inventory, mut summary, .. } = merging;
-    summary.total = inventory.entries.len();
-    inventory::write(&inventory, path).map_err(|source| CaptureError::Write { path: path.clone(), source })?;
-    remove_unused_files(path, &before, &summary.recorded, &inventory);
-    Ok(summary)
+    merging.summary.total = merging.inventory.entries.len();
+    inventory::write(&merging.inventory, path).map_err(|source| CaptureError::Write { path: path.clone(), source })?;
+    remove_unused_files(path, &before, &merging.summary.recorded, &merging.inventory);
+    merging.keep_in_nix_store(beside)?;
+    Ok(merging.summary)
 }
 
 struct Merging<'a> {
     options: &'a CaptureOptions,
+    deposit: Deposit,
+    /// The bodies that the Nix store took. Their own bytes are there until the journals go.
+    in_nix: Vec<StoredBody>,
     inventory: Inventory,
     summary: Summary,
 }
@@ -66,10 +85,16 @@ impl Merging<'_> {
         let count = exchanges.len();
         let Assembled { entries, mut left_out } = assemble(exchanges, &self.inventory);
         left_out.extend(unrecorded);
+        let stored = entries.iter().filter_map(|(_, body)| body.as_ref()).filter(|body| body.place == Place::Store);
+        self.deposit.add(&stored.map(new_body).collect::<Vec<_>>());
         let mut kept = Vec::new();
         for (mut entry, body) in entries {
-            match body.map(|body| keep(self.options, &body, &mut entry)).transpose() {
-                Ok(_) => kept.push(entry),
+            match body.as_ref().map(|body| keep(self.options, &self.deposit, body, &mut entry)).transpose() {
+                Ok(_) => {
+                    kept.push(entry);
+                    let took = |body: &StoredBody| self.deposit.is_in_nix(&new_body(body).path);
+                    self.in_nix.extend(body.filter(|body| body.place == Place::Store && took(body)));
+                }
                 Err(Unkept::Gone(reason)) => {
                     let reason = LeftOut::NotStored(reason);
                     left_out.push(Omission { method: entry.method, url: entry.url, reason });
@@ -87,6 +112,22 @@ impl Merging<'_> {
         self.summary.recorded.extend(kept);
         Ok(count)
     }
+
+    /// Keeps the bodies in the Nix store from garbage collection, and says what is not there. Those that were collected
+    /// before go to the embedded store after all.
+    fn keep_in_nix_store(&mut self, beside: &Beside) -> Result<(), CaptureError> {
+        let Some(nix) = self.options.stores.nix_store() else { return Ok(()) };
+        let kept = roots::keep(&nix, &self.inventory, beside.folder, beside.lock);
+        let collected = self.deposit.forget_collected();
+        for body in self.in_nix.iter().map(new_body).filter(|body| collected.contains(&body.path)) {
+            self.deposit.store(&body)?;
+        }
+        if self.deposit.count_in_nix() > 0 {
+            self.summary.nix_store = Some(nix.dir().to_owned());
+        }
+        self.summary.warning = self.deposit.warning().or_else(|| kept.err().map(|error| roots::not_kept(&error)));
+        Ok(())
+    }
 }
 
 /// Why a body has not got its place.
@@ -98,9 +139,9 @@ enum Unkept {
 }
 
 /// Puts a body where its entry says that it is, and completes what the entry says.
-fn keep(options: &CaptureOptions, body: &StoredBody, entry: &mut Entry) -> Result<(), Unkept> {
+fn keep(options: &CaptureOptions, deposit: &Deposit, body: &StoredBody, entry: &mut Entry) -> Result<(), Unkept> {
     let kept = match body.place {
-        Place::Store => store(options, body),
+        Place::Store => deposit.store(&new_body(body)).map_err(CaptureError::Store),
         Place::Beside => {
             let (folder, folder_name) = bodies_folder(&options.inventory);
             if let Some(Source::File(file)) = entry.body.as_mut().map(|body| &mut body.source) {
@@ -122,12 +163,13 @@ fn bodies_folder(inventory: &Path) -> (PathBuf, String) {
     (inventory.with_file_name(&name), name)
 }
 
-fn store(options: &CaptureOptions, body: &StoredBody) -> Result<(), CaptureError> {
-    match &body.bytes {
-        RecordedBytes::Inline(bytes) => options.store.insert_bytes(bytes, &body.name)?,
-        RecordedBytes::Spooled(file) => options.store.adopt(file, &body.hash, body.size, &body.name)?,
+fn new_body(body: &StoredBody) -> NewBody<'_> {
+    let bytes = match &body.bytes {
+        RecordedBytes::Inline(bytes) => Bytes::Memory(bytes),
+        RecordedBytes::Spooled(file) => Bytes::File(file),
     };
-    Ok(())
+    let path = build_ca_path(&body.name, FileIngestionMethod::Flat, &body.hash);
+    NewBody { path, hash: body.hash, size: body.size, bytes }
 }
 
 fn write_beside(folder: &Path, body: &StoredBody) -> Result<(), CaptureError> {

@@ -98,6 +98,16 @@ impl JournalFolder {
         }
     }
 
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The inventory's file name.
+    pub fn inventory(&self) -> &str {
+        &self.inventory
+    }
+
     /// Waits for other captures that are just starting or ending here.
     ///
     /// # Errors

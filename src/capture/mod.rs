@@ -11,6 +11,7 @@ mod origin;
 mod policy;
 mod recorder;
 mod request_body;
+mod roots;
 mod service;
 mod session;
 mod spooling;
@@ -19,6 +20,8 @@ mod transfer;
 
 pub use assemble::Omission;
 pub use exchange::LeftOut;
+pub use journal::{FolderLock, JournalError, JournalFolder};
 pub use origin::{Origin, OriginError, OriginSetupError, TrustRoots};
 pub use policy::{AllowPrivate, LEFT_OUT_HEADERS};
+pub use roots::{keep, not_kept, object, objects};
 pub use session::{Capture, CaptureError, CaptureOptions, Summary};

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use super::{
     assemble::Omission,
-    finish::{read_inventory, write_inventory},
+    finish::{Beside, read_inventory, write_inventory},
     journal::{Journal, JournalError, JournalFolder},
     origin::{Origin, OriginSetupError, TrustRoots},
     policy::AllowPrivate,
@@ -17,7 +17,7 @@ use super::{
 use crate::{
     inventory::{Change, Entry, ReadError},
     proxy::{self, ClientEnvironment, HandshakeFailures, Running},
-    store::embedded::{EmbeddedStore, StoreError},
+    store::{Stores, embedded::StoreError},
 };
 
 /// What a capture needs to know.
@@ -25,8 +25,8 @@ use crate::{
 pub struct CaptureOptions {
     /// The inventory to write or add to.
     pub inventory: PathBuf,
-    /// Where bodies go.
-    pub store: EmbeddedStore,
+    /// Where bodies go, and have been until then.
+    pub stores: Stores,
     /// Where the proxy listens.
     pub listen: SocketAddr,
     /// Which answers that needed credentials may be recorded.
@@ -101,6 +101,10 @@ pub struct Summary {
     pub recovered: usize,
     /// The number of entries in the inventory now.
     pub total: usize,
+    /// The folder of the Nix store, where bodies of this capture are in it.
+    pub nix_store: Option<PathBuf>,
+    /// What is not as it should be with the Nix store, and what to do.
+    pub warning: Option<String>,
 }
 
 impl Capture {
@@ -119,13 +123,13 @@ impl Capture {
             let source = io::ErrorKind::PermissionDenied.into();
             return Err(CaptureError::Write { path: options.inventory, source });
         }
-        options.store.prepare()?;
+        options.stores.embedded().prepare()?;
         let folder = JournalFolder::create(&options.inventory)?;
         let lock = folder.lock()?;
         let dead = folder.take_over(&lock)?;
         let roots = TrustRoots::load(&|name| std::env::var_os(name));
         let origin = Origin::new(&roots)?;
-        let journal = folder.start(&options.store, &lock)?;
+        let journal = folder.start(options.stores.embedded(), &lock)?;
         let recorder = Arc::new(Recorder::new(journal, options.allow_private.clone()));
         let (service, running) = CaptureService::new(origin, Arc::clone(&recorder));
         let service = tower::service_fn(move |request| {
@@ -177,8 +181,9 @@ impl Capture {
             () = give_up => {}
         }
         let unrecorded = recorder.close();
-        let _lock = folder.lock()?;
-        let summary = write_inventory(&options, &dead, recorder.journal(), unrecorded, prune)?;
+        let lock = folder.lock()?;
+        let beside = Beside { folder: &folder, lock: &lock };
+        let summary = write_inventory(&options, &beside, &dead, recorder.journal(), unrecorded, prune)?;
         for journal in dead.iter().chain([recorder.journal()]) {
             journal.remove()?;
         }

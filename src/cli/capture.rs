@@ -47,7 +47,7 @@ impl Capture {
     fn try_run(self, common: &Common) -> Result<u8, u8> {
         let options = CaptureOptions {
             inventory: common.inventory.clone(),
-            store: common.stores().embedded().clone(),
+            stores: common.stores(),
             listen: self.listen.address()?,
             allow_private: AllowPrivate::new(&self.allow_private).map_err(|error| {
                 output::error(&format!("--allow-private: {error}"));
@@ -132,7 +132,9 @@ fn print_summary(summary: &Summary, common: &Common) {
         output::say(line);
     }
     let entries = output::count(summary.total, "entry", "entries");
-    output::say(format!("{} {} ({entries})", output::bold("wrote"), common.inventory.display()));
+    let bodies = summary.nix_store.as_ref().map(|dir| format!(", bodies in {}", dir.display())).unwrap_or_default();
+    output::say(format!("{} {} ({entries}){bodies}", output::bold("wrote"), common.inventory.display()));
+    summary.warning.iter().for_each(output::warning);
 }
 
 /// How much was recorded.

@@ -2,8 +2,10 @@
 
 use super::{Common, DONE, FAILED, FOUND, block_on, output};
 use crate::{
-    capture::{Origin, TrustRoots},
-    fetch,
+    capture::{self, JournalFolder, Origin, TrustRoots},
+    fetch::{self, FetchError, Wanted},
+    inventory::{BodyFiles, Inventory},
+    store::deposit::{Deposit, NewBody},
 };
 
 /// Download the bodies that are missing from the store, each checked against its hash
@@ -11,7 +13,8 @@ use crate::{
 #[command(after_help = "Example:
   buildproxy fetch -i inventory.toml
 
-For people without Nix: with it, `nix build` fetches them. Exit code 1 where a body could not be had
+Where there is a Nix store they go there, with those that are only in the embedded one, and are kept
+from its garbage collection as long as the inventory exists. Exit code 1 where a body could not be had
 or is not the one that the inventory pins.")]
 pub struct Fetch {}
 
@@ -23,43 +26,93 @@ impl Fetch {
     fn try_run(self, common: &Common) -> Result<u8, u8> {
         let inventory = common.read_inventory()?;
         let files = common.body_files();
-        let store = files.stores.embedded();
-        let missing = fetch::missing(&inventory, &files);
-        let (count, total) = (missing.len(), missing.iter().map(|wanted| wanted.size).sum());
-        store.prepare().map_err(|error| {
+        let mut deposit = Deposit::new(&files.stores);
+        deposit.embedded().prepare().map_err(|error| {
             output::error(&error);
             FAILED
         })?;
-        let origin = anonymous_origin()?;
-        let progress = output::progress(total, "fetching", common.quiet);
-        let results = {
-            let progress = progress.clone();
-            block_on(async {
-                let results = fetch::fetch(missing, store, &origin, move |bytes| progress.inc(bytes)).await;
-                results.map_err(|error| {
-                    output::error(&format!("cannot write to the store {}: {error}", store.dir().display()));
-                    FAILED
-                })
-            })?
-        };
-        progress.finish_and_clear();
+        let mut missing = fetch::missing(&inventory, &files);
+        let (moved, broken) = into_nix_store(&inventory, &files, &mut deposit);
+        missing.extend(broken);
+        let results = download(missing, &mut deposit, common)?;
         let errors: Vec<_> = results.iter().filter_map(|result| result.as_ref().err()).collect();
         errors.iter().for_each(|error| output::error(error));
+        let warning = deposit.warning().or_else(|| keep(&inventory, &files, common).err());
         if !common.quiet {
-            let fetched: u64 = results.iter().flatten().map(|wanted| wanted.size).sum();
-            let bodies = output::count(count - errors.len(), "body", "bodies");
-            output::say(match count {
-                0 => format!("{} nothing: every body that can be fetched is there", output::bold("fetched")),
-                _ => format!(
-                    "{} {bodies}, {}, into {}",
-                    output::bold("fetched"),
-                    output::bytes(fetched),
-                    store.dir().display()
-                ),
-            });
+            print_summary(&results, moved, &deposit, &files);
+            warning.iter().for_each(output::warning);
         }
         Ok(if errors.is_empty() { DONE } else { FOUND })
     }
+}
+
+fn download(missing: Vec<Wanted>, deposit: &mut Deposit, common: &Common) -> Result<Vec<Fetched>, u8> {
+    let origin = anonymous_origin()?;
+    let progress = output::progress(missing.iter().map(|one| one.size).sum(), "fetching", common.quiet);
+    let bar = progress.clone();
+    let store = deposit.embedded().dir().to_owned();
+    let results = block_on(async {
+        let results = fetch::fetch(missing, deposit, &origin, move |bytes| bar.inc(bytes)).await;
+        results.map_err(|error| {
+            output::error(&format!("cannot write to the store {}: {error}", store.display()));
+            FAILED
+        })
+    })?;
+    progress.finish_and_clear();
+    Ok(results)
+}
+
+type Fetched = Result<Wanted, FetchError>;
+
+/// Puts what is here already into the Nix store, too. Gives how many bodies that were, and those that have to be downloaded
+/// although a file is in their place.
+fn into_nix_store(inventory: &Inventory, files: &BodyFiles, deposit: &mut Deposit) -> (usize, Vec<Wanted>) {
+    let Some(nix) = deposit.nix() else { return (0, Vec::new()) };
+    match fetch::outside(inventory, files, nix) {
+        Ok((outside, broken)) => {
+            deposit.add(&outside.iter().map(fetch::Outside::as_new).collect::<Vec<NewBody>>());
+            (deposit.count_in_nix(), broken)
+        }
+        Err(error) => {
+            deposit.refuse(error);
+            (0, Vec::new())
+        }
+    }
+}
+
+/// Keeps the bodies from garbage collection. The error is what to say where that fails.
+fn keep(inventory: &Inventory, files: &BodyFiles, common: &Common) -> Result<(), String> {
+    let Some(nix) = files.stores.nix_store() else { return Ok(()) };
+    if capture::objects(inventory).is_empty() {
+        return Ok(());
+    }
+    let folder = JournalFolder::create(&common.inventory_file());
+    let kept = folder.and_then(|folder| Ok((folder.lock()?, folder)));
+    let (lock, folder) = kept.map_err(|error| capture::not_kept(&error))?;
+    capture::keep(&nix, inventory, &folder, &lock).map(drop).map_err(|error| capture::not_kept(&error))
+}
+
+fn print_summary(results: &[Fetched], moved: usize, deposit: &Deposit, files: &BodyFiles) {
+    let nix_dir = files.stores.nix_store_dir().filter(|_| deposit.count_in_nix() > 0);
+    let embedded = deposit.embedded().dir();
+    let dir = nix_dir.filter(|_| deposit.refusal().is_none()).unwrap_or(embedded).display();
+    let fetched: Vec<&Wanted> = results.iter().flatten().collect();
+    if moved > 0 {
+        output::say(format!("{} {} that had been fetched before, into {dir}", output::bold("put"), bodies(moved)));
+    }
+    output::say(match results.len() {
+        0 => format!("{} nothing: every body that can be fetched is there", output::bold("fetched")),
+        _ => format!(
+            "{} {}, {}, into {dir}",
+            output::bold("fetched"),
+            bodies(fetched.len()),
+            output::bytes(fetched.iter().map(|one| one.size).sum()),
+        ),
+    });
+}
+
+fn bodies(count: usize) -> String {
+    output::count(count, "body", "bodies")
 }
 
 /// A client that asks as anybody can.

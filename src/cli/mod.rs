@@ -10,6 +10,7 @@ mod index;
 mod listen;
 mod output;
 mod paths;
+mod push;
 mod replay;
 mod signals;
 mod verify;
@@ -90,6 +91,7 @@ enum Command {
     Verify(verify::Verify),
     Fetch(fetch::Fetch),
     Paths(paths::Paths),
+    Push(push::Push),
     Index(index::Compile),
 }
 
@@ -119,9 +121,13 @@ impl Common {
         Stores::open(self.store.clone(), !self.no_nix_store)
     }
 
+    /// The inventory's file: what belongs beside it is beside the file, not beside a link to it.
+    fn inventory_file(&self) -> PathBuf {
+        std::fs::canonicalize(&self.inventory).unwrap_or_else(|_| self.inventory.clone())
+    }
+
     fn body_files(&self) -> BodyFiles {
-        // `file` bodies are beside the file, not beside a link to it.
-        let inventory = std::fs::canonicalize(&self.inventory).unwrap_or_else(|_| self.inventory.clone());
+        let inventory = self.inventory_file();
         let folder = inventory.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         BodyFiles { inventory_dir: folder.to_owned(), stores: self.stores() }
     }
@@ -152,6 +158,7 @@ pub fn main() -> ExitCode {
         Command::Verify(command) => command.run(&common),
         Command::Fetch(command) => command.run(&common),
         Command::Paths(command) => command.run(&common),
+        Command::Push(command) => command.run(&common),
         Command::Index(command) => command.run(&common),
     };
     ExitCode::from(code)

@@ -89,6 +89,15 @@ fn size_difference(size: u64, expected: u64) -> String {
     }
 }
 
+/// What to do where the Nix store has `path`, but not with its bytes.
+pub fn replace_in_nix_store(path: &StorePath) -> String {
+    let path = path.to_absolute_path();
+    format!(
+        "run `nix-store --repair-path {path}`, where a binary cache has it; else `nix-store --delete --ignore-liveness \
+         $(nix-store --query --referrers-closure {path})`, and then `buildproxy fetch`"
+    )
+}
+
 impl BodyFiles {
     /// What to do where the file `path`, which was found for `body`, does not have its bytes.
     pub fn remedy(&self, body: &Body, path: &Path) -> String {
@@ -97,7 +106,9 @@ impl BodyFiles {
             Source::StorePath { .. } => "correct `hash` and `size`, or the `store-path`".to_owned(),
             Source::File(_) => "restore it from version control, or capture it again".to_owned(),
             Source::Text(_) => "correct the text, or its hash and size".to_owned(),
-            Source::Fetch(_) if in_nix_store => format!("run `nix-store --repair-path {}`", path.display()),
+            Source::Fetch(_) if in_nix_store => {
+                body.store_path().map(|path| replace_in_nix_store(&path)).unwrap_or_default()
+            }
             Source::Fetch(_) => "remove it and run `buildproxy fetch`, or capture it again".to_owned(),
         }
     }

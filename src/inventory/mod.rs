@@ -17,7 +17,7 @@ mod write;
 pub use compiled::CompiledError;
 pub use entry::{Body, Entry, HeaderError, Headers, Hop, Inventory, Source, UrlMatch, is_about_the_bytes};
 pub use key::{Key, Keys};
-pub use locate::{BodyFiles, LocateError, Located};
+pub use locate::{BodyFiles, LocateError, Located, replace_in_nix_store};
 pub use merge::{Change, ChangeKind, merge_capture};
 pub use read::{ReadError, SyntaxError, is_compiled, is_json, is_toml, parse, parse_whole, read};
 pub use redirect::becomes_get;

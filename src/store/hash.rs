@@ -1,12 +1,20 @@
-//! Hashes as Nix writes them: SRI, base16 and nix32, of the algorithms that fixed outputs use.
+//! Hashes as Nix writes them, of the algorithms that fixed outputs use, and what computes them.
 
-use std::{fmt, fs::File, io, os::unix::fs::FileExt, str::FromStr};
+use std::{
+    fmt,
+    fs::File,
+    io::{self, Read, Write},
+    os::unix::fs::FileExt,
+    str::FromStr,
+};
 
-use data_encoding::{BASE64, HEXLOWER};
+use data_encoding::BASE64;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256, Sha512};
 
-use super::nixbase32;
+mod spelling;
+
+pub use spelling::Encoding;
 
 /// A hash algorithm that `fetchurl` and buildproxy share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -44,7 +52,7 @@ pub enum NixHash {
     Sha512([u8; 64]),
 }
 
-/// Why a text is no SRI hash.
+/// Why a text is no hash.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum HashError {
     /// No `ALGO-` prefix.
@@ -60,6 +68,49 @@ pub enum HashError {
         hash: String,
         /// The algorithm that its prefix names.
         algo: &'static str,
+        /// Digest length in bytes.
+        expected: usize,
+    },
+    /// A digest alone, where nothing says what computed it.
+    #[error(
+        "hash `{0}` does not say by which algorithm: it has to look like `sha256-…` with base64 (SRI) or `sha256:…` \
+         with base16, nix32 or base64"
+    )]
+    NoAlgorithm(String),
+    /// Another algorithm than the one that is wanted.
+    #[error("hash `{hash}` has to be a {expected} hash")]
+    OtherAlgorithm {
+        /// The whole text.
+        hash: String,
+        /// The algorithm that is wanted.
+        expected: &'static str,
+    },
+    /// A digest that is as long as no spelling of it.
+    #[error(
+        "`{hash}` is not a {algo} hash: its digest has to be {base16} characters of base16, {nix32} of nix32 or {base64} \
+         of base64"
+    )]
+    WrongLength {
+        /// The whole text.
+        hash: String,
+        /// The algorithm that it is by.
+        algo: &'static str,
+        /// Characters in base16.
+        base16: usize,
+        /// Characters in nix32.
+        nix32: usize,
+        /// Characters in base64.
+        base64: usize,
+    },
+    /// A digest that has the length of a spelling and is none.
+    #[error("`{hash}` is not a {algo} hash: its digest is no {encoding} of {expected} bytes")]
+    BadCharacters {
+        /// The whole text.
+        hash: String,
+        /// The algorithm that it is by.
+        algo: &'static str,
+        /// What it is spelled in, by its length.
+        encoding: &'static str,
         /// Digest length in bytes.
         expected: usize,
     },
@@ -87,14 +138,22 @@ impl NixHash {
         }
     }
 
+    /// A digest by `algo`; `None` where it has not that length.
+    pub fn from_algo_and_digest(algo: HashAlgo, digest: &[u8]) -> Option<Self> {
+        match algo {
+            HashAlgo::Sha256 => digest.try_into().ok().map(Self::Sha256),
+            HashAlgo::Sha512 => digest.try_into().ok().map(Self::Sha512),
+        }
+    }
+
     /// Lower-case base16, without a prefix.
     pub fn to_hex(&self) -> String {
-        HEXLOWER.encode(self.digest_as_bytes())
+        self.to_bare(Encoding::Base16)
     }
 
     /// nix32, without a prefix.
     pub fn to_nix32(&self) -> String {
-        nixbase32::encode(self.digest_as_bytes())
+        self.to_bare(Encoding::Nix32)
     }
 }
 
@@ -118,19 +177,11 @@ impl FromStr for NixHash {
         let Some((algo, digest)) = text.split_once('-') else {
             return Err(HashError::NotSri(text.to_owned()));
         };
-        let algo = match algo {
-            "sha256" => HashAlgo::Sha256,
-            "sha512" => HashAlgo::Sha512,
-            other => return Err(HashError::UnknownAlgorithm(other.to_owned())),
-        };
+        let algo: HashAlgo = algo.parse()?;
         let bad_digest =
             || HashError::BadDigest { hash: text.to_owned(), algo: algo.as_str(), expected: algo.digest_length() };
         let bytes = BASE64.decode(digest.as_bytes()).map_err(|_| bad_digest())?;
-        match algo {
-            HashAlgo::Sha256 => bytes.try_into().map(Self::Sha256),
-            HashAlgo::Sha512 => bytes.try_into().map(Self::Sha512),
-        }
-        .map_err(|_| bad_digest())
+        Self::from_algo_and_digest(algo, &bytes).ok_or_else(bad_digest)
     }
 }
 
@@ -179,6 +230,44 @@ impl Hasher {
             Self::Sha256(hasher) => NixHash::Sha256(hasher.finalize().into()),
             Self::Sha512(hasher) => NixHash::Sha512(hasher.finalize().into()),
         }
+    }
+}
+
+/// Takes everything: a writer of archives can have the hash alone.
+impl Write for Hasher {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.update(data);
+        Ok(data.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A reader that hashes what is read from another.
+pub struct HashingReader<R> {
+    reader: R,
+    hasher: Hasher,
+}
+
+impl<R: Read> HashingReader<R> {
+    /// Hashes what is read from `reader` by `algo`.
+    pub fn new(reader: R, algo: HashAlgo) -> Self {
+        Self { reader, hasher: Hasher::new(algo) }
+    }
+
+    /// The hash of everything that was read.
+    pub fn finish(self) -> NixHash {
+        self.hasher.finish()
+    }
+}
+
+impl<R: Read> Read for HashingReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.reader.read(buffer)?;
+        self.hasher.update(&buffer[..count]);
+        Ok(count)
     }
 }
 

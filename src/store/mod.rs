@@ -4,10 +4,12 @@
 
 pub mod ahead;
 pub mod claim;
+pub mod deposit;
 pub mod embedded;
 pub mod hash;
 pub mod mapped;
 pub mod nar;
+pub mod nix;
 pub mod nixbase32;
 pub mod path;
 pub mod spool;

@@ -1,7 +1,8 @@
-//! Store paths: names, digests, and how a fixed output's path follows from its hash
+//! Store paths: names, digests, and how the path of a fixed output or of a text follows from its hash
 //! (`src/libstore/path.cc` and `src/libstore/store-dir-config.cc` of Nix).
 
 use std::{
+    collections::BTreeSet,
     fmt,
     path::{Path, PathBuf},
 };
@@ -19,6 +20,9 @@ pub const STORE_DIR: &str = "/nix/store";
 
 /// Longest name: Nix allows 211 and `.drv` still has to fit behind it.
 pub const MAX_NAME_LENGTH: usize = 207;
+
+/// Longest name of any store object.
+const MAX_OBJECT_NAME_LENGTH: usize = 211;
 
 /// What the name of a derivation ends in, and of nothing else.
 const DERIVATION_SUFFIX: &str = ".drv";
@@ -56,8 +60,17 @@ fn is_name_character(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.' | '_' | '?' | '=')
 }
 
+/// Whether Nix takes `name` for that of a store object (`checkName` in `src/libstore/path.cc`). The newest rule on dots:
+/// versions before it allow every leading dot or none.
+fn is_object_name(name: &str) -> bool {
+    let first = name.split('-').next();
+    (1..=MAX_OBJECT_NAME_LENGTH).contains(&name.len())
+        && !matches!(first, Some("." | ".."))
+        && name.chars().all(is_name_character)
+}
+
 impl StorePathName {
-    /// Checks `name` against Nix's rules.
+    /// Checks `name` against the rules of every Nix for a fixed output. Other store objects can have more names.
     ///
     /// # Errors
     /// The first rule that `name` breaks.
@@ -134,15 +147,19 @@ const BEFORE_NAME: usize = 33;
 pub struct StorePathError(String);
 
 impl StorePath {
-    /// Reads `<digest>-<name>`.
+    /// Reads `<digest>-<name>` of any store object. Its name can be one that no fixed output has: a derivation's, one
+    /// with a leading dot, one of up to 211 characters.
     ///
     /// # Errors
     /// Where the digest is not 32 characters of nix32 or Nix refuses the name.
     pub fn from_base_name(text: &str) -> Result<Self, StorePathError> {
         let error = || StorePathError(text.to_owned());
         let (digest, name) = text.split_at_checked(BEFORE_NAME).ok_or_else(error)?;
-        let digest: [u8; 20] = digest.strip_suffix('-').and_then(nixbase32::decode).ok_or_else(error)?;
-        StorePathName::new(name).map(|name| Self::of(&digest, &name)).map_err(|_| error())
+        let digest: Option<[u8; 20]> = digest.strip_suffix('-').and_then(nixbase32::decode);
+        if digest.is_none() || !is_object_name(name) {
+            return Err(error());
+        }
+        Ok(Self(text.to_owned()))
     }
 
     fn of(digest: &[u8; 20], name: &StorePathName) -> Self {
@@ -151,7 +168,7 @@ impl StorePath {
 
     /// The name behind the digest.
     pub fn name(&self) -> StorePathName {
-        // It was checked before the digest was put in front of it.
+        // It was checked before it became part of a path.
         StorePathName(self.0[BEFORE_NAME..].to_owned())
     }
 
@@ -197,6 +214,26 @@ pub fn build_ca_path(name: &StorePathName, method: FileIngestionMethod, hash: &N
             format!("output:out:sha256:{}:{STORE_DIR}:{name}", inner.to_hex())
         }
     };
+    of_fingerprint(&fingerprint, name)
+}
+
+/// The store path of a text that refers to other store objects, as `builtins.toFile` and `addTextToStore` of Nix
+/// compute it. The order of `references` does not matter, nor does naming one twice.
+pub fn build_text_path<'a>(
+    name: &StorePathName,
+    content: &[u8],
+    references: impl IntoIterator<Item = &'a StorePath>,
+) -> StorePath {
+    let mut fingerprint = "text:".to_owned();
+    for reference in references.into_iter().collect::<BTreeSet<_>>() {
+        fingerprint.push_str(&format!("{STORE_DIR}/{reference}:"));
+    }
+    fingerprint.push_str(&format!("sha256:{}:{STORE_DIR}:{name}", NixHash::sha256(content).to_hex()));
+    of_fingerprint(&fingerprint, name)
+}
+
+/// `makeStorePath` of Nix.
+fn of_fingerprint(fingerprint: &str, name: &StorePathName) -> StorePath {
     StorePath::of(&compress_hash(&Sha256::digest(fingerprint.as_bytes()).into()), name)
 }
 
@@ -231,7 +268,34 @@ mod tests {
         let path = build_ca_path(&name, FileIngestionMethod::Flat, &NixHash::sha256(b"x"));
         assert_eq!(StorePath::from_base_name(&path.to_string()), Ok(path));
         assert!(StorePath::from_base_name("short").is_err());
+        assert!(StorePath::from_base_name("0000000000000000000000000000000e-x").is_err());
         assert!(StorePath::from_base_name("ääääääääääääääääääääääääääääääää-x").is_err());
+    }
+
+    #[test]
+    fn a_store_path_of_others_can_have_any_name_that_nix_allows() {
+        let read = |name: &str| StorePath::from_base_name(&format!("{}-{name}", "0".repeat(32)));
+        for name in ["x.drv", ".gitignore", "...", "..a-b", "-", &"a".repeat(211)] {
+            assert_eq!(read(name).map(|path| path.name().to_string()), Ok(name.to_owned()));
+        }
+        for name in ["", ".", "..", ".-a", "..-a", "a b", "a/b", "é", &"a".repeat(212)] {
+            assert!(read(name).is_err(), "{name}");
+        }
+    }
+
+    /// What `builtins.toFile` of Nix 2.8 gives; more of them are compared in the integration tests.
+    #[test]
+    fn a_text_has_the_path_that_nix_gives_it() {
+        let name = |name| StorePathName::new(name).unwrap();
+        let (a, b) = (build_text_path(&name("a"), b"x", []), build_text_path(&name("b"), b"y", []));
+        assert_eq!(a.to_absolute_path(), "/nix/store/12wigjpizrn8axaqxj288q1b751qmwya-a");
+        let content = format!("{} {}", a.to_absolute_path(), b.to_absolute_path());
+        let both = |references: &[&StorePath]| {
+            build_text_path(&name("both"), content.as_bytes(), references.iter().copied()).to_absolute_path()
+        };
+        assert_eq!(both(&[&a, &b]), "/nix/store/1h4rlfpw9g5lpyhdng4fb05cnpqngyl5-both");
+        assert_eq!(both(&[&b, &a, &b]), both(&[&a, &b]));
+        assert_ne!(both(&[&a]), both(&[&a, &b]));
     }
 
     proptest::proptest! {

@@ -6,15 +6,19 @@ use std::{
 };
 
 use super::{
-    embedded::{EmbeddedStore, default_dir, regular_file},
+    embedded::{EmbeddedStore, default_dir, has, regular_file},
+    hash::NixHash,
+    nix::{NixPlace, NixStore},
     path::{STORE_DIR, StorePath, StorePathError},
 };
 
-/// Where bodies are looked for, and the embedded store, where they are written without Nix.
+/// Where bodies are looked for, and where they are written: to the Nix store by Nix, or to the embedded one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stores {
-    /// The Nix store's folder, where it is looked at. Only read: writing is the Nix daemon's.
+    /// The Nix store's folder, where it is looked at. Only read: writing is Nix's own.
     nix: Option<PathBuf>,
+    /// Where Nix itself would write, where it may be asked to.
+    place: Option<NixPlace>,
     embedded: EmbeddedStore,
 }
 
@@ -69,18 +73,27 @@ pub(crate) fn list(folders: &[PathBuf]) -> String {
 }
 
 impl Stores {
-    /// `explicit` alone where it is given; else the Nix store (`NIX_STORE_DIR`, default `/nix/store`; left out unless
-    /// `use_nix_store`) and then the embedded store in its default folder. Touches no file.
+    /// `explicit` alone where it is given; else the Nix store of the environment (left out unless `use_nix_store`) and then
+    /// the embedded store in its default folder. Touches no file.
     pub fn open(explicit: Option<PathBuf>, use_nix_store: bool) -> Self {
         match explicit {
             Some(dir) => Self::new(None, EmbeddedStore::new(dir)),
-            None => Self::new(use_nix_store.then(nix_store_dir), EmbeddedStore::new(default_dir())),
+            None => {
+                let place = use_nix_store.then(|| NixPlace::of(&|name| std::env::var_os(name)));
+                let nix = place.as_ref().map(|place| place.dir.clone());
+                Self { nix, place, embedded: EmbeddedStore::new(default_dir()) }
+            }
         }
     }
 
-    /// The Nix store in `nix`, where there is one, and then `embedded`.
+    /// The Nix store in `nix`, where there is one, and then `embedded`. The former is only read.
     pub fn new(nix: Option<PathBuf>, embedded: EmbeddedStore) -> Self {
-        Self { nix, embedded }
+        Self { nix, place: None, embedded }
+    }
+
+    /// The Nix store, where bodies can be put into it and its database be asked.
+    pub fn nix_store(&self) -> Option<NixStore> {
+        self.place.as_ref().and_then(NixStore::open)
     }
 
     /// The store that buildproxy itself writes.
@@ -101,6 +114,11 @@ impl Stores {
     /// The regular file of the store path `path`, in the first store that has it.
     pub fn find(&self, path: &StorePath) -> Option<PathBuf> {
         self.dirs().find_map(|dir| regular_file(path.to_path(dir)))
+    }
+
+    /// The file of the store path `path` in the first store that has it with these bytes.
+    pub fn find_whole(&self, path: &StorePath, size: u64, hash: &NixHash) -> Option<PathBuf> {
+        self.dirs().map(|dir| path.to_path(dir)).find(|file| has(file, size, hash))
     }
 
     /// The regular file `path`, `/nix/store/<digest>-<name>` or something below it, in the first store that has it.
@@ -194,11 +212,6 @@ pub(crate) fn is_absent(error: &io::Error) -> bool {
 
 fn strip_store_dir<'a>(path: &'a str, dir: &str) -> Option<&'a str> {
     path.strip_prefix(dir)?.strip_prefix('/')
-}
-
-fn nix_store_dir() -> PathBuf {
-    let named = std::env::var_os("NIX_STORE_DIR").filter(|dir| !dir.is_empty());
-    named.map_or_else(|| PathBuf::from(STORE_DIR), PathBuf::from)
 }
 
 #[cfg(test)]

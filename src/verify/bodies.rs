@@ -6,12 +6,13 @@ use super::{
     consistency::finding,
     finding::{Finding, FindingKind},
     hashing::{self, Task, What},
+    registration::{Registrations, Seen},
 };
 use crate::{
     inventory::{Body, BodyFiles, Inventory, LocateError, Located, Source},
     store::{
         hash::{Hasher, NixHash},
-        path::StorePathName,
+        path::{StorePath, StorePathName},
     },
 };
 
@@ -22,6 +23,11 @@ pub(super) fn check(inventory: &Inventory, files: &BodyFiles, progress: &dyn Fn(
         if let Some(body) = &entry.body {
             plan.add(index, body, files);
         }
+    }
+    let registrations = Registrations::of(plan.seen.iter().map(|seen| &seen.object), &files.stores);
+    plan.found.extend(plan.seen.iter().filter_map(|seen| Some((seen.entry, seen.check(&registrations)?))));
+    for task in &mut plan.tasks {
+        task.registered = task.object.as_ref().and_then(|object| registrations.nar_hash(object));
     }
     // The largest first, so that no thread is left alone with it at the end.
     plan.tasks.sort_by_key(|task| std::cmp::Reverse(task.size));
@@ -37,6 +43,7 @@ struct Plan<'a> {
     known: HashSet<Identity<'a>>,
     planned: HashSet<(PathBuf, NixHash, What)>,
     tasks: Vec<Task>,
+    seen: Vec<Seen>,
     found: Vec<(usize, FindingKind)>,
 }
 
@@ -65,10 +72,24 @@ impl<'a> Plan<'a> {
     }
 
     fn add_file(&mut self, index: usize, path: PathBuf, body: &Body, files: &BodyFiles) {
+        let seen = Seen::new(index, body, &path, &files.stores);
+        // What lies in a store path has no hash of its own there.
+        let is_object = !matches!(body.source, Source::StorePath { .. });
+        let object = seen.as_ref().map(|seen| seen.object.clone()).filter(|_| is_object);
+        self.seen.extend(seen);
         match (files.check_size(body, &path), body.hash) {
             (Ok(size), Some(expected)) => {
                 let remedy = files.remedy(body, &path);
-                self.plan(Task { entry: index, path, size, expected, what: What::File, remedy });
+                self.plan(Task {
+                    entry: index,
+                    path,
+                    object,
+                    size,
+                    expected,
+                    registered: None,
+                    what: What::File,
+                    remedy,
+                });
             }
             (Ok(_), None) => {}
             (Err(LocateError::Size { path, size, expected, remedy }), _) => {
@@ -81,9 +102,12 @@ impl<'a> Plan<'a> {
 
     /// Plans the NAR hash of the store path that `path` is in. An absent one is found when the body is looked for.
     fn add_nar(&mut self, index: usize, path: &str, expected: NixHash, files: &BodyFiles) {
-        if let Ok(object) = files.stores.find_object(path) {
+        if let Ok(found) = files.stores.find_object(path) {
             let remedy = "correct `nar-hash`, or build the store path that it is of".to_owned();
-            self.plan(Task { entry: index, path: object, size: u64::MAX, expected, what: What::Nar, remedy });
+            let is_in_nix = files.stores.nix_store_dir().is_some_and(|dir| found.starts_with(dir));
+            let object = found.file_name().and_then(|name| StorePath::from_base_name(name.to_str()?).ok());
+            let (object, size, what) = (object.filter(|_| is_in_nix), u64::MAX, What::Nar);
+            self.plan(Task { entry: index, path: found, object, size, expected, registered: None, what, remedy });
         }
     }
 

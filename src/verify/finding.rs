@@ -69,6 +69,35 @@ pub enum FindingKind {
         /// What to do.
         remedy: String,
     },
+    /// A store path is in the Nix store's folder, but Nix has not registered it.
+    NotRegistered {
+        /// The store path.
+        path: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// Nix has registered another NAR hash than a store path has.
+    WrongRegistration {
+        /// The store path's place.
+        path: String,
+        /// The NAR hash that it has.
+        hash: NixHash,
+        /// The registered NAR hash.
+        registered: NixHash,
+        /// What to do.
+        remedy: String,
+    },
+    /// Nix has registered another content address than the one that hash and name of a body give.
+    WrongContentAddress {
+        /// The store path.
+        path: String,
+        /// The registered content address.
+        registered: String,
+        /// The one that it has to have.
+        expected: String,
+        /// What to do.
+        remedy: String,
+    },
     /// A body lacks what it needs so that its bytes can be found and checked.
     NotPinned {
         /// The absent keys.
@@ -171,6 +200,18 @@ impl fmt::Display for FindingKind {
             }
             Self::WrongNarHash { path, hash, expected, remedy } => {
                 write!(f, "{path} has NAR hash {hash} instead of {expected}; {remedy}")
+            }
+            Self::NotRegistered { path, remedy } => {
+                write!(f, "{path} is in the Nix store's folder, but Nix has not registered it; {remedy}")
+            }
+            Self::WrongRegistration { path, hash, registered, remedy } => {
+                write!(f, "{path} has NAR hash {hash}, but Nix has registered {registered}; {remedy}")
+            }
+            Self::WrongContentAddress { path, registered, expected, remedy } => {
+                write!(
+                    f,
+                    "Nix has registered {path} with the content address {registered} instead of {expected}; {remedy}"
+                )
             }
             Self::NotPinned { missing } => {
                 write!(f, "the body has no {}: add what is missing, or capture it again", missing.join(" and no "))

@@ -2,7 +2,9 @@
 
 use std::{
     fs::File,
-    path::PathBuf,
+    io::{self, Read, Write},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
     sync::{
         atomic::{AtomicUsize, Ordering},
         mpsc,
@@ -11,9 +13,13 @@ use std::{
 };
 
 use super::finding::FindingKind;
-use crate::store::{
-    hash::{NixHash, hash_file},
-    nar,
+use crate::{
+    inventory::replace_in_nix_store,
+    store::{
+        hash::{HashAlgo, Hasher, HashingReader, NixHash, hash_file},
+        nar,
+        path::StorePath,
+    },
 };
 
 /// Bytes that are told of at once: few enough for a bar that moves, enough that telling takes no time from hashing.
@@ -25,10 +31,14 @@ pub(super) struct Task {
     pub(super) entry: usize,
     /// What to hash.
     pub(super) path: PathBuf,
+    /// The object in the Nix store that it is.
+    pub(super) object: Option<StorePath>,
     /// Bytes to hash, roughly: a tree's size is not known.
     pub(super) size: u64,
     /// The recorded hash.
     pub(super) expected: NixHash,
+    /// The NAR hash that Nix has registered of it.
+    pub(super) registered: Option<NixHash>,
     /// How to hash it.
     pub(super) what: What,
     /// What to do where it differs.
@@ -111,24 +121,92 @@ impl Task {
     fn run(&self, told: &mut Told) -> Option<FindingKind> {
         let (path, expected, remedy) = (self.path.display().to_string(), self.expected, self.remedy.clone());
         let told = |count| told.add(count);
-        let hash = match self.what {
-            What::File => File::open(&self.path)
+        let unreadable = |error: io::Error| format!("cannot read {path}: {error}");
+        let hashes = match (self.what, self.registered) {
+            (What::File, None) => File::open(&self.path)
                 .and_then(|file| hash_file(&file, expected.algo(), told))
-                .map_err(|error| format!("cannot read {path}: {error}")),
-            What::Nar => nar::hash_with(&self.path, expected.algo(), told).map_err(|error| error.to_string()),
+                .map(|hash| (hash, None))
+                .map_err(unreadable),
+            (What::File, Some(registered)) => flat_and_nar(&self.path, expected.algo(), registered.algo(), told)
+                .map(|(flat, nar)| (flat, Some(nar)))
+                .map_err(unreadable),
+            (What::Nar, _) => nar::hash_with(&self.path, expected.algo(), told)
+                .map(|hash| (hash, Some(hash)))
+                .map_err(|error| error.to_string()),
         };
-        match (hash, self.what) {
-            (Err(reason), _) => Some(FindingKind::BodyUnreadable { reason }),
-            (Ok(hash), _) if hash == expected => None,
-            (Ok(hash), What::File) => Some(FindingKind::WrongHash { file: path, hash, expected, remedy }),
-            (Ok(hash), What::Nar) => Some(FindingKind::WrongNarHash { path, hash, expected, remedy }),
+        match (hashes, self.what, self.registered) {
+            (Err(reason), ..) => Some(FindingKind::BodyUnreadable { reason }),
+            (Ok((hash, _)), What::File, _) if hash != expected => {
+                Some(FindingKind::WrongHash { file: path, hash, expected, remedy })
+            }
+            (Ok((hash, _)), What::Nar, _) if hash != expected => {
+                Some(FindingKind::WrongNarHash { path, hash, expected, remedy })
+            }
+            (Ok((_, Some(hash))), _, Some(registered)) if hash.algo() == registered.algo() && hash != registered => {
+                let remedy = self.object.as_ref().map(|object| match self.what {
+                    What::File => replace_in_nix_store(object),
+                    What::Nar => format!("run `nix-store --repair-path {}`", object.to_absolute_path()),
+                });
+                let remedy = remedy.unwrap_or_default();
+                Some(FindingKind::WrongRegistration { path, hash, registered, remedy })
+            }
+            (Ok(_), ..) => None,
         }
+    }
+}
+
+/// The hash of a file by `flat`, and that of its archive by `nar`, by reading it once.
+fn flat_and_nar(
+    path: &Path,
+    flat: HashAlgo,
+    nar: HashAlgo,
+    mut progress: impl FnMut(u64),
+) -> io::Result<(NixHash, NixHash)> {
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    let (executable, size) = (metadata.permissions().mode() & 0o100 != 0, metadata.len());
+    let mut archive = Archive(Hasher::new(nar));
+    let mut writer = nar::writer::Writer::new(&mut archive)?;
+    writer.enter(b"", &nar::Node::File { executable, size })?;
+    let mut contents = HashingReader::new(file, flat);
+    let (mut buffer, mut position) = (vec![0; READ], 0);
+    loop {
+        match contents.read(&mut buffer) {
+            Ok(0) if position == size => break,
+            Ok(0) => return Err(io::Error::other(format!("it had {size} bytes, and has {position} now"))),
+            Ok(count) => {
+                writer.contents(&buffer[..count])?;
+                position += count as u64;
+                progress(count as u64);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    writer.leave()?;
+    Ok((contents.finish(), archive.0.finish()))
+}
+
+/// Bytes that one read asks for: they are still in the processor's own cache when they are hashed twice.
+const READ: usize = 128 << 10;
+
+/// An archive that is only hashed.
+struct Archive(Hasher);
+
+impl Write for Archive {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.0.update(data);
+        Ok(data.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
+    use std::{cell::Cell, fs};
 
     use super::*;
 
@@ -136,10 +214,11 @@ mod tests {
     fn what_went_since_it_was_planned_is_a_finding_and_the_others_are_hashed_all_the_same() {
         let folder = tempfile::tempdir().unwrap();
         let good = folder.path().join("good");
-        std::fs::write(&good, vec![7; 20 << 20]).unwrap();
+        fs::write(&good, vec![7; 20 << 20]).unwrap();
         let task = |entry, path: PathBuf, what| {
             let expected = NixHash::sha256(&vec![7; 20 << 20]);
-            Task { entry, path, size: 0, expected, what, remedy: "look".to_owned() }
+            let (object, registered, remedy) = (None, None, "look".to_owned());
+            Task { entry, path, object, size: 0, expected, registered, what, remedy }
         };
         let tasks = [
             task(0, folder.path().join("gone"), What::File),
@@ -158,5 +237,43 @@ mod tests {
         }
         // The archive of nothing still has the first words of one.
         assert!((20 << 20..(20 << 20) + 100).contains(&told.get()), "{}", told.get());
+    }
+    #[test]
+    fn both_hashes_of_a_file_are_those_of_reading_it_twice() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        for (length, mode) in [(0, 0o444), (1, 0o444), (8, 0o555), (300_001, 0o444), (131_072, 0o755)] {
+            fs::write(&path, (0..length).map(|n: u32| (n / 7 % 251) as u8).collect::<Vec<_>>()).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            for flat in [HashAlgo::Sha256, HashAlgo::Sha512] {
+                let expected = hash_file(&File::open(&path).unwrap(), flat, |_| {}).unwrap();
+                let mut told = 0;
+                let hashes = flat_and_nar(&path, flat, HashAlgo::Sha256, |count| told += count).unwrap();
+                assert_eq!(hashes, (expected, nar::hash(&path).unwrap()), "{length} {mode:o}");
+                assert_eq!(told, u64::from(length));
+            }
+            fs::remove_file(&path).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_registered_hash_of_other_bytes_is_a_finding_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, "body").unwrap();
+        let (expected, nar) = (NixHash::sha256(b"body"), nar::hash(&path).unwrap());
+        let found = |expected, registered, what| {
+            let (path, object, remedy) = (path.clone(), None, String::new());
+            let task = Task { entry: 0, path, object, size: 4, expected, registered: Some(registered), what, remedy };
+            run(&[task], &|_| {}).into_iter().map(|(_, kind)| kind).next()
+        };
+        assert_eq!(found(expected, nar, What::File), None);
+        assert_eq!(found(nar, nar, What::Nar), None);
+        for (expected, what) in [(expected, What::File), (nar, What::Nar)] {
+            let wrong = found(expected, NixHash::sha256(b""), what);
+            assert!(matches!(wrong, Some(FindingKind::WrongRegistration { hash, .. }) if hash == nar), "{wrong:?}");
+        }
+        let altered = found(NixHash::sha256(b"other"), nar, What::File);
+        assert!(matches!(altered, Some(FindingKind::WrongHash { .. })), "{altered:?}");
     }
 }

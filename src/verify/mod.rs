@@ -10,6 +10,7 @@ mod finding;
 mod hashing;
 mod names;
 mod redirects;
+mod registration;
 
 pub use finding::{Finding, FindingKind};
 pub use names::read_despite_names;

@@ -1,23 +1,99 @@
-//! Nix archives: the canonical bytes of a file tree, which a store path's `narHash` is the hash of
-//! (`src/libutil/archive.cc` of Nix).
-//!
-//! Names and link targets are bytes of any value and length; of the mode only the owner's x bit counts; entries are
-//! sorted bytewise. Files are streamed.
+//! Writing archives: node by node, and of what a file system holds.
 
 use std::{
-    fs::{self, File, Metadata},
+    ffi::OsString,
+    fs::{self, File},
     io::{self, Read, Write},
-    os::unix::{ffi::OsStrExt, fs::PermissionsExt},
+    os::unix::{
+        ffi::{OsStrExt, OsStringExt},
+        fs::PermissionsExt,
+    },
     path::{Path, PathBuf},
+    vec,
 };
 
-use super::hash::{HashAlgo, Hasher, NixHash};
-
-/// What every archive starts with.
-const MAGIC: &[u8] = b"nix-archive-1";
+use super::{MAGIC, Node, padding};
+use crate::store::hash::{HashAlgo, Hasher, NixHash};
 
 /// Bytes read from a file at once.
 const CHUNK: usize = 128 * 1024;
+
+/// Writes an archive node by node, in the order in which [`super::reader::Reader`] gives them. Many writes are short.
+pub struct Writer<W> {
+    output: W,
+    /// How many nodes are begun and not ended.
+    depth: usize,
+    /// Zeros that belong behind the file that is begun.
+    padding: usize,
+}
+
+impl<W: Write> Writer<W> {
+    /// Begins an archive.
+    ///
+    /// # Errors
+    /// Where `output` fails, as in all that follow.
+    pub fn new(output: W) -> io::Result<Self> {
+        let mut writer = Self { output, depth: 0, padding: 0 };
+        writer.strings(&[MAGIC])?;
+        Ok(writer)
+    }
+
+    /// Begins `node`, called `name` in the folder that is begun; the outermost has no name. Entries of a folder have to
+    /// come in bytewise order of their names.
+    ///
+    /// # Errors
+    /// Where the output fails.
+    pub fn enter(&mut self, name: &[u8], node: &Node) -> io::Result<()> {
+        if self.depth > 0 {
+            self.strings(&[b"entry", b"(", b"name", name, b"node"])?;
+        }
+        self.depth += 1;
+        self.strings(&[b"(", b"type"])?;
+        match node {
+            Node::Directory => self.strings(&[b"directory"]),
+            Node::Symlink { target } => self.strings(&[b"symlink", b"target", target]),
+            Node::File { executable, size } => {
+                self.strings(&[b"regular"])?;
+                if *executable {
+                    self.strings(&[b"executable", b""])?;
+                }
+                self.strings(&[b"contents"])?;
+                self.padding = padding(*size);
+                self.output.write_all(&size.to_le_bytes())
+            }
+        }
+    }
+
+    /// Bytes of the file that is begun: as many, in all, as it was said to have.
+    ///
+    /// # Errors
+    /// Where the output fails.
+    pub fn contents(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.output.write_all(bytes)
+    }
+
+    /// Ends the node that was begun last.
+    ///
+    /// # Errors
+    /// Where the output fails.
+    pub fn leave(&mut self) -> io::Result<()> {
+        self.output.write_all(&[0; 8][..std::mem::take(&mut self.padding)])?;
+        self.depth -= 1;
+        self.strings(&[b")"])?;
+        if self.depth > 0 { self.strings(&[b")"]) } else { Ok(()) }
+    }
+
+    /// Writes strings as the format has them: length as 64 bits little-endian, bytes, zeros up to a multiple of 8.
+    fn strings(&mut self, strings: &[&[u8]]) -> io::Result<()> {
+        for string in strings {
+            let length = string.len() as u64;
+            self.output.write_all(&length.to_le_bytes())?;
+            self.output.write_all(string)?;
+            self.output.write_all(&[0; 8][..padding(length)])?;
+        }
+        Ok(())
+    }
+}
 
 /// Why a tree cannot be archived.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +138,8 @@ pub enum NarError {
 /// # Errors
 /// Where the tree cannot be read or changes meanwhile, or `output` fails.
 pub fn dump(path: &Path, output: &mut impl Write) -> Result<(), NarError> {
-    Dump { output, buffer: vec![0; CHUNK] }.archive(path)
+    let writer = Writer::new(output).map_err(unwritable(path))?;
+    Dump { writer, buffer: vec![0; CHUNK] }.archive(path)
 }
 
 /// The SHA-256 of the archive of `path`: what `nix-hash --type sha256 PATH` and `narHash` say.
@@ -91,9 +168,9 @@ struct HashSink<F> {
 
 impl<F: FnMut(u64)> Write for HashSink<F> {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        self.hasher.update(data);
-        (self.progress)(data.len() as u64);
-        Ok(data.len())
+        let count = self.hasher.write(data)?;
+        (self.progress)(count as u64);
+        Ok(count)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -102,47 +179,55 @@ impl<F: FnMut(u64)> Write for HashSink<F> {
 }
 
 struct Dump<'a, W> {
-    output: &'a mut W,
+    writer: Writer<&'a mut W>,
     buffer: Vec<u8>,
 }
 
 impl<W: Write> Dump<'_, W> {
-    fn archive(&mut self, path: &Path) -> Result<(), NarError> {
-        self.strings(path, &[MAGIC])?;
-        self.node(path)
+    /// Without recursion, since the tree decides how deep it is.
+    fn archive(&mut self, root: &Path) -> Result<(), NarError> {
+        let mut path = root.to_owned();
+        // The names that are left in each folder on the way to `path`.
+        let mut folders = vec![self.node(&path, b"")?];
+        while let Some(names) = folders.last_mut() {
+            if let Some(name) = names.next() {
+                path.push(&name);
+                let names = self.node(&path, name.as_bytes())?;
+                folders.push(names);
+            } else {
+                self.writer.leave().map_err(unwritable(&path))?;
+                folders.pop();
+                path.pop();
+            }
+        }
+        Ok(())
     }
 
-    fn node(&mut self, path: &Path) -> Result<(), NarError> {
+    /// Begins the node of `path`, and gives the names in it: none where it is no folder.
+    fn node(&mut self, path: &Path, name: &[u8]) -> Result<vec::IntoIter<OsString>, NarError> {
         let metadata = fs::symlink_metadata(path).map_err(unreadable(path))?;
         let kind = metadata.file_type();
-        self.strings(path, &[b"(", b"type"])?;
+        let mut names = Vec::new();
         if kind.is_file() {
-            self.regular(path, &metadata)?;
+            let executable = metadata.permissions().mode() & 0o100 != 0;
+            self.file(path, name, executable, metadata.len())?;
         } else if kind.is_dir() {
-            self.directory(path)?;
+            names = sorted_names(path)?;
+            self.enter(path, name, &Node::Directory)?;
         } else if kind.is_symlink() {
             let target = fs::read_link(path).map_err(unreadable(path))?;
-            self.strings(path, &[b"symlink", b"target", target.as_os_str().as_bytes()])?;
+            self.enter(path, name, &Node::Symlink { target: target.into_os_string().into_vec() })?;
         } else {
             return Err(NarError::Unsupported { path: path.to_owned() });
         }
-        self.strings(path, &[b")"])
+        Ok(names.into_iter())
     }
 
-    fn regular(&mut self, path: &Path, metadata: &Metadata) -> Result<(), NarError> {
-        self.strings(path, &[b"regular"])?;
-        if metadata.permissions().mode() & 0o100 != 0 {
-            self.strings(path, &[b"executable", b""])?;
-        }
-        self.strings(path, &[b"contents"])?;
-        self.contents(path, metadata.len())
-    }
-
-    /// The bytes of a file as one string; its length goes first, so it must not change.
-    fn contents(&mut self, path: &Path, size: u64) -> Result<(), NarError> {
+    /// A file; its size goes first, so it must not change.
+    fn file(&mut self, path: &Path, name: &[u8], executable: bool, size: u64) -> Result<(), NarError> {
         let changed = || NarError::Changed { path: path.to_owned(), expected: size };
         let mut file = File::open(path).map_err(unreadable(path))?;
-        self.bytes(path, &size.to_le_bytes())?;
+        self.enter(path, name, &Node::File { executable, size })?;
         let mut left = size;
         loop {
             let count = match file.read(&mut self.buffer) {
@@ -152,49 +237,23 @@ impl<W: Write> Dump<'_, W> {
                 Err(error) => return Err(unreadable(path)(error)),
             };
             left = left.checked_sub(count as u64).ok_or_else(changed)?;
-            self.output.write_all(&self.buffer[..count]).map_err(unwritable(path))?;
+            self.writer.contents(&self.buffer[..count]).map_err(unwritable(path))?;
         }
-        if left > 0 {
-            return Err(changed());
-        }
-        self.padding(path, size)
+        if left > 0 { Err(changed()) } else { Ok(()) }
     }
 
-    fn directory(&mut self, path: &Path) -> Result<(), NarError> {
-        self.strings(path, &[b"directory"])?;
-        let entries = fs::read_dir(path).map_err(unreadable(path))?;
-        let mut names = entries
-            .map(|entry| entry.map(|entry| entry.file_name()))
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(unreadable(path))?;
-        names.sort_unstable_by(|a, b| a.as_bytes().cmp(b.as_bytes()));
-        for name in names {
-            self.strings(path, &[b"entry", b"(", b"name", name.as_bytes(), b"node"])?;
-            self.node(&path.join(&name))?;
-            self.strings(path, &[b")"])?;
-        }
-        Ok(())
+    fn enter(&mut self, path: &Path, name: &[u8], node: &Node) -> Result<(), NarError> {
+        self.writer.enter(name, node).map_err(unwritable(path))
     }
+}
 
-    /// Writes strings as the format has them: length as 64 bits little-endian, bytes, zeros up to a multiple of 8.
-    fn strings(&mut self, path: &Path, strings: &[&[u8]]) -> Result<(), NarError> {
-        for string in strings {
-            let length = string.len() as u64;
-            self.bytes(path, &length.to_le_bytes())?;
-            self.bytes(path, string)?;
-            self.padding(path, length)?;
-        }
-        Ok(())
-    }
-
-    fn padding(&mut self, path: &Path, length: u64) -> Result<(), NarError> {
-        let padding = (8 - length % 8) % 8;
-        self.bytes(path, &[0; 8][..padding as usize])
-    }
-
-    fn bytes(&mut self, path: &Path, bytes: &[u8]) -> Result<(), NarError> {
-        self.output.write_all(bytes).map_err(unwritable(path))
-    }
+/// The names in a folder, in the order of an archive.
+fn sorted_names(path: &Path) -> Result<Vec<OsString>, NarError> {
+    let entries = fs::read_dir(path).map_err(unreadable(path))?;
+    let names = entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<Result<Vec<_>, _>>();
+    let mut names = names.map_err(unreadable(path))?;
+    names.sort_unstable_by(|a, b| a.as_bytes().cmp(b.as_bytes()));
+    Ok(names)
 }
 
 fn unreadable<'a>(path: &'a Path) -> impl FnOnce(io::Error) -> NarError + use<'a> {
@@ -254,6 +313,19 @@ mod tests {
         fs::set_permissions(&file, fs::Permissions::from_mode(0o700)).unwrap();
         let expected = ["nix-archive-1", "(", "type", "regular", "executable", "", "contents", "", ")"];
         assert_eq!(dumped(&file), archive(&expected));
+    }
+
+    #[test]
+    fn the_hash_of_a_file_s_archive_can_be_had_while_its_bytes_pass() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        fs::write(&path, "hello, nar").unwrap();
+        let mut hasher = Hasher::new(HashAlgo::Sha256);
+        let mut writer = Writer::new(&mut hasher).unwrap();
+        writer.enter(b"", &Node::File { executable: false, size: 10 }).unwrap();
+        ["hello", ", nar"].iter().for_each(|part| writer.contents(part.as_bytes()).unwrap());
+        writer.leave().unwrap();
+        assert_eq!(hasher.finish(), hash(&path).unwrap());
     }
 
     #[test]
