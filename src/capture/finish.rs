@@ -1,6 +1,7 @@
 //! From journals to the written inventory: bodies get their places, entries are merged, the file is replaced.
 
 use std::{
+    collections::HashMap,
     fs::{self, File},
     io,
     path::{Path, PathBuf},
@@ -63,10 +64,23 @@ pub fn write_inventory(
     }
     merging.add(own, unrecorded, prune)?;
     merging.summary.total = merging.inventory.entries.len();
+    merging.summary.beside = bytes_beside(&merging.inventory);
     inventory::write(&merging.inventory, path).map_err(|source| CaptureError::Write { path: path.clone(), source })?;
     remove_unused_files(path, &before, &merging.summary.recorded, &merging.inventory);
     merging.keep_in_nix_store(beside)?;
     Ok(merging.summary)
+}
+
+/// The size of all `file` bodies, each file once.
+fn bytes_beside(inventory: &Inventory) -> u64 {
+    let bodies = inventory.entries.iter().filter_map(|entry| entry.body.as_ref());
+    let files: HashMap<&str, u64> = bodies
+        .filter_map(|body| match &body.source {
+            Source::File(file) => Some((file.as_str(), body.size.unwrap_or(0))),
+            _ => None,
+        })
+        .collect();
+    files.values().sum()
 }
 
 struct Merging<'a> {
@@ -83,7 +97,8 @@ impl Merging<'_> {
     fn add(&mut self, journal: &Journal, unrecorded: Vec<Omission>, prune: bool) -> Result<usize, CaptureError> {
         let exchanges = journal.exchanges()?;
         let count = exchanges.len();
-        let Assembled { entries, mut left_out } = assemble(exchanges, &self.inventory);
+        let Assembled { entries, mut left_out, kept: by_rule } = assemble(exchanges, &self.inventory);
+        by_rule.into_iter().for_each(|(why, count)| *self.summary.kept.entry(why).or_default() += count);
         left_out.extend(unrecorded);
         let stored = entries.iter().filter_map(|(_, body)| body.as_ref()).filter(|body| body.place == Place::Store);
         self.deposit.add(&stored.map(new_body).collect::<Vec<_>>());

@@ -1,6 +1,6 @@
 //! A capture from its start to the written inventory.
 
-use std::{convert::Infallible, fs, io, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, convert::Infallible, fs, io, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use rustix::fs::Access;
 use tokio::sync::mpsc;
@@ -15,7 +15,7 @@ use super::{
     service::CaptureService,
 };
 use crate::{
-    inventory::{Change, Entry, ReadError},
+    inventory::{Change, Entry, ReadError, Why},
     proxy::{self, ClientEnvironment, HandshakeFailures, Running},
     store::{Stores, embedded::StoreError},
 };
@@ -99,8 +99,12 @@ pub struct Summary {
     pub left_out: Vec<Omission>,
     /// Exchanges taken over from captures that died.
     pub recovered: usize,
+    /// How many of the recorded bodies are not fetched again, by the rule that says so.
+    pub kept: BTreeMap<Why, usize>,
     /// The number of entries in the inventory now.
     pub total: usize,
+    /// The size in bytes of all files beside the inventory now.
+    pub beside: u64,
     /// The folder of the Nix store, where bodies of this capture are in it.
     pub nix_store: Option<PathBuf>,
     /// What is not as it should be with the Nix store, and what to do.

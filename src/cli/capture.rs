@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, ffi::OsString, time::Duration};
 
 use tokio::time::sleep;
 
-use super::{Common, DONE, FAILED, USAGE, block_on, child, listen::Listen, output, signals::Signals};
+use super::{Common, DONE, FAILED, USAGE, block_on, child, kept, listen::Listen, output, signals::Signals};
 
 use crate::{
     capture::{self, AllowPrivate, CaptureOptions, LeftOut, Omission, Summary},
@@ -128,12 +128,14 @@ fn print_summary(summary: &Summary, common: &Common) {
     if !sources.is_empty() {
         output::say(format!("         {sources}"));
     }
+    kept::reasons(&summary.kept).into_iter().for_each(output::say);
     for line in changes(&summary.changes) {
         output::say(line);
     }
     let entries = output::count(summary.total, "entry", "entries");
     let bodies = summary.nix_store.as_ref().map(|dir| format!(", bodies in {}", dir.display())).unwrap_or_default();
     output::say(format!("{} {} ({entries}){bodies}", output::bold("wrote"), common.inventory.display()));
+    kept::large(&summary.recorded, summary.beside).into_iter().for_each(output::warning);
     summary.warning.iter().for_each(output::warning);
 }
 

@@ -7,6 +7,7 @@ mod capture;
 mod child;
 mod fetch;
 mod index;
+mod kept;
 mod listen;
 mod output;
 mod paths;

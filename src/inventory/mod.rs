@@ -6,12 +6,14 @@ pub mod index;
 mod key;
 mod locate;
 mod merge;
+mod naming;
 mod read;
 mod redirect;
 pub mod request_body;
 mod rules;
 mod strict;
 mod system;
+mod why;
 mod write;
 
 pub use compiled::CompiledError;
@@ -23,4 +25,5 @@ pub use read::{ReadError, SyntaxError, is_compiled, is_json, is_toml, parse, par
 pub use redirect::becomes_get;
 pub use rules::{MatchRules, Rewrite, UsedRule};
 pub use system::current_system;
+pub use why::{Seen, Why, pinned_by_redirect};
 pub use write::{to_toml, toml_of_entry, toml_of_rules, write, write_atomically};
