@@ -6,6 +6,7 @@ use http::Method;
 
 use super::exchange::{Answer, Exchange, LeftOut, Outcome, RecordedBody, RecordedBytes};
 use crate::{
+    beside,
     inventory::{
         Body, Entry, Hop, Inventory, Key, Keys, Seen, Source, UrlMatch, Why, becomes_get, pinned_by_redirect,
         request_body::{BodyDigest, BodyForm},
@@ -13,9 +14,6 @@ use crate::{
     store::{hash::NixHash, path::StorePathName},
     url::NormalizedUrl,
 };
-
-/// Longest body, in bytes, that is written into the inventory itself.
-pub const MAX_TEXT: u64 = 4096;
 
 /// What a capture recorded, ready to be stored and merged.
 #[derive(Debug, Default)]
@@ -314,8 +312,7 @@ impl Draft {
             body.source = Source::Text(text);
             return (entry, None);
         } else {
-            // One content has one file, whatever else has the same name.
-            let name = StorePathName::sanitized(&format!("{}-{name}", &recorded.hash.to_nix32()[..8]));
+            let name = beside::file_name(&recorded.hash, &name);
             body.name = None;
             body.source = Source::File(name.to_string());
             (name, Place::Beside)
@@ -336,14 +333,11 @@ fn answered(outcome: Outcome) -> Result<Answer, LeftOut> {
     }
 }
 
-/// The body as the text that TOML and Nix can both hold.
 fn as_text(body: &RecordedBody) -> Option<String> {
-    let RecordedBytes::Inline(bytes) = &body.bytes else {
-        return None;
-    };
-    let text = std::str::from_utf8(bytes).ok().filter(|_| body.size <= MAX_TEXT)?;
-    let is_plain = text.chars().all(|c| !c.is_control() || matches!(c, '\n' | '\r' | '\t'));
-    is_plain.then(|| text.to_owned())
+    match &body.bytes {
+        RecordedBytes::Inline(bytes) => beside::as_text(bytes),
+        RecordedBytes::Spooled(_) => None,
+    }
 }
 
 /// The redirects of a chain, each with the request that it answers. A part of a shared download leaves such redirects

@@ -16,7 +16,7 @@ use http::{HeaderMap, Method, StatusCode, header};
 
 use super::{
     arriving::Arriving,
-    assemble::{MAX_TEXT, Omission},
+    assemble::Omission,
     exchange::{Answer, Exchange, LeftOut, Outcome, RecordedBody, RecordedBytes},
     journal::Journal,
     policy::{self, AllowPrivate},
@@ -25,6 +25,7 @@ use super::{
     token,
 };
 use crate::{
+    beside::MAX_TEXT,
     store::spool::{Spooled, SpooledContent},
     url::NormalizedUrl,
 };

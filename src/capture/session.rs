@@ -15,6 +15,7 @@ use super::{
     service::CaptureService,
 };
 use crate::{
+    beside::Unwritable,
     inventory::{Change, Entry, ReadError, Why},
     proxy::{self, ClientEnvironment, HandshakeFailures, Running},
     store::{Stores, embedded::StoreError},
@@ -61,7 +62,10 @@ pub enum CaptureError {
     /// The client that asks the origins cannot be made.
     #[error(transparent)]
     Origin(#[from] OriginSetupError),
-    /// The inventory or a body beside it cannot be written.
+    /// A body beside the inventory cannot be written.
+    #[error(transparent)]
+    Beside(#[from] Unwritable),
+    /// The inventory cannot be written.
     #[error("cannot write {}: {source}", path.display())]
     Write {
         /// The file.

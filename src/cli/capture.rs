@@ -10,6 +10,7 @@ use crate::{
     capture::{self, AllowPrivate, CaptureOptions, LeftOut, Omission, Summary},
     inventory::{Change, ChangeKind, Entry, Source},
     replay::current_system,
+    secrets,
     text::{printable, shell_quoted},
 };
 
@@ -194,22 +195,21 @@ fn omissions(left_out: &[Omission]) -> Vec<String> {
     left_out
         .iter()
         .map(|Omission { method, url, reason }| {
-            let line = printable(&format!("{method} {url} is not recorded: {reason}"));
+            let line = printable(&format!("{method} {} is not recorded: {reason}", secrets::redacted(url.as_str())));
             match reason {
+                LeftOut::Secret(..) => format!(
+                    "{line}\n  hint: if that is no secret, or one that everyone who has the inventory may know, record it with \
+                     --allow-private {}",
+                    shell_quoted(&kept::glob_without_secrets(url.as_str()))
+                ),
                 LeftOut::NeededCredentials(_) => format!(
                     "{line}\n  hint: record it with --allow-private {}; it is then kept as a file, readable for everyone \
                      who has the inventory",
-                    shell_quoted(&literal_glob(url.as_str()))
+                    shell_quoted(&kept::literal_glob(url.as_str()))
                 ),
-                LeftOut::Failed(_) | LeftOut::NotWhole(_) | LeftOut::NotStored(_) => line,
+                LeftOut::Failed(_) | LeftOut::NotWhole(_) | LeftOut::NotStored(_) | LeftOut::NotSelected => line,
             }
         })
         .filter(|line| said.insert(line.clone()))
         .collect()
-}
-
-/// The glob that matches `text` alone.
-fn literal_glob(text: &str) -> String {
-    // A backslash is no special character of globs for `escape`, but it is for the matcher.
-    globset::escape(text).replace('\\', r"[\]")
 }

@@ -1,10 +1,12 @@
-//! What a capture says of the bodies that are not fetched again: why, and which are too large for version control.
+//! What a capture says of the bodies that are not fetched again: why, and which are too large for version control; and
+//! the globs that its hints name.
 
 use std::collections::BTreeMap;
 
 use super::output;
 use crate::{
     inventory::{Entry, Source, Why},
+    secrets,
     text::printable,
 };
 
@@ -41,6 +43,17 @@ pub fn large(recorded: &[Entry], beside: u64) -> Vec<String> {
         );
     }
     warnings
+}
+
+/// The glob that matches `text` alone.
+pub fn literal_glob(text: &str) -> String {
+    // A backslash is no special character of globs for `escape`, but it is for the matcher.
+    globset::escape(text).replace('\\', r"[\]")
+}
+
+/// The same with a `*` in the place of what looks like a secret: what is printed may be kept in a log.
+pub fn glob_without_secrets(text: &str) -> String {
+    literal_glob(&secrets::redacted(text)).replace('…', "*")
 }
 
 #[cfg(test)]

@@ -12,6 +12,8 @@ mod listen;
 mod output;
 mod paths;
 mod push;
+mod refetch;
+mod relocate;
 mod replay;
 mod signals;
 mod verify;
@@ -92,6 +94,8 @@ enum Command {
     Verify(verify::Verify),
     Fetch(fetch::Fetch),
     Paths(paths::Paths),
+    #[command(name = "move")]
+    Relocate(relocate::Relocate),
     Push(push::Push),
     Index(index::Compile),
 }
@@ -159,6 +163,7 @@ pub fn main() -> ExitCode {
         Command::Verify(command) => command.run(&common),
         Command::Fetch(command) => command.run(&common),
         Command::Paths(command) => command.run(&common),
+        Command::Relocate(command) => command.run(&common),
         Command::Push(command) => command.run(&common),
         Command::Index(command) => command.run(&common),
     };
