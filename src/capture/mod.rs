@@ -22,6 +22,6 @@ pub use assemble::Omission;
 pub use exchange::LeftOut;
 pub use journal::{FolderLock, JournalError, JournalFolder};
 pub use origin::{Origin, OriginError, OriginSetupError, TrustRoots};
-pub use policy::{AllowPrivate, LEFT_OUT_HEADERS};
+pub use policy::{LEFT_OUT_HEADERS, UrlGlobs};
 pub use roots::{keep, not_kept, object, objects};
 pub use session::{Capture, CaptureError, CaptureOptions, Summary};

@@ -210,11 +210,11 @@ fn is_credential(name: &str) -> bool {
     CREDENTIAL_HEADERS.contains(&name)
 }
 
-/// Which answers that needed credentials may be recorded: the `--allow-private` patterns.
+/// Which URLs an option is for: the patterns of `--allow-private`, or of `--only`.
 #[derive(Debug, Clone, Default)]
-pub struct AllowPrivate(GlobSet);
+pub struct UrlGlobs(GlobSet);
 
-impl AllowPrivate {
+impl UrlGlobs {
     /// Compiles URL globs.
     ///
     /// # Errors
@@ -227,7 +227,12 @@ impl AllowPrivate {
         Ok(Self(set.build()?))
     }
 
-    /// Whether `url` may be recorded although the request carried credentials.
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether one of them matches `url`.
     pub fn covers(&self, url: &NormalizedUrl) -> bool {
         self.0.is_match(url.as_str())
     }
@@ -281,7 +286,7 @@ mod tests {
         assert_eq!(credential(&map(&[("authorization", "Basic x")])), Some("authorization"));
         assert_eq!(credential_in_query(&url("http://h/a?b=1&Private_Token=x")), Some("private_token"));
         assert_eq!(credential_in_query(&url("http://h/a?b=private_token")), None);
-        let allow = AllowPrivate::new(&["https://h/private/*".to_owned()]).unwrap();
+        let allow = UrlGlobs::new(&["https://h/private/*".to_owned()]).unwrap();
         assert!(allow.covers(&url("https://h/private/a/b?c")));
         assert!(!allow.covers(&url("https://h/public")));
     }

@@ -7,7 +7,7 @@ use tokio::time::sleep;
 use super::{Common, DONE, FAILED, USAGE, block_on, child, kept, listen::Listen, output, signals::Signals};
 
 use crate::{
-    capture::{self, AllowPrivate, CaptureOptions, LeftOut, Omission, Summary},
+    capture::{self, CaptureOptions, LeftOut, Omission, Summary, UrlGlobs},
     inventory::{Change, ChangeKind, Entry, Source},
     replay::current_system,
     secrets,
@@ -32,6 +32,10 @@ pub struct Capture {
     /// Record answers to requests that carried credentials, for URLs that match; kept as files, not fetched
     #[arg(long, value_name = "URL-GLOB")]
     allow_private: Vec<String>,
+    /// Record only what matches, and answer everything else from the inventory, where it has it: to refresh one entry of a
+    /// large build
+    #[arg(long, value_name = "URL-GLOB", conflicts_with = "prune")]
+    only: Vec<String>,
     /// Drop entries that this run did not ask for
     #[arg(long)]
     prune: bool,
@@ -50,10 +54,8 @@ impl Capture {
             inventory: common.inventory.clone(),
             stores: common.stores(),
             listen: self.listen.address()?,
-            allow_private: AllowPrivate::new(&self.allow_private).map_err(|error| {
-                output::error(&format!("--allow-private: {error}"));
-                USAGE
-            })?,
+            allow_private: globs("--allow-private", &self.allow_private)?,
+            only: globs("--only", &self.only)?,
             proxy_loopback: self.listen.proxy_loopback,
             system: current_system(),
         };
@@ -101,6 +103,13 @@ impl Capture {
     }
 }
 
+fn globs(option: &str, patterns: &[String]) -> Result<UrlGlobs, u8> {
+    UrlGlobs::new(patterns).map_err(|error| {
+        output::error(&format!("{option}: {error}"));
+        USAGE
+    })
+}
+
 /// The time that downloads have whose clients have left; says what is waited for where people would notice.
 async fn patience(quiet: bool) {
     sleep(NOTICED).await;
@@ -129,6 +138,7 @@ fn print_summary(summary: &Summary, common: &Common) {
     if !sources.is_empty() {
         output::say(format!("         {sources}"));
     }
+    kept::passed_through(&summary.left_out).into_iter().for_each(output::say);
     kept::reasons(&summary.kept).into_iter().for_each(output::say);
     for line in changes(&summary.changes) {
         output::say(line);
@@ -194,6 +204,7 @@ fn omissions(left_out: &[Omission]) -> Vec<String> {
     let mut said = BTreeSet::new();
     left_out
         .iter()
+        .filter(|omission| omission.reason != LeftOut::NotSelected)
         .map(|Omission { method, url, reason }| {
             let line = printable(&format!("{method} {} is not recorded: {reason}", secrets::redacted(url.as_str())));
             match reason {

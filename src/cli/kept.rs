@@ -1,10 +1,11 @@
 //! What a capture says of the bodies that are not fetched again: why, and which are too large for version control; and
 //! the globs that its hints name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::output;
 use crate::{
+    capture::{LeftOut, Omission},
     inventory::{Entry, Source, Why},
     secrets,
     text::printable,
@@ -43,6 +44,20 @@ pub fn large(recorded: &[Entry], beside: u64) -> Vec<String> {
         );
     }
     warnings
+}
+
+/// The requests that `--only` does not name and that the inventory could not answer, each once.
+pub fn passed_through(left_out: &[Omission]) -> Vec<String> {
+    let others = left_out.iter().filter(|omission| omission.reason == LeftOut::NotSelected);
+    let lines: BTreeSet<String> = others
+        .map(|Omission { method, url, reason }| {
+            printable(&format!(
+                "{method} {} was passed on and is not recorded: {reason}",
+                secrets::redacted(url.as_str())
+            ))
+        })
+        .collect();
+    lines.into_iter().collect()
 }
 
 /// The glob that matches `text` alone.
