@@ -49,9 +49,11 @@ const SHAPES: [Shape; 11] = [
     },
 ];
 
-/// Bits of a character, at least, on average, that the characters of a key have by their own frequency: those of 20 random
-/// ones have about 3.9, `xxxxxxxx` none, words and `1234567890…` of a document less than 3.3.
+/// Bits of a character, at least, on average, that the characters of a key have by their own frequency. Those of 36 random
+/// ones have about 4.6, `xxxxxxxx` none, words less than 3.3. `n` characters cannot have more than `log2(n)`, and of 16
+/// random ones some are equal: so it is no more than that less [`REPETITIONS`].
 const LEAST_ENTROPY: f64 = 3.3;
+const REPETITIONS: f64 = 1.3;
 
 /// The same for a password, which is shorter: eight different characters have 3.
 const LEAST_OF_PASSWORD: f64 = 2.75;
@@ -88,15 +90,20 @@ pub fn find(text: &str) -> Option<(&'static str, Range<usize>)> {
 
 fn is_secret(what: &str, found: &regex::Captures, text: &str) -> bool {
     let Some(secret) = found.name("secret") else { return true };
-    let least = if what.contains("password") { LEAST_OF_PASSWORD } else { LEAST_ENTROPY };
+    let length = f64::from(u16::try_from(secret.len()).unwrap_or(u16::MAX));
+    let least = match what.contains("password") {
+        true => LEAST_OF_PASSWORD,
+        false => LEAST_ENTROPY.min(length.log2() - REPETITIONS),
+    };
     let start = found.name("token").map_or(secret.start(), |token| token.start());
     let before = text[..start].to_ascii_lowercase();
     let is_name = NAMES_OF_KEYS.iter().any(|name| before.ends_with(name));
-    let has_digit_and_letter = |text: &str| {
-        text.bytes().any(|byte| byte.is_ascii_digit()) && text.bytes().any(|byte| byte.is_ascii_alphabetic())
-    };
-    let is_mixed = what.contains("Amazon") || has_digit_and_letter(secret.as_str());
-    !is_name && is_mixed && entropy(secret.as_str()) >= least
+    // Words joined by hyphens have one case and no digits.
+    let has = |wanted: fn(&u8) -> bool| secret.as_str().bytes().any(|byte| wanted(&byte));
+    let (upper, lower, digit) = (has(u8::is_ascii_uppercase), has(u8::is_ascii_lowercase), has(u8::is_ascii_digit));
+    let is_mixed = what.contains("Amazon") || upper && lower || digit && (upper || lower);
+    let is_example = secret.as_str().ends_with("EXAMPLE");
+    !is_name && !is_example && is_mixed && entropy(secret.as_str()) >= least
 }
 
 /// Shannon's entropy of the characters of `text` by their own frequency, in bits a character.

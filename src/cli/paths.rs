@@ -42,6 +42,7 @@ struct Row {
 
 /// Why a body has its source.
 #[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
 struct Reason {
     rule: Why,
     reason: String,

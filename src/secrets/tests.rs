@@ -89,6 +89,7 @@ fn examples_in_documents_are_no_keys() {
         "npm_000000000000000000000000000000000000",
         "npm_config_registry_and_other_variables_of_npm",
         "AKIAXXXXXXXXXXXXXXXX",
+        "AKIAIOSFODNN7EXAMPLE",
         "glpat-your-token-goes-here-please",
         "sk-this-is-a-long-name-of-a-css-class-in-a-stylesheet",
         "risk-averse-and-desk-bound-people-and-their-many-words",

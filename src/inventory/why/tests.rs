@@ -36,7 +36,8 @@ fn answers_of_real_kinds_get_the_rule_that_was_made_for_them() {
     let text = ("content-type", "text/plain");
     let xml = ("content-type", "text/xml");
     let age = |value| ("cache-control", value);
-    let cases: &[(&str, &[(&str, &str)], Why)] = &[
+    type Headers<'a> = &'a [(&'a str, &'a str)];
+    let cases: &[(&str, Headers, Why)] = &[
         // GitHub's archives, whose servers let nobody cache them.
         ("o/r/tar.gz/refs/tags/v1.0", &[age("max-age=0, private, must-revalidate")], Why::File),
         ("o/r/archive/refs/heads/main.tar.gz", &[], Why::Moving),
