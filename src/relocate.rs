@@ -18,7 +18,7 @@ use crate::{
     store::{
         deposit::{Bytes, Deposit, NewBody},
         embedded::StoreError,
-        hash::{HashAlgo, NixHash, hash_file},
+        hash::{HashAlgo, Hasher, NixHash, hash_file},
         nar,
         path::{FileIngestionMethod, StorePath, build_ca_path},
     },
@@ -58,6 +58,8 @@ pub struct Move {
     /// What has to be asked before, where it is to be fetched.
     pub wanted: Option<Wanted>,
     body: Body,
+    /// The store path of the bytes, wherever they are.
+    path: StorePath,
     hash: NixHash,
     size: u64,
     bytes: Found,
@@ -189,6 +191,7 @@ fn plan_one(
     };
     let bytes = find(body, hash, size, files)?;
     let name = body.name.clone().unwrap_or_else(|| entry.url.store_path_name());
+    let path = build_ca_path(&name, FileIngestionMethod::Flat, &hash);
     let moved = |name, source| Body { hash: Some(hash), size: Some(size), name, source };
     let body = match to {
         Target::Text => moved(None, Source::Text(text(&bytes, size)?)),
@@ -201,13 +204,12 @@ fn plan_one(
             moved(Some(name), Source::Fetch(None))
         }
         Target::StorePath => {
-            let path = build_ca_path(&name, FileIngestionMethod::Flat, &hash).to_absolute_path();
             // Its NAR hash is that of the file that is in the store by then.
-            moved(None, Source::StorePath { path, nar_hash: None })
+            moved(None, Source::StorePath { path: path.to_absolute_path(), nar_hash: None })
         }
     };
     let wanted = (to == Target::Fetch).then(|| fetch::wanted_from(entry, entry.url.to_string())).flatten();
-    Ok(Move { entry: index, url: entry.url.to_string(), wanted, body, hash, size, bytes })
+    Ok(Move { entry: index, url: entry.url.to_string(), wanted, body, path, hash, size, bytes })
 }
 
 /// The bytes of `body`, checked.
@@ -215,7 +217,7 @@ fn find(body: &Body, hash: NixHash, size: u64, files: &BodyFiles) -> Result<Foun
     let path = match files.locate(body).map_err(|error| error.to_string())? {
         Located::Text(text) => {
             let bytes = text.as_bytes().to_vec();
-            let mut hasher = crate::store::hash::Hasher::new(hash.algo());
+            let mut hasher = Hasher::new(hash.algo());
             hasher.update(&bytes);
             return match hasher.finish() == hash {
                 true => Ok(Found::Memory(bytes)),
@@ -284,7 +286,7 @@ pub fn apply(before: &Inventory, moves: &[Move], place: &Place) -> Result<(Inven
                 written.extend(is_new.then(|| folder.path_of(name)));
             }
             Source::StorePath { nar_hash, .. } => {
-                if let Some(file) = place.files.stores.find_whole(&one.store_path(), one.size, &one.hash) {
+                if let Some(file) = place.files.stores.find_whole(&one.path, one.size, &one.hash) {
                     *nar_hash = Some(nar::hash_with(&file, HashAlgo::Sha256, |_| {})?);
                 }
             }
@@ -319,9 +321,9 @@ fn store(moves: &[&Move], files: &BodyFiles) -> Result<Option<String>, RelocateE
     deposit.embedded().prepare()?;
     deposit.add(&moves.iter().map(|one| one.new_body(one.bytes.bytes())).collect::<Vec<_>>());
     for one in moves {
-        let is_there = files.stores.embedded().find(&one.store_path()).is_some();
+        let is_there = files.stores.embedded().find(&one.path).is_some();
         match &one.bytes {
-            _ if deposit.is_in_nix(&one.store_path()) => {}
+            _ if deposit.is_in_nix(&one.path) => {}
             // The embedded store moves files, and the inventory still refers to this one.
             Found::File(file) if !is_there => {
                 let failed = |source| RelocateError::Copy { path: file.clone(), source };
@@ -343,21 +345,8 @@ impl Move {
         target_of(&self.body)
     }
 
-    fn store_path(&self) -> StorePath {
-        let name = match &self.body.source {
-            Source::StorePath { path, .. } => {
-                StorePath::from_base_name(path.rsplit('/').next().unwrap_or_default()).ok()
-            }
-            _ => self.body.store_path(),
-        };
-        name.unwrap_or_else(|| {
-            let name = crate::store::path::StorePathName::sanitized("source");
-            build_ca_path(&name, FileIngestionMethod::Flat, &self.hash)
-        })
-    }
-
     fn new_body<'a>(&self, bytes: Bytes<'a>) -> NewBody<'a> {
-        NewBody { path: self.store_path(), hash: self.hash, size: self.size, bytes }
+        NewBody { path: self.path.clone(), hash: self.hash, size: self.size, bytes }
     }
 }
 

@@ -49,8 +49,7 @@ const SUFFIXES: [&str; 11] =
     [".gz", ".xz", ".bz2", ".zst", ".sha1", ".sha256", ".sha512", ".md5", ".asc", ".sig", ".gpg"];
 
 /// Query parameters that only a signature has, in lower case.
-const SIGNATURES: [&str; 7] =
-    ["x-amz-signature", "x-goog-signature", "signature", "sig", "__token__", "hdnea", "verify"];
+const SIGNATURES: [&str; 6] = ["x-amz-signature", "x-goog-signature", "signature", "sig", "__token__", "hdnea"];
 
 /// A digest or commit in hexadecimal, of SHA-1 or longer, also of PyPI, which cuts four digits off; an SRI or OCI digest; a
 /// moment, as snapshot archives have them.

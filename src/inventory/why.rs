@@ -2,7 +2,7 @@
 //!
 //! The first rule that applies decides. What is kept for nothing makes a repository larger; what is fetched for nothing breaks
 //! builds later. So text, which is small, is kept where there is doubt, and archives, which are not, are fetched.
-//! [docs/sources.md](https://docs.rs/buildproxy) has the rules as a table, with what each was seen on.
+//! `docs/sources.md` has the rules as a table, with what each was seen on.
 
 use super::{
     entry::{Entry, Inventory, UrlMatch},
@@ -200,7 +200,9 @@ impl Why {
             Self::Prefix => "the entry is for every URL that starts with its own",
             Self::RequestHeaders => "the answer depends on request headers that Nix does not send",
             Self::ContentCoding => "the body has a content coding, which newer Nix would decode",
-            Self::Personal => "not everybody gets this answer (credentials, `Vary: *`), or its end is not certain",
+            Self::Personal => {
+                "the answer depends on who asks and how (credentials, `Vary: *`), or its end is not certain"
+            }
             Self::Changing => "the same request got several answers",
             Self::Git => "a git server packs anew for each request",
             Self::NoStore => "the server forbids to store it",
