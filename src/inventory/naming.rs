@@ -26,8 +26,8 @@ const NEWEST: [&str; 6] = ["latest", "latest-stable", "nightly", "newest", "curr
 const BRANCHES: [&str; 7] = ["master", "main", "develop", "devel", "trunk", "head", "tip"];
 
 /// Names of the lists that package repositories replace with each release: Maven, Debian, RPM, Alpine, conda, NuGet,
-/// Composer, Helm, Go.
-const INDEXES: [&str; 14] = [
+/// Composer, Helm, Go, and what tells clients of cargo where a registry is.
+const INDEXES: [&str; 15] = [
     "maven-metadata.xml",
     "packages",
     "sources",
@@ -41,6 +41,7 @@ const INDEXES: [&str; 14] = [
     "index.yaml",
     "packages.json",
     "package_index.json",
+    "config.json",
     "list",
 ];
 
@@ -153,7 +154,22 @@ pub fn is_index(url: &NormalizedUrl) -> bool {
     // `list` is one only where Go's proxies have it; `index.json` and the like of a version are that version's.
     let is_known = INDEXES.contains(&name.as_str()) && (name != "list" || url.path().ends_with("/@v/list"));
     let is_of_version = name.ends_with(".json") && of(url) == Naming::Version;
-    is_known && !is_of_version
+    is_known && !is_of_version || is_index_of_cargo(url)
+}
+
+/// `se/rd/serde`, `3/l/log`, `2/cc`: the versions of one crate, one a line, in a sparse index of cargo.
+fn is_index_of_cargo(url: &NormalizedUrl) -> bool {
+    let path = decoded(url.path());
+    let mut segments = path.rsplit('/');
+    let (name, last, first) = (segments.next().unwrap_or_default(), segments.next(), segments.next());
+    let is_name = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+    is_name
+        && match (name.len(), first, last) {
+            (1, _, Some("1")) | (2, _, Some("2")) => true,
+            (3, Some("3"), Some(last)) => *last == name[..1],
+            (4.., Some(first), Some(last)) => *first == name[..2] && *last == name[2..4],
+            _ => false,
+        }
 }
 
 /// What is behind the last dot of the last segment, in lower case.
@@ -233,10 +249,22 @@ mod tests {
             "v3.20/main/x86_64/APKINDEX.tar.gz",
             "v3-flatcontainer/newtonsoft.json/index.json",
             "mod/@v/list",
+            "index/se/rd/serde",
+            "index/3/l/log",
+            "index/2/cc",
+            "index/config.json",
         ] {
             assert!(index(path), "{path}");
         }
-        for path in ["list", "mod/@v/v1.0.0.info", "pkg@1.2.3/index.json", "release.tar.gz", "foo-1.0.jar.sha1"] {
+        for path in [
+            "list",
+            "mod/@v/v1.0.0.info",
+            "pkg@1.2.3/index.json",
+            "se/rd/serde-1.0.tar",
+            "a/b/abc",
+            "release.tar.gz",
+            "foo-1.0.jar.sha1",
+        ] {
             assert!(!index(path), "{path}");
         }
     }

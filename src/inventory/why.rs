@@ -56,7 +56,7 @@ pub enum Why {
     Index,
     /// An HTML page.
     Page,
-    /// JSON or XML under a URL that names no file.
+    /// A text under a URL that names no file.
     Api,
     /// A text that its server says is soon another one.
     ShortLived,
@@ -156,7 +156,11 @@ impl Why {
             Self::Digest => naming::of(url) == Naming::Digest,
             Self::Index => naming::is_index(url),
             Self::Page => kind(entry) == "text/html" && !naming::has_extension(url, &["html", "htm", "xhtml"]),
-            Self::Api => is_json_or_xml(&kind(entry)) && !names_document(url, &kind(entry)),
+            Self::Api => match is_json_or_xml(&kind(entry)) {
+                true => !names_document(url, &kind(entry)),
+                // Files without an extension there are, in repositories of which a version is named: `LICENSE`.
+                false => is_text(entry) && naming::extension(url).is_none() && naming::of(url) == Naming::Plain,
+            },
             Self::ShortLived => {
                 is_text(entry) && naming::of(url) == Naming::Plain && lifetime(entry).is_some_and(|time| time <= SOON)
             }
@@ -214,7 +218,7 @@ impl Why {
             Self::Digest => "the URL names a digest, a commit or a moment",
             Self::Index => "the index of a package repository grows with each release",
             Self::Page => "an HTML page is made for each request",
-            Self::Api => "JSON or XML under a URL that names no file is an API's answer",
+            Self::Api => "text under a URL that names no file is a program's answer",
             Self::ShortLived => "a text without a version in its URL, which the server says is soon another one",
             Self::File => "a file under a URL of its own",
         }
@@ -265,11 +269,9 @@ fn names_document(url: &NormalizedUrl, kind: &str) -> bool {
     }
 }
 
-/// A text, or what is under a URL that names no file and does not say what it is, as the index of cargo.
 fn is_text(entry: &Entry) -> bool {
     let kind = kind(entry);
-    let unknown = ["", "application/octet-stream", "binary/octet-stream"].contains(&kind.as_str());
-    kind.starts_with("text/") || is_json_or_xml(&kind) || unknown && naming::extension(&entry.url).is_none()
+    kind.starts_with("text/") || is_json_or_xml(&kind)
 }
 
 fn directives(entry: &Entry) -> impl Iterator<Item = String> {
