@@ -92,9 +92,9 @@ patchFolder() {
     done
 }
 
-# The newest time below the folder $1, in whole seconds.
+# The newest time below the folder $1, in whole seconds. Links are left out: unzip gives them the time of the unpacking.
 newestIn() {
-    find "$1" -mindepth 1 -printf '%T@\n' | sort -n | tail -n 1 | cut -d . -f 1
+    find "$1" -mindepth 1 ! -type l -printf '%T@\n' | sort -n | tail -n 1 | cut -d . -f 1
 }
 
 patchTar() {
@@ -124,6 +124,6 @@ patchZip() {
     find "$1/tree" -newermt "@$newest" -exec touch -h -d "@$newest" {} +
     rm "$1/plain"
     # Sorted, without the users and times that zip would add of its own.
-    (cd "$1/tree" && find . -mindepth 1 -printf '%P\n' | LC_ALL=C sort | TZ=UTC zip -q -X -@ "$1/plain.zip")
+    (cd "$1/tree" && find . -mindepth 1 -printf '%P\n' | LC_ALL=C sort | TZ=UTC zip -q -X -y -@ "$1/plain.zip")
     mv "$1/plain.zip" "$1/plain"
 }

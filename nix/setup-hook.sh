@@ -23,27 +23,53 @@ buildproxyStart() {
         echo "buildproxy: the replay of @index@ did not start" >&2
         return "$code"
     fi
+    _buildproxyBefore=$(_buildproxyVariables "$lines")
     eval "$lines"
     _buildproxyIndex='@index@'
     _buildproxyEndWithShell
 }
 
-# Stops the replay and prints its report; the exit code is that of `buildproxy stop`: 4 where requests were missed.
+# Stops the replay, prints its report, and gives back the environment as it was before; the exit code is that of
+# `buildproxy stop`: 4 where requests were missed.
 buildproxyStop() {
+    local code=0
     [ -n "${_buildproxyIndex-}" ] || return 0
     unset _buildproxyIndex
-    '@buildproxy@' stop
+    '@buildproxy@' stop || code=$?
+    eval "$_buildproxyBefore"
+    return "$code"
+}
+
+# Commands that set the variables as they are now which the commands `$1` will set or unset.
+_buildproxyVariables() {
+    local command name
+    while read -r command name; do
+        name=${name%%=*}
+        case $command in
+        export | unset) [[ $name =~ ^[A-Za-z_]+$ ]] || continue ;;
+        *) continue ;;
+        esac
+        if [ -n "${!name+set}" ]; then
+            printf 'export %s=%q\n' "$name" "${!name}"
+        else
+            printf 'unset %s\n' "$name"
+        fi
+    done <<<"$1"
 }
 
 # Lets the report decide how this shell ends: by stdenv's hooks where they run, else by a trap. A subshell has neither
 # the hooks nor the trap of its parent.
 _buildproxyEndWithShell() {
     local trap parts=()
+    # Once for each shell, however often the replay is started in it.
+    [ "${_buildproxyShell-}" != "$BASHPID" ] || return 0
+    _buildproxyShell=$BASHPID
     _buildproxyTrap=
     if [ "$BASHPID" = "$$" ]; then
         if declare -F exitHandler >/dev/null; then
-            exitHooks+=(_buildproxySucceeded)
-            failureHooks+=(_buildproxyFailed)
+            # Before others: that of nix-shell removes the temporary folder.
+            exitHooks=(_buildproxySucceeded ${exitHooks+"${exitHooks[@]}"})
+            failureHooks=(_buildproxyFailed ${failureHooks+"${failureHooks[@]}"})
             return 0
         fi
         trap=$(trap -p EXIT)

@@ -61,13 +61,13 @@ writeShellScript "update-${name}" ''
   fi
   work=$(mktemp -d)
   trap 'chmod -R u+w "$work"; rm -rf "$work"' EXIT
-  export NIX_BUILD_SHELL=''${NIX_BUILD_SHELL-bash} work
+  export NIX_BUILD_SHELL=''${NIX_BUILD_SHELL-bash} TMPDIR=$work work
   cd "$work"
   # The phases up to the one that compiles; what follows puts things into $out, which is no place in a shell.
   ${lib.getExe buildproxy} capture -i "$inventory" --prune ${lib.optionalString proxyLoopback "--proxy-loopback "}-- \
     nix-shell ${derivation} --run '
       set -eo pipefail
-      export NIX_BUILD_TOP=$work TMPDIR=$work out=$work/out prefix=$work/out
+      export NIX_BUILD_TOP=$work out=$work/out prefix=$work/out
       phases=''${updatePhases-unpackPhase patchPhase ''${preConfigurePhases-} configurePhase ''${preBuildPhases-} buildPhase}
       genericBuild
     '

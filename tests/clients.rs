@@ -21,12 +21,21 @@ fn files() -> Nginx {
 /// origin has gone; both must leave the same files behind.
 #[track_caller]
 fn same_with_and_without_the_origin<O>(origin: O, ca: impl Fn(&O) -> &TestCa, script: &str) {
+    same_with_variables(origin, ca, &[], script);
+}
+
+/// The same where `variables` were set before.
+#[track_caller]
+fn same_with_variables<O>(origin: O, ca: impl Fn(&O) -> &TestCa, variables: &[(&str, &str)], script: &str) {
     let work = Workdir::new();
+    let variables = || variables.iter().copied();
     let within = |folder: &str| format!("mkdir {folder}; cd {folder}; {script}");
-    run(work.capturing(&ca(&origin).pem).args(["--", "sh", "-euc", &within("captured")])).expect_code(0);
+    let mut capturing = work.capturing(&ca(&origin).pem);
+    capturing.envs(variables()).args(["--", "sh", "-euc", &within("captured")]);
+    run(&mut capturing).expect_code(0);
     drop(origin);
     let mut replaying = work.replaying();
-    replaying.args(["--", "sh", "-euc", &within("replayed")]);
+    replaying.envs(variables()).args(["--", "sh", "-euc", &within("replayed")]);
     run(&mut in_empty_network(&replaying)).expect_code(0);
     let (captured, replayed) = (tree(&work.path("captured")), tree(&work.path("replayed")));
     assert!(!captured.is_empty(), "the script leaves files to compare");
@@ -84,6 +93,28 @@ fn git_in_the_first_version_of_its_protocol() {
 }
 
 #[test]
+fn git_with_shallow_submodules() {
+    let server = GitServer::start();
+    // A repository whose submodule is a commit in the middle of the other one's history.
+    let script = r#"git init -q --bare outer.git; git init -q outer; cd outer
+        git config user.name Tests; git config user.email tests@example.org; git checkout -q -b main
+        printf '[submodule "inner"]\n\tpath = inner\n\turl = ../project.git\n' >.gitmodules; git add .gitmodules
+        git update-index --add --cacheinfo "160000,$(git -C ../project.git rev-parse v7^0),inner"
+        git commit -q -m 'With a submodule'; git push -q ../outer.git main
+        git -C ../outer.git symbolic-ref HEAD refs/heads/main"#;
+    let mut make = std::process::Command::new("sh");
+    make.args(["-euc", script]).current_dir(server.nginx.www().join("git")).env("GIT_CONFIG_GLOBAL", "/dev/null");
+    run(&mut make).expect_code(0);
+    let script = format!(
+        "git clone -q --depth 1 --recurse-submodules --shallow-submodules '{}' clone
+        git -C clone/inner log --format=%H >history; test \"$(wc -l <history)\" = 1
+        test -e clone/inner/numbers-7.txt; test ! -e clone/inner/numbers-8.txt; rm -rf clone/.git",
+        server.nginx.tls_url("/git/outer.git")
+    );
+    same_with_and_without_the_origin(server, |server| &server.nginx.ca, &script);
+}
+
+#[test]
 fn cmake_file_download_with_verification() {
     let nginx = files();
     let digest = |bytes: &[u8]| data_encoding::HEXLOWER.encode(&Sha256::digest(bytes));
@@ -117,6 +148,24 @@ fn cmake_fetch_content() {
          cmake -S project -B build -Wno-dev >/dev/null; cp build/_deps/library-src/CMakeLists.txt fetched; rm -r build"
     );
     same_with_and_without_the_origin(nginx, |nginx| &nginx.ca, &script);
+}
+
+#[test]
+fn cmake_fetch_content_by_git() {
+    let server = GitServer::start();
+    let project = format!(
+        "cmake_minimum_required(VERSION 3.19)\nproject(p LANGUAGES NONE)\ninclude(FetchContent)\n\
+         FetchContent_Declare(shallow GIT_REPOSITORY \"{url}\" GIT_TAG v7 GIT_SHALLOW TRUE)\n\
+         FetchContent_Declare(whole GIT_REPOSITORY \"{url}\" GIT_TAG v9)\n\
+         FetchContent_MakeAvailable(shallow whole)\n",
+        url = server.url(),
+    );
+    let script = format!(
+        "mkdir project; cat >project/CMakeLists.txt <<'END'\n{project}END\n\
+         cmake -S project -B build -Wno-dev >/dev/null; mv build/_deps/shallow-src build/_deps/whole-src .
+         rm -rf build shallow-src/.git whole-src/.git; test -e whole-src/numbers-9.txt; test ! -e shallow-src/numbers-8.txt"
+    );
+    same_with_and_without_the_origin(server, |server| &server.nginx.ca, &script);
 }
 
 #[test]
@@ -166,6 +215,80 @@ END
 }
 
 #[test]
+fn python_urllib3_by_a_proxy_manager() {
+    let nginx = files();
+    // Its pools read no variable: a program tells them.
+    let script = format!(
+        "cat >get.py <<'END'
+import os, urllib3
+manager = urllib3.ProxyManager(os.environ['https_proxy'], ca_certs=os.environ['SSL_CERT_FILE'])
+for name, url in [('large', '{}'), ('small', '{}'), ('redirected', '{}'), ('missing', '{}')]:
+    response = manager.request('GET', url)
+    with open(name, 'wb') as file:
+        file.write(b'%d ' % response.status + response.data)
+END
+/usr/bin/python3 get.py; grep -q ^404 missing",
+        nginx.tls_url("/large.bin"),
+        nginx.url("/small.txt"),
+        nginx.tls_url("/latest"),
+        nginx.tls_url("/absent"),
+    );
+    same_with_and_without_the_origin(nginx, |nginx| &nginx.ca, &script);
+}
+
+#[test]
+fn node_fetch_and_https_of_a_version_that_reads_proxy_variables() {
+    let nginx = files();
+    let script = format!(
+        "cat >get.mjs <<'END'
+import {{ writeFileSync }} from 'node:fs';
+import https from 'node:https';
+const urls = {{ large: '{large}', small: '{small}', redirected: '{redirected}', missing: '{missing}' }};
+for (const [name, url] of Object.entries(urls)) {{
+    const response = await fetch(url);
+    writeFileSync(name, `${{response.status}} ${{response.redirected}} ` + await response.text());
+}}
+const body = await new Promise((resolve, reject) => https.get('{large}', async (response) => {{
+    resolve(await response.toArray());
+}}).on('error', reject));
+writeFileSync('by-https', Buffer.concat(body));
+END
+'{node}' get.mjs; grep -q '^200 true line 0 ' redirected; grep -q ^404 missing; test -s by-https",
+        large = nginx.tls_url("/large.bin"),
+        small = nginx.url("/small.txt"),
+        redirected = nginx.tls_url("/latest"),
+        missing = nginx.tls_url("/absent"),
+        node = python_tool("node"),
+    );
+    same_with_and_without_the_origin(nginx, |nginx| &nginx.ca, &script);
+}
+
+#[test]
+fn java_by_both_of_its_clients_with_options_that_were_there_before() {
+    let nginx = files();
+    // In Groovy, which needs no compiler of Java's: both clients are Java's own.
+    let script = format!(
+        "cat >get.groovy <<'END'
+import java.net.http.*
+assert System.getProperty('greeting') == 'good day'
+def client = HttpClient.newBuilder().followRedirects(HttpClient.Redirect.NORMAL).build()
+[large: '{large}', small: '{small}', redirected: '{redirected}', missing: '{missing}'].each {{ name, url ->
+    def answer = client.send(HttpRequest.newBuilder(URI.create(url)).build(), HttpResponse.BodyHandlers.ofString())
+    new File(name).text = answer.statusCode() + ' ' + answer.body()
+}}
+['{large}', '{small}', '{redirected}'].eachWithIndex {{ url, number -> new File(\"connection-$number\").bytes = new URL(url).bytes }}
+END
+JAVA_HOME=$(readlink -f \"$(command -v java)\"); export JAVA_HOME=${{JAVA_HOME%/bin/java}}
+groovy get.groovy; grep -q ^404 missing; test -s connection-2",
+        large = nginx.tls_url("/large.bin"),
+        small = nginx.url("/small.txt"),
+        redirected = nginx.tls_url("/latest"),
+        missing = nginx.tls_url("/absent"),
+    );
+    same_with_variables(nginx, |nginx| &nginx.ca, &[("JAVA_TOOL_OPTIONS", "-Dgreeting='good day'")], &script);
+}
+
+#[test]
 fn python_httpx_with_many_streams_of_one_connection() {
     let nginx = files();
     let script = format!(
@@ -202,6 +325,31 @@ fn aria2_downloads_a_file_in_parts() {
         nginx.tls_url("/large.bin"),
         nginx.url("/large.bin"),
         nginx.tls_url("/latest"),
+    );
+    same_with_and_without_the_origin(nginx, |nginx| &nginx.ca, &script);
+}
+
+#[test]
+fn apt_from_a_repository_over_https() {
+    let nginx = Nginx::start("");
+    let make = r#"mkdir -p greeting/DEBIAN repository; cd repository; chmod 755 ../greeting ../greeting/DEBIAN
+        printf '%s\n' 'Package: greeting' 'Version: 1' 'Architecture: all' 'Maintainer: Tests <tests@example.org>' \
+            'Description: a greeting' >../greeting/DEBIAN/control
+        dpkg-deb --build ../greeting greeting.deb >&2
+        { cat ../greeting/DEBIAN/control; echo 'Filename: ./greeting.deb'; stat -c 'Size: %s' greeting.deb
+            sha256sum greeting.deb | sed 's/\([^ ]*\).*/SHA256: \1/'; } >Packages
+        { echo 'SHA256:'; sha256sum Packages | sed "s/ .*/ $(stat -c %s Packages) Packages/;s/^/ /"; } >Release"#;
+    run(std::process::Command::new("sh").args(["-euc", make]).current_dir(nginx.www())).expect_code(0);
+    // No option for the proxy, the certificates, or the user that apt downloads as.
+    let script = format!(
+        "mkdir -p apt/lists/partial apt/cache/archives/partial; echo 'deb [trusted=yes] {} ./' >sources.list
+        apt() {{
+            apt-get -o Dir::Etc::SourceList=\"$PWD/sources.list\" -o Dir::Etc::SourceParts=- -o Dir::State=\"$PWD/apt\" \
+                -o Dir::State::Status=/dev/null -o Dir::Cache=\"$PWD/apt/cache\" -o APT::Update::Post-Invoke-Success= \
+                -o APT::Update::Post-Invoke= \"$@\"
+        }}
+        apt update --error-on=any; apt download greeting=1; rm -r apt; test -s greeting_1_all.deb",
+        nginx.tls_url("/repository"),
     );
     same_with_and_without_the_origin(nginx, |nginx| &nginx.ca, &script);
 }

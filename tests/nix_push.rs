@@ -17,15 +17,6 @@ fn captured(nix: &Nix, origin: &Awkward, options: &[&str]) -> String {
     script
 }
 
-/// The store paths of the bodies that are fetched.
-fn fetched(nix: &Nix) -> Vec<String> {
-    let outcome = run(&mut nix.buildproxy("paths")).expect_code(0);
-    let paths = outcome.text().lines().filter_map(|line| line.split(' ').nth(2)).filter(|path| *path != "-");
-    let mut paths: Vec<String> = paths.map(str::to_owned).collect();
-    paths.sort();
-    paths
-}
-
 fn push(nix: &Nix, to: &str) -> Command {
     let mut command = nix.buildproxy("push");
     command.args(["--json", "--to", to]);
@@ -55,7 +46,8 @@ fn a_second_store_substitutes_every_body_from_the_cache_and_replays_without_netw
         let cache = nix.work.root().join("cache");
         let url = format!("file://{}", cache.display());
         let outcome = run(&mut push(nix, &url)).expect_code(0);
-        let paths = fetched(nix);
+        let mut paths = nix.fetched();
+        paths.sort();
         assert_eq!((paths.len(), pushed_paths(&outcome)), (2, paths.clone()), "{outcome}");
         assert!(outcome.stderr.ends_with(&format!("pushed 2 store paths to {url}\n")), "{outcome}");
         let second = nix.with_root("second");
@@ -82,7 +74,7 @@ fn what_is_only_in_the_embedded_store_is_pushed_too_and_kept() {
         run(&mut push(nix, &format!("file://{}", cache.display()))).expect_code(0);
         assert_eq!(narinfos(&cache).len(), 3, "two bodies and what refers to them");
         nix.collect_garbage();
-        assert_eq!(nix.valid(&fetched(nix)).len(), 2);
+        assert_eq!(nix.valid(&nix.fetched()).len(), 2);
         // So is what a store of one's own has.
         let (other, own) = (nix.with_root("other"), nix.embedded());
         let url = format!("file://{}", nix.work.root().join("again").display());
@@ -159,6 +151,29 @@ fn a_file_inside_a_package_is_pushed_with_the_whole_of_it() {
         assert_eq!(nix.valid(std::slice::from_ref(&path)).len(), 1, "push keeps what it pushed");
         nix.sql(&format!("update ValidPaths set hash = 'sha256:{}' where path = '{path}'", "1".repeat(64)));
         run(&mut nix.buildproxy("verify")).expect_code(1).expect_stderr(&["but Nix has registered sha256-ERERERER"]);
+    });
+}
+
+#[test]
+fn an_inventory_that_is_itself_in_the_store_is_verified_and_pushed_without_a_trace() {
+    Nix::each(|nix| {
+        let origin = Awkward::start();
+        // A body that is too large for the inventory, and cannot be fetched again.
+        let large =
+            format!("curl -sSf -o /dev/null -d \"$(head -c 9000 /dev/zero | tr '\\0' x)\" '{}'", origin.url("/echo"));
+        let script = format!("curl -sSf -o /dev/null '{}'; {large}", origin.url("/plain/a"));
+        nix.capture_sh(&origin, &script).expect_code(0);
+        assert!(nix.work.path("inventory.bodies").exists());
+        fs::rename(nix.work.path(".buildproxy"), nix.work.root().join("beside")).unwrap();
+        let source = nix.nix_store(["--add".as_ref(), nix.work.path("").as_os_str()]).remove(0);
+        let inventory = nix.file(&source).join("inventory.toml");
+        let with = |mut command: Command| run(command.arg("-i").arg(&inventory));
+        with(nix.buildproxy("verify")).expect_code(0).expect_stderr(&["all good"]);
+        with(nix.buildproxy("fetch")).expect_code(0);
+        let cache = nix.work.root().join("cache");
+        with(push(nix, &format!("file://{}", cache.display()))).expect_code(0);
+        assert_eq!(narinfos(&cache).len(), 2);
+        assert!(!inventory.with_file_name(".buildproxy").exists());
     });
 }
 

@@ -291,6 +291,46 @@ fn maven_asks_for_checksums_that_exist_and_for_some_that_do_not() {
 }
 
 #[test]
+fn gradle_takes_each_module_from_the_repository_that_has_it() {
+    let origin = Nginx::start("types { text/xml xml pom; }");
+    make(
+        &origin.www(),
+        r#"module() {
+            folder=$1/org/example/$2 && mkdir -p "$folder/1.2" && cd "$folder"
+            echo "<metadata><groupId>org.example</groupId><artifactId>$2</artifactId><versioning><latest>1.2</latest>" \
+                "<versions><version>1.2</version></versions></versioning></metadata>" >maven-metadata.xml
+            echo "<project><modelVersion>4.0.0</modelVersion><groupId>org.example</groupId><artifactId>$2</artifactId>" \
+                "<version>1.2</version>$3</project>" >"1.2/$2-1.2.pom"
+            /usr/bin/python3 -c 'import sys, zipfile; zipfile.ZipFile(sys.argv[1], "w").writestr("a", "a")' "1.2/$2-1.2.jar"
+            for file in 1.2/*.jar 1.2/*.pom; do sha1sum "$file" | cut -c 1-40 >"$file.sha1"; done
+            cd "$OLDPWD"
+        }
+        module first farewell ''
+        module second greeting '<dependencies><dependency><groupId>org.example</groupId><artifactId>farewell</artifactId>
+            <version>1.2</version></dependency></dependencies>'"#,
+    );
+    let build = format!(
+        "repositories {{ maven {{ url '{}' }}; maven {{ url '{}' }} }}
+        configurations {{ wanted }}
+        dependencies {{ wanted 'org.example:greeting:1.+' }}
+        task copy(type: Copy) {{ from configurations.wanted; into 'libs' }}\n",
+        origin.tls_url("/first"),
+        origin.url("/second")
+    );
+    let script = "export GRADLE_USER_HOME=\"$HOME/gradle\"
+        gradle --no-daemon --info --project-cache-dir \"$HOME/cache\" copy >&2; rm -rf build; ls libs";
+    let seen = with_and_without_the_origin(origin, &[("build.gradle", &build), ("settings.gradle", "")], script);
+    assert_eq!(seen.captured.text(), "farewell-1.2.jar\ngreeting-1.2.jar\n");
+    for (path, status) in [
+        ("first/org/example/greeting/maven-metadata.xml", 404),
+        ("second/org/example/greeting/maven-metadata.xml", 200),
+        ("first/org/example/farewell/1.2/farewell-1.2.jar", 200),
+    ] {
+        seen.was_asked(&format!("GET /{path} {status}"));
+    }
+}
+
+#[test]
 fn go_falls_through_to_the_proxy_that_has_the_module() {
     let origin = Nginx::start("location /first/example.org/greeting/ { return 410; }");
     make(

@@ -19,6 +19,7 @@ use common::{
 
 with_either_nix! {
     a_build_sees_no_network_and_a_fixed_output_sees_that_of_the_machine
+    a_build_leaves_the_certificates_of_the_machine_as_they_are
     fetchurl_gives_what_has_the_hash_under_the_path_that_we_compute
     fetchurl_takes_the_next_of_its_urls_and_refuses_other_bytes
     phases_hooks_and_variables_are_as_in_nixpkgs
@@ -85,6 +86,15 @@ fn a_build_sees_no_network_and_a_fixed_output_sees_that_of_the_machine(nix: Nix)
         [ ! -e /etc/resolv.conf ]
         echo alone >$out";
     assert_eq!(fs::read_to_string(sandbox.built(&derivation(alone, ""))).unwrap(), "alone\n");
+}
+
+fn a_build_leaves_the_certificates_of_the_machine_as_they_are(nix: Nix) {
+    // Newer Nix mounts its own certificates into a fixed output, and empties the file that it mounts them on: where its
+    // folder is the machine's, the machine is left without any, and nobody there can trust a server.
+    let sandbox = Sandbox::new(nix);
+    let ask = "/usr/bin/awk '$5 ~ \"^/etc/ssl(/certs)?$\" { print; exit 9 }' /proc/self/mountinfo >&2; echo none >$out";
+    let fixed = format!("outputHashMode = \"flat\"; outputHash = {:?};", sri(b"none\n"));
+    sandbox.built(&derivation(ask, &fixed));
 }
 
 fn fetchurl_gives_what_has_the_hash_under_the_path_that_we_compute(nix: Nix) {

@@ -1,24 +1,41 @@
 //! Builds that download, captured outside and then built through `mkBuildproxy` in Nix's real sandbox.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{
+    collections::BTreeSet,
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
 
 use common::{
     Nginx, Workdir,
+    captured::{build, hook, one_file},
     git::GitServer,
-    pattern, run,
-    sandbox::{Nix, Sandbox, nix_path, nix_string, repository},
-    tree,
+    pattern,
+    process::{Guard, wait_for},
+    run,
+    sandbox::{Nix, Sandbox, nix_path, repository},
+    sri, tree,
 };
+use rustix::process::{Pid, Signal};
 
 with_either_nix! {
     a_cmake_build_makes_the_same_inside_as_it_made_outside
     curl_git_and_python_get_the_same_inside_as_they_got_outside
     every_body_is_fetched_to_the_store_path_that_we_print
     run_command_subshells_strict_scripts_and_sourcing_are_served
+    a_request_that_the_inventory_has_not_fails_the_build_and_the_log_shows_the_nearest
+    a_miss_fails_the_build_however_the_hook_was_started
+    a_body_that_is_gone_or_was_changed_at_its_origin_fails_before_the_build
+    a_body_that_was_changed_in_the_store_fails_the_build
+    two_builds_at_once_have_a_replay_each
+    an_interrupted_build_leaves_no_process_and_no_file
 }
 
 /// The origin of the demo, which signs one of its URLs; stopped when dropped.
@@ -40,20 +57,6 @@ impl Drop for DemoOrigin<'_> {
     fn drop(&mut self) {
         run(self.work.command(repository("fixtures/demo/origin.sh")).args(["stop", "origin"]));
     }
-}
-
-/// `mkBuildproxy` for the inventory captured in `work`, whose origins are on loopback.
-fn hook(work: &Workdir, more: &str) -> String {
-    format!("(mkBuildproxy {{ inventory = {}; proxyLoopback = true; {more} }})", nix_path(&work.path("inventory.toml")))
-}
-
-/// A build of `script`, behind the hook and a look for a network, that leaves its files in `$out`.
-fn build(hook: &str, inputs: &str, script: &str) -> String {
-    format!(
-        "pkgs.runCommand \"built\" {{ nativeBuildInputs = [ {hook} {inputs} ]; }} \
-         (noNetwork + \"mkdir $out; cd $out\\n\" + {})",
-        nix_string(script)
-    )
 }
 
 fn a_cmake_build_makes_the_same_inside_as_it_made_outside(nix: Nix) {
@@ -150,17 +153,6 @@ fn every_body_is_fetched_to_the_store_path_that_we_print(nix: Nix) {
     }
 }
 
-/// One file on an origin, captured; then the origin is gone and the file is in the store.
-fn one_file(work: &Workdir, sandbox: &Sandbox) -> (String, String) {
-    let origin = Nginx::start("");
-    fs::write(origin.www().join("file"), "a file\n").unwrap();
-    let url = origin.tls_url("/file");
-    run(work.capturing(&origin.ca.pem).args(["--", "curl", "-sSfO", &url])).expect_code(0);
-    let hook = hook(work, "");
-    sandbox.built(&hook);
-    (url, hook)
-}
-
 fn run_command_subshells_strict_scripts_and_sourcing_are_served(nix: Nix) {
     let (work, sandbox) = (Workdir::new(), Sandbox::new(nix));
     let (url, hook) = one_file(&work, &sandbox);
@@ -188,5 +180,156 @@ fn run_command_subshells_strict_scripts_and_sourcing_are_served(nix: Nix) {
         let files = tree(&sandbox.built(&case));
         assert_eq!(files.values().next().map(String::as_str), Some("a file\n"), "{case}: {files:?}");
         assert!(files.iter().all(|(name, text)| text == "a file\n" || name == Path::new("c")), "{case}: {files:?}");
+    }
+}
+
+fn a_request_that_the_inventory_has_not_fails_the_build_and_the_log_shows_the_nearest(nix: Nix) {
+    let (work, sandbox) = (Workdir::new(), Sandbox::new(nix));
+    let (url, hook) = one_file(&work, &sandbox);
+    // The client does not mind; what it makes of the answer is worth nothing all the same.
+    let tolerant = format!("curl -sS {url} -o file '{url}?v=2' -o other; cat other");
+    for script in [tolerant.clone(), format!("({tolerant}); exit 0")] {
+        let log = sandbox.fails(&build(&hook, "pkgs.curl", &script));
+        log.expect_stderr(&[
+            "warning: requests that nothing answered",
+            &format!("GET {url}?v=2"),
+            "1 request answered from 1 of 1 entry, 1 miss",
+            "failed with exit code 4",
+        ]);
+    }
+    // Where the build fails by itself the report says why, and the exit code is the build's own.
+    let strict = sandbox.fails(&build(&hook, "pkgs.curl", &format!("curl -sSf '{url}?v=2' || exit 77")));
+    strict.expect_stderr(&["requests that nothing answered", &format!("GET {url}?v=2"), "failed with exit code 77"]);
+    let lenient = hook.replace("proxyLoopback", "strict = false; proxyLoopback");
+    sandbox.built(&build(&lenient, "pkgs.curl", &tolerant));
+}
+
+fn a_miss_fails_the_build_however_the_hook_was_started(nix: Nix) {
+    let (work, sandbox) = (Workdir::new(), Sandbox::new(nix));
+    let (url, hook) = one_file(&work, &sandbox);
+    let miss = format!("curl -sS {url} {url}/more");
+    let scripts = [
+        format!("source HOOK; {miss}"),
+        format!("(source HOOK; {miss}); echo not here"),
+        format!("set -euo pipefail; source HOOK; {miss}; exit 0"),
+        format!("bash -euo pipefail -c 'trap \"echo ended\" EXIT; source HOOK; {miss}'; echo not here"),
+    ];
+    for script in scripts {
+        let case = build("", "pkgs.curl", &script).replace("HOOK", &format!("${{{hook}}}"));
+        let log = sandbox.fails(&case);
+        assert!(!log.stderr.contains("not here\n"), "{log}");
+        log.expect_stderr(&[&format!("GET {url}/more"), "1 miss", "failed with exit code 4"]);
+    }
+}
+
+fn a_body_that_is_gone_or_was_changed_at_its_origin_fails_before_the_build(nix: Nix) {
+    let (work, sandbox) = (Workdir::new(), Sandbox::new(nix));
+    let origin = Nginx::start("");
+    fs::write(origin.www().join("file"), "a file\n").unwrap();
+    let url = origin.tls_url("/file");
+    run(work.capturing(&origin.ca.pem).args(["--", "curl", "-sSfO", &url])).expect_code(0);
+    let package = build(&hook(&work, ""), "pkgs.curl", &format!("echo started >&2; curl -sSfO {url}"));
+    let failing = |why: &[&str]| {
+        let log = sandbox.fails(&package);
+        assert!(!log.stderr.contains("started\n"), "{log}");
+        log.expect_stderr(why);
+    };
+    fs::write(origin.www().join("file"), "another file\n").unwrap();
+    failing(&["hash mismatch", "-file.drv", &sri(b"a file\n"), &sri(b"another file\n")]);
+    fs::remove_file(origin.www().join("file")).unwrap();
+    failing(&[&format!("trying {url}"), "cannot download file from any mirror"]);
+    drop(origin);
+    failing(&[&format!("trying {url}"), "cannot download file from any mirror"]);
+}
+
+fn a_body_that_was_changed_in_the_store_fails_the_build(nix: Nix) {
+    let (work, sandbox) = (Workdir::new(), Sandbox::new(nix));
+    let (url, hook) = one_file(&work, &sandbox);
+    let body = sandbox.build(&format!("{hook}.bodies")).expect_code(0);
+    let body = sandbox.real(body.text().trim());
+    fs::set_permissions(&body, fs::Permissions::from_mode(0o644)).unwrap();
+    let package = |hook: &str| build(hook, "pkgs.curl", &format!("curl -sS -o file {url}; cat file"));
+    // Another size is seen by every replay, other bytes by one that is asked to look.
+    fs::write(&body, "a fil").unwrap();
+    sandbox.fails(&package(&hook)).expect_stderr(&["bodies that could not be sent", &url, "failed with exit code 4"]);
+    fs::write(&body, "b file\n").unwrap();
+    let checking = hook.replace("proxyLoopback", "checkBodies = true; proxyLoopback");
+    sandbox.fails(&package(&checking)).expect_stderr(&[
+        "bodies that could not be sent",
+        &url,
+        "failed with exit code 4",
+    ]);
+}
+
+fn two_builds_at_once_have_a_replay_each(nix: Nix) {
+    let (work, sandbox) = (Workdir::new(), Sandbox::new(nix));
+    let (url, hook) = one_file(&work, &sandbox);
+    let script = |name: &str| {
+        let script = format!(
+            "date +%s%N >begun; curl -sSfo a {url}; sleep 3; curl -sSfo b {url}; echo $BUILDPROXY_PROXY_URL; date +%s%N >ended"
+        );
+        build(&hook, "pkgs.curl", &script).replacen("built", name, 1)
+    };
+    let mut both = sandbox.building(&format!("[ ({}) ({}) ]", script("one"), script("two")));
+    let outcome = run(both.args(["--max-jobs", "2"])).expect_code(0);
+    let outputs: Vec<_> = outcome.text().lines().map(|path| sandbox.real(path)).collect();
+    assert_eq!(outputs.len(), 2, "{outcome}");
+    let at =
+        |output: &Path, name: &str| -> u64 { fs::read_to_string(output.join(name)).unwrap().trim().parse().unwrap() };
+    let (one, two) = (&outputs[0], &outputs[1]);
+    assert!(at(one, "begun") < at(two, "ended") && at(two, "begun") < at(one, "ended"), "they ran one after the other");
+    for output in &outputs {
+        assert_eq!(fs::read_to_string(output.join("a")).unwrap(), "a file\n");
+        assert_eq!(fs::read_to_string(output.join("b")).unwrap(), "a file\n");
+    }
+    outcome.expect_stderr(&["2 requests answered from 1 of 1 entry, 0 misses"]);
+}
+
+/// The processes of this machine that have `text` among their arguments.
+fn processes_with(text: &str) -> Vec<Pid> {
+    let pids = fs::read_dir("/proc").unwrap().filter_map(|item| item.unwrap().file_name().to_str()?.parse().ok());
+    let has = |pid: &i32| {
+        fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains(text))
+    };
+    pids.filter(has).filter_map(Pid::from_raw).collect()
+}
+
+/// The parent of a process.
+fn parent_of(pid: Pid) -> Pid {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap();
+    Pid::from_raw(parent.trim().parse().unwrap()).unwrap()
+}
+
+fn an_interrupted_build_leaves_no_process_and_no_file(nix: Nix) {
+    let (work, sandbox) = (Workdir::new(), Sandbox::new(nix));
+    let (url, hook) = one_file(&work, &sandbox);
+    let index = sandbox.value(&format!("toString {hook}.index"));
+    let index = index.as_str().unwrap();
+    // The first two as from a person or a service manager; the last is for the build's shell, which can do nothing more.
+    for signal in [Signal::INT, Signal::TERM, Signal::KILL] {
+        let name = format!("interrupted-by-{}", signal.as_raw());
+        let script = format!("curl -sSfo a {url}; echo in the middle of {name} >&2; sleep 120");
+        let log = sandbox.root().join(&name);
+        let mut command = sandbox.building(&build(&hook, "pkgs.curl", &script).replacen("built", &name, 1));
+        command.stdout(Stdio::null()).stderr(fs::File::create(&log).unwrap()).stdin(Stdio::null());
+        let mut running = Guard(command.spawn().unwrap());
+        let line = format!("in the middle of {name}\n");
+        wait_for("the middle of the build", || match running.wait(Duration::from_millis(20)) {
+            Some(code) => panic!("ended with {code}: {}", fs::read_to_string(&log).unwrap()),
+            None => fs::read_to_string(&log).unwrap().contains(&line).then_some(()),
+        });
+        let replay = processes_with(index);
+        assert_eq!(replay.len(), 1, "{replay:?}");
+        let build = parent_of(replay[0]);
+        assert_ne!(sandbox.leftovers(), Vec::<PathBuf>::new(), "the build has a folder while it runs");
+        match signal {
+            Signal::KILL => rustix::process::kill_process(build, signal).unwrap(),
+            _ => running.signal(signal),
+        }
+        assert!(running.wait(Duration::from_secs(20)).is_some_and(|code| code != 0), "nix-build ends");
+        wait_for("the replay's end", || processes_with(index).is_empty().then_some(()));
+        assert!(rustix::process::test_kill_process(build).is_err(), "the build's shell has ended");
+        assert_eq!(sandbox.leftovers(), Vec::<PathBuf>::new(), "after {signal:?}");
     }
 }

@@ -50,8 +50,9 @@ pub struct Answer {
     pub headers: Headers,
     /// The request headers that `Vary` names, with their values.
     pub varied: Vec<(String, String)>,
-    /// Whether the answer depended on nothing that only this client has: no credentials, no `Vary: *`, and an end
-    /// that the connection's closing did not have to mark.
+    /// Whether anybody gets this answer, and later, too. It depended on nothing that only this client has: no
+    /// credentials, no `Vary: *`, no media type that it asked for by name. The client did not ask for the newest, and
+    /// the connection's closing did not have to mark the end.
     pub anonymous: bool,
     /// The body; `None` is an empty one.
     pub body: Option<RecordedBody>,

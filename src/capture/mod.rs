@@ -23,5 +23,5 @@ pub use exchange::LeftOut;
 pub use journal::{FolderLock, JournalError, JournalFolder};
 pub use origin::{Origin, OriginError, OriginSetupError, TrustRoots};
 pub use policy::{LEFT_OUT_HEADERS, UrlGlobs};
-pub use roots::{keep, not_kept, object, objects};
+pub use roots::{KeepError, keep, keep_beside, not_kept, object};
 pub use session::{Capture, CaptureError, CaptureOptions, Summary};

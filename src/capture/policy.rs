@@ -125,14 +125,25 @@ pub fn wants_no_stored_answer(asked: &HeaderMap) -> bool {
         true => asked.get_all(header::CACHE_CONTROL),
         false => asked.get_all(header::PRAGMA),
     };
-    lists.iter().filter_map(|list| list.to_str().ok()).flat_map(|list| list.split(',')).any(|directive| {
-        let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
-        match name.trim().to_ascii_lowercase().as_str() {
-            "no-cache" => true,
-            "max-age" => value.trim().trim_matches('"').parse() == Ok(0u64),
-            _ => false,
-        }
-    })
+    let lists = lists.iter().filter_map(|list| list.to_str().ok());
+    lists.flat_map(|list| list.split(',')).any(|directive| is_no_cache(directive) || is_max_age_zero(directive))
+}
+
+/// Whether the client takes what it asks for as something that changes: it wants no answer that is older than now.
+/// `no-cache` says less, since some clients send that with everything.
+pub fn expects_changes(asked: &HeaderMap) -> bool {
+    let lists = asked.get_all(header::CACHE_CONTROL).iter().filter_map(|list| list.to_str().ok());
+    let directives: Vec<_> = lists.flat_map(|list| list.split(',')).collect();
+    directives.iter().any(|one| is_max_age_zero(one)) && !directives.iter().any(|one| is_no_cache(one))
+}
+
+fn is_no_cache(directive: &str) -> bool {
+    directive.split('=').next().is_some_and(|name| name.trim().eq_ignore_ascii_case("no-cache"))
+}
+
+fn is_max_age_zero(directive: &str) -> bool {
+    let age = directive.split_once('=').filter(|(name, _)| name.trim().eq_ignore_ascii_case("max-age"));
+    age.is_some_and(|(_, value)| value.trim().trim_matches('"').parse() == Ok(0u64))
 }
 
 /// Takes the fields out that were about the bytes of a body that is not kept as it came.
@@ -204,6 +215,17 @@ pub fn varied(request: &HeaderMap, response: &HeaderMap) -> Option<Vec<(String, 
     varied.sort();
     varied.dedup();
     Some(varied)
+}
+
+/// Whether the request asked by name for the media type that came. Who asks for nothing in particular can get another
+/// one, though many servers do not say so by `Vary` (RFC 9110 §12.5.1).
+pub fn is_asked_by_name(request: &HeaderMap, response: &HeaderMap) -> bool {
+    let media_type = |text: &str| text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let Some(came) = response.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).map(media_type) else {
+        return false;
+    };
+    let accepted = request.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    accepted.flat_map(|list| list.split(',')).any(|range| media_type(range) == came)
 }
 
 fn is_credential(name: &str) -> bool {
@@ -278,6 +300,29 @@ mod tests {
         assert_eq!(keyed("Accept-Encoding, User-Agent, Origin, Cookie, Authorization"), Some(vec![]));
         assert_eq!(keyed("Range, If-None-Match, Host"), Some(vec![]));
         assert_eq!(keyed("*"), None);
+    }
+
+    #[test]
+    fn a_media_type_that_was_asked_for_by_name_may_not_come_to_others() {
+        let is_asked = |accept, came| is_asked_by_name(&map(&[("accept", accept)]), &map(&[("content-type", came)]));
+        let index = "application/vnd.pypi.simple.v1+json, text/html; q=0.1";
+        assert!(is_asked(index, "application/vnd.pypi.simple.v1+json"));
+        assert!(is_asked(index, "Text/HTML; charset=utf-8"));
+        assert!(is_asked("application/json; q=0.8, */*", "application/json"));
+        assert!(!is_asked("application/json; q=0.8, */*", "application/octet-stream"));
+        assert!(!is_asked("*/*", "application/json"));
+        assert!(!is_asked("text/*", "text/plain"));
+        assert!(!is_asked_by_name(&map(&[("accept", "")]), &map(&[])));
+    }
+
+    #[test]
+    fn who_asks_for_the_newest_expects_changes() {
+        let expects = |control| expects_changes(&map(&[("cache-control", control)]));
+        assert!(expects("max-age=0") && expects("no-transform, Max-Age=\"0\""));
+        assert!(!expects("max-age=60") && !expects("no-cache") && !expects("no-cache, max-age=0"));
+        assert!(!expects_changes(&map(&[("pragma", "max-age=0")])));
+        let wants_none = |control| wants_no_stored_answer(&map(&[("cache-control", control)]));
+        assert!(wants_none("max-age=0") && wants_none("no-cache") && !wants_none("max-age=60"));
     }
 
     #[test]

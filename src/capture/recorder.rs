@@ -215,7 +215,9 @@ impl Recorder {
                 }
             },
         };
-        let anonymous = asked.privacy == Privacy::Anonymous && varied.is_some() && is_certain;
+        let is_negotiated = varied.is_none() || policy::is_asked_by_name(&asked.headers, &head.headers);
+        let is_lasting = is_certain && !policy::expects_changes(&asked.headers);
+        let anonymous = asked.privacy == Privacy::Anonymous && !is_negotiated && is_lasting;
         Ok(Answer { status: head.status.as_u16(), headers, varied: varied.unwrap_or_default(), anonymous, body })
     }
 

@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::journal::{FolderLock, JournalFolder};
+use super::journal::{FolderLock, JournalError, JournalFolder};
 use crate::{
     inventory::{Body, Inventory, Source},
     store::{
@@ -54,20 +54,46 @@ pub fn keep(
         tracing::debug!("cannot look for roots of inventories that are gone: {error}");
     }
     let wanted: Vec<StorePath> = objects(inventory).into_iter().collect();
-    let valid = nix.valid(&wanted)?;
-    let paths: Vec<StorePath> = wanted.into_iter().filter(|path| valid.contains(path)).collect();
-    if paths.is_empty() {
-        // Where it stays, it keeps what nobody needs; nothing is lost.
-        let _ = fs::remove_file(&root);
+    let name = StorePathName::sanitized(&format!("buildproxy-{}", folder.inventory()));
+    let attempt = || {
+        let valid = nix.valid(&wanted)?;
+        let paths: Vec<StorePath> = wanted.iter().filter(|path| valid.contains(path)).cloned().collect();
+        if paths.is_empty() {
+            // Where it stays, it keeps what nobody needs; nothing is lost.
+            let _ = fs::remove_file(&root);
+            return Ok(None);
+        }
+        let object = nix.list_object(&name, &paths)?;
+        nix.add_root(&object, &absolute(&root)).map(|()| Some(object))
+    };
+    // A collection can take the object, or what it refers to, before the root is there: then it is made once more.
+    attempt().or_else(|_| attempt())
+}
+
+/// Why nothing keeps the bodies of an inventory.
+#[derive(Debug, thiserror::Error)]
+pub enum KeepError {
+    /// Nix does not do it.
+    #[error(transparent)]
+    Nix(#[from] NixError),
+    /// There is no room beside the inventory.
+    #[error(transparent)]
+    Beside(#[from] JournalError),
+}
+
+/// The same for the inventory in `file`, unless others capture into it: then it waits. Does nothing for one that is itself in
+/// the store, where nothing can be beside it.
+///
+/// # Errors
+/// As [`keep`], and where nothing can be written beside the inventory.
+pub fn keep_beside(nix: &NixStore, inventory: &Inventory, file: &Path) -> Result<Option<StorePath>, KeepError> {
+    let is_in_store = |dir: &Path| dir.canonicalize().is_ok_and(|dir| file.starts_with(dir));
+    if objects(inventory).is_empty() || is_in_store(nix.dir()) || is_in_store(Path::new(STORE_DIR)) {
         return Ok(None);
     }
-    let name = StorePathName::sanitized(&format!("buildproxy-{}", folder.inventory()));
-    // A collection can take the object before the root is there: then it is made once more.
-    let attempt = || {
-        let object = nix.list_object(&name, &paths)?;
-        nix.add_root(&object, &absolute(&root)).map(|()| object)
-    };
-    attempt().or_else(|_| attempt()).map(Some)
+    let folder = JournalFolder::create(file)?;
+    let lock = folder.lock()?;
+    Ok(keep(nix, inventory, &folder, &lock)?)
 }
 
 /// What to say where [`keep`] failed.

@@ -2,7 +2,7 @@
 
 use super::{Common, DONE, FAILED, FOUND, block_on, output};
 use crate::{
-    capture::{self, JournalFolder, Origin, TrustRoots},
+    capture::{self, Origin, TrustRoots},
     fetch::{self, FetchError, Wanted},
     inventory::{BodyFiles, Inventory},
     store::deposit::{Deposit, NewBody},
@@ -37,7 +37,8 @@ impl Fetch {
         let results = download(missing, &mut deposit, common)?;
         let errors: Vec<_> = results.iter().filter_map(|result| result.as_ref().err()).collect();
         errors.iter().for_each(|error| output::error(error));
-        let warning = deposit.warning().or_else(|| keep(&inventory, &files, common).err());
+        let kept = files.stores.nix_store().map(|nix| capture::keep_beside(&nix, &inventory, &common.inventory_file()));
+        let warning = deposit.warning().or_else(|| kept?.err().map(|error| capture::not_kept(&error)));
         if !common.quiet {
             print_summary(&results, moved, &deposit, &files);
             warning.iter().for_each(output::warning);
@@ -78,18 +79,6 @@ fn into_nix_store(inventory: &Inventory, files: &BodyFiles, deposit: &mut Deposi
             (0, Vec::new())
         }
     }
-}
-
-/// Keeps the bodies from garbage collection. The error is what to say where that fails.
-fn keep(inventory: &Inventory, files: &BodyFiles, common: &Common) -> Result<(), String> {
-    let Some(nix) = files.stores.nix_store() else { return Ok(()) };
-    if capture::objects(inventory).is_empty() {
-        return Ok(());
-    }
-    let folder = JournalFolder::create(&common.inventory_file());
-    let kept = folder.and_then(|folder| Ok((folder.lock()?, folder)));
-    let (lock, folder) = kept.map_err(|error| capture::not_kept(&error))?;
-    capture::keep(&nix, inventory, &folder, &lock).map(drop).map_err(|error| capture::not_kept(&error))
 }
 
 fn print_summary(results: &[Fetched], moved: usize, deposit: &Deposit, files: &BodyFiles) {

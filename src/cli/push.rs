@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use super::{Common, DONE, FAILED, INCOMPLETE, USAGE, output};
 use crate::{
-    capture::{self, JournalFolder},
+    capture,
     fetch::Outside,
     inventory::Inventory,
     push::{self, Closure},
@@ -108,13 +108,9 @@ fn add(closure: &Closure, nix: &NixStore, mut deposit: Deposit) -> Result<(), u8
 
 /// The object that refers to the whole closure: the one that keeps it beside the inventory, where that can be written.
 fn object(inventory: &Inventory, closure: &Closure, nix: &NixStore, common: &Common) -> Result<StorePath, u8> {
-    let folder = JournalFolder::create(&common.inventory_file());
-    match folder.and_then(|folder| Ok((folder.lock()?, folder))) {
-        Ok((lock, folder)) => match capture::keep(nix, inventory, &folder, &lock) {
-            Ok(Some(object)) => return Ok(object),
-            Ok(None) => {} // taken by a garbage collection just now; Nix says so below
-            Err(error) => output::warning(capture::not_kept(&error)),
-        },
+    match capture::keep_beside(nix, inventory, &common.inventory_file()) {
+        Ok(Some(object)) => return Ok(object),
+        Ok(None) => {}
         Err(error) => output::warning(capture::not_kept(&error)),
     }
     nix.list_object(&StorePathName::sanitized("buildproxy-inventory"), &closure.objects).map_err(failed)

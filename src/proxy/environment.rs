@@ -10,7 +10,7 @@ use std::{
     process::Command,
 };
 
-use super::java;
+use super::{apt, java};
 use crate::text::shell_quoted;
 
 /// What a variable is set to.
@@ -24,6 +24,8 @@ enum Value {
     CaFile,
     /// The configuration file made for wget.
     Wgetrc,
+    /// The configuration file made for apt.
+    AptConfig,
     /// Options for every Java machine.
     JavaToolOptions,
     /// `1` in a capture, else nothing.
@@ -64,6 +66,7 @@ const VARIABLES: &[(&str, Value, &str)] = &[
     ("NIX_SSL_CERT_FILE", Value::CaFile, "Nix, and what nixpkgs patches: git, curl, Go"),
     ("AWS_CA_BUNDLE", Value::CaFile, "the AWS command and its libraries"),
     ("WGETRC", Value::Wgetrc, "wget, which reads no variable for certificates"),
+    ("APT_CONFIG", Value::AptConfig, "apt, which reads the variables for proxies, but none for certificates"),
     ("JAVA_TOOL_OPTIONS", Value::JavaToolOptions, "Java, Maven, Gradle, which read no other variable"),
     ("npm_config_update_notifier", Value::Fixed("false"), "npm: asks for its own newest version otherwise"),
     ("PIP_DISABLE_PIP_VERSION_CHECK", Value::Fixed("1"), "pip: the same"),
@@ -77,7 +80,7 @@ const LOOPBACK_HOSTS: &str = "localhost,127.0.0.1,::1";
 
 /// The variables by which clients find the CA, ours for scripts apart.
 pub fn ca_variables() -> impl Iterator<Item = &'static str> {
-    let holds_ca = |value| matches!(value, Value::CaFile | Value::Wgetrc | Value::JavaToolOptions);
+    let holds_ca = |value| matches!(value, Value::CaFile | Value::Wgetrc | Value::AptConfig | Value::JavaToolOptions);
     let read = VARIABLES.iter().filter(move |(name, value, _)| holds_ca(*value) && !name.starts_with("BUILDPROXY_"));
     read.map(|(name, ..)| *name)
 }
@@ -89,12 +92,12 @@ pub struct ClientEnvironment {
 }
 
 impl ClientEnvironment {
-    /// Writes `ca.pem`, `ca.jks` and `wgetrc` into `dir`, a directory that is private to this run and outlives the
-    /// command.
+    /// Writes `ca.pem`, `ca.jks`, `wgetrc` and `apt.conf` into `dir`, a directory that is private to this run and outlives
+    /// the command.
     ///
     /// Clients will trust `ca_pem`, and `user_roots_pem` too where it is given. With `proxy_loopback`, requests to
     /// loopback go through the proxy as well. `previous` is the environment that is replaced: `JAVA_TOOL_OPTIONS`
-    /// and wget's configuration keep what was in them.
+    /// and the configurations of wget and apt keep what was in them.
     ///
     /// # Errors
     /// Where a file cannot be written, or `dir` is not UTF-8.
@@ -106,22 +109,26 @@ impl ClientEnvironment {
         proxy_loopback: bool,
         previous: &dyn Fn(&str) -> Option<OsString>,
     ) -> io::Result<Self> {
-        let (ca_file, key_store, wgetrc) = (dir.join("ca.pem"), dir.join("ca.jks"), dir.join("wgetrc"));
+        let [ca_file, key_store, wgetrc, apt_config] =
+            ["ca.pem", "ca.jks", "wgetrc", "apt.conf"].map(|name| dir.join(name));
         let trusted = [ca_pem, user_roots_pem.unwrap_or_default()].join("\n");
         fs::write(&ca_file, &trusted)?;
         fs::write(&key_store, java::trust_store(&trusted))?;
         let proxy_url = format!("http://{proxy}");
         fs::write(&wgetrc, wgetrc_text(previous, &text(&ca_file)?, &proxy_url))?;
+        let apt_before = previous("APT_CONFIG").map(PathBuf::from);
+        fs::write(&apt_config, apt::configuration(apt_before.as_deref(), &text(&ca_file)?))?;
 
         let java_before = previous("JAVA_TOOL_OPTIONS").and_then(|options| options.into_string().ok());
         let java_options = java::tool_options(java_before.as_deref(), proxy, &key_store, proxy_loopback);
-        let (ca_file, wgetrc) = (text(&ca_file)?, text(&wgetrc)?);
+        let (ca_file, wgetrc, apt_config) = (text(&ca_file)?, text(&wgetrc)?, text(&apt_config)?);
         let value_of = |value| match value {
             Value::ProxyUrl => Some(proxy_url.clone()),
             Value::NoProxy if proxy_loopback => None,
             Value::NoProxy => Some(LOOPBACK_HOSTS.to_owned()),
             Value::CaFile => Some(ca_file.clone()),
             Value::Wgetrc => Some(wgetrc.clone()),
+            Value::AptConfig => Some(apt_config.clone()),
             Value::JavaToolOptions => Some(java_options.clone()),
             // Only a replay's clients trust nobody but its own CA.
             Value::Capture => user_roots_pem.map(|_| "1".to_owned()),

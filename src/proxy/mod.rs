@@ -5,6 +5,7 @@
 //! came: with an absolute URI and without hop-by-hop fields. Nothing here opens a connection to anywhere, and
 //! nothing here knows what an inventory is.
 
+mod apt;
 mod authority;
 mod batched;
 mod ca;

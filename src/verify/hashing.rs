@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, Read, Write},
+    io::{self, Read},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::{
@@ -165,7 +165,7 @@ fn flat_and_nar(
     let file = File::open(path)?;
     let metadata = file.metadata()?;
     let (executable, size) = (metadata.permissions().mode() & 0o100 != 0, metadata.len());
-    let mut archive = Archive(Hasher::new(nar));
+    let mut archive = Hasher::new(nar);
     let mut writer = nar::writer::Writer::new(&mut archive)?;
     writer.enter(b"", &nar::Node::File { executable, size })?;
     let mut contents = HashingReader::new(file, flat);
@@ -184,25 +184,11 @@ fn flat_and_nar(
         }
     }
     writer.leave()?;
-    Ok((contents.finish(), archive.0.finish()))
+    Ok((contents.finish(), archive.finish()))
 }
 
 /// Bytes that one read asks for: they are still in the processor's own cache when they are hashed twice.
 const READ: usize = 128 << 10;
-
-/// An archive that is only hashed.
-struct Archive(Hasher);
-
-impl Write for Archive {
-    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        self.0.update(data);
-        Ok(data.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
 
 #[cfg(test)]
 mod tests {

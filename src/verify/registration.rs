@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    fs,
     path::Path,
 };
 
@@ -32,9 +33,13 @@ impl Seen {
     /// The object that `body`, found at `file`, is or lies in, where that is in the Nix store.
     pub(super) fn new(entry: usize, body: &Body, file: &Path, stores: &Stores) -> Option<Self> {
         let object = capture::object(body)?;
-        let dir = stores.nix_store_dir()?;
-        // What lies in a store path was found by resolving links, also those on the way to the store.
-        let is_there = file.starts_with(dir) || dir.canonicalize().is_ok_and(|dir| file.starts_with(dir));
+        let in_nix = object.to_path(stores.nix_store_dir()?);
+        // What lies in a store path was found by resolving links. Where the inventory itself is in the store, what is beside
+        // it has no store path there.
+        let is_there = match body.source {
+            Source::StorePath { .. } => fs::symlink_metadata(&in_nix).is_ok(),
+            _ => file == in_nix,
+        };
         let (content_address, remedy) = match (&body.source, body.hash) {
             (Source::StorePath { .. }, _) => {
                 let path = object.to_absolute_path();

@@ -4,6 +4,7 @@
 #![allow(dead_code, unused_imports, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod awkward;
+pub mod captured;
 pub mod entries;
 pub mod git;
 pub mod http1;

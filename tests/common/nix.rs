@@ -133,6 +133,35 @@ impl<'a> Nix<'a> {
         paths.iter().filter(|path| !invalid.contains(path)).cloned().collect()
     }
 
+    /// Captures `count` bodies of 1000 to 3000 bytes, and one that is spooled to a file. Gives their store paths.
+    #[track_caller]
+    pub fn captured(&self, origin: &Awkward, count: usize) -> Vec<String> {
+        let url = |n| origin.url(&format!("/plain/{n}.bin?size={}", 1000 + n * 2000 / count));
+        let urls: Vec<String> = (0..count).map(|n| format!("-o /dev/null '{}'", url(n))).collect();
+        let large = origin.tls_url("/plain/large.bin?size=300000");
+        let script = format!("curl -sSf {} -o /dev/null '{large}'", urls.join(" "));
+        let outcome = self.capture_sh(origin, &script).expect_code(0);
+        assert!(!outcome.stderr.contains("warning"), "{outcome}");
+        let paths = self.fetched();
+        assert_eq!(paths.len(), count + 1);
+        paths
+    }
+
+    /// The store paths of the bodies that are fetched, in the order of the file.
+    #[track_caller]
+    pub fn fetched(&self) -> Vec<String> {
+        let outcome = run(self.buildproxy("paths").arg("--json")).expect_code(0);
+        let rows: serde_json::Value = serde_json::from_slice(&outcome.stdout).unwrap();
+        let rows = rows.as_array().unwrap().iter().filter(|row| row["source"] == "fetch");
+        rows.map(|row| row["store-path"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// `buildproxy verify --json`.
+    #[track_caller]
+    pub fn verify(&self) -> Outcome {
+        run(self.buildproxy("verify").arg("--json"))
+    }
+
     /// Changes what Nix has registered.
     #[track_caller]
     pub fn sql(&self, statement: &str) {
@@ -154,4 +183,11 @@ impl<'a> Nix<'a> {
         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
         names.filter(|name| !name.starts_with('.')).collect()
     }
+}
+
+/// The findings of [`Nix::verify`], each as its kind.
+pub fn kinds(outcome: &Outcome) -> Vec<String> {
+    let json: serde_json::Value = serde_json::from_slice(&outcome.stdout).unwrap();
+    let kind = |finding: &serde_json::Value| finding["kind"].as_str().unwrap().to_owned();
+    json["findings"].as_array().unwrap().iter().map(kind).collect()
 }

@@ -2,7 +2,7 @@
 //!
 //! Expressions see the tests' nixpkgs (`nix/tests/stub`) as `pkgs`, what `nix/` makes of it as `buildproxy` and
 //! `mkBuildproxy`, and `noNetwork`, a shell command that fails where there is a network. To try all of it with the real
-//! `nixpkgs.lib`, name its folder by `BUILDPROXY_TEST_NIXPKGS_LIB`.
+//! `nixpkgs.lib`, name its folder by `BUILDPROXY_TEST_NIXPKGS_LIB`; the newer Nix takes it, 2.8 is too old for it.
 
 use std::{
     fs,
@@ -39,6 +39,15 @@ impl Nix {
         }
     }
 
+    /// PATH for what calls Nix itself.
+    fn path(self) -> String {
+        let path = std::env::var("PATH").unwrap();
+        match self {
+            Self::Installed => path,
+            Self::Newer => format!("{}:{path}", repository("target/tools/nix/bin").display()),
+        }
+    }
+
     /// Its version, such as `[2, 8, 0]`.
     pub fn version(self) -> Vec<u32> {
         let printed = run(Command::new(self.program("nix")).arg("--version")).expect_code(0);
@@ -62,8 +71,19 @@ pub fn nix_string(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// What of the machine a build sees: the programs that the stub's packages are links to.
-const MACHINE: &str = "/bin /usr /lib /lib64 /etc/ssl /etc/alternatives /etc/ld.so.cache /etc/nsswitch.conf";
+/// What of the machine a build sees, where it is there: the programs that the stub's packages are links to, and what
+/// they need. Not all of /etc/ssl: newer Nix mounts its own certificates into fixed outputs, and empties the file that it
+/// mounts them on.
+const MACHINE: [&str; 8] = [
+    "/bin",
+    "/usr",
+    "/lib",
+    "/lib64",
+    "/etc/ssl/openssl.cnf",
+    "/etc/alternatives",
+    "/etc/ld.so.cache",
+    "/etc/nsswitch.conf",
+];
 
 /// Ends a shell with 90 to 93 where there is a route, an outside address that answers or could, or a name that is known.
 pub const NO_NETWORK: &str = r#"
@@ -86,10 +106,12 @@ impl Sandbox {
             fs::create_dir(root.path().join(folder)).unwrap();
         }
         fs::copy(env!("CARGO_BIN_EXE_buildproxy"), root.path().join("prebuilt/buildproxy")).unwrap();
+        let machine: Vec<_> = MACHINE.into_iter().filter(|path| Path::new(path).exists()).collect();
         // The fallback would be a build without a sandbox.
         let configuration = format!(
-            "sandbox = true\nsandbox-fallback = false\nsandbox-paths = {MACHINE}\nbuild-users-group =\n\
-             substituters =\nexperimental-features = nix-command flakes\nflake-registry =\n"
+            "sandbox = true\nsandbox-fallback = false\nsandbox-paths = {}\nbuild-users-group =\n\
+             substituters =\nexperimental-features = nix-command flakes\nflake-registry =\n",
+            machine.join(" ")
         );
         fs::write(root.path().join("conf/nix.conf"), configuration).unwrap();
         Self { nix, root }
@@ -99,11 +121,11 @@ impl Sandbox {
     pub fn command(&self, program: &str) -> Command {
         let root = self.root.path();
         let mut command = Command::new(self.nix.program(program));
-        command.env_clear().env("PATH", std::env::var("PATH").unwrap()).env("LANG", "C.UTF-8");
+        command.env_clear().env("PATH", self.nix.path()).env("LANG", "C.UTF-8");
         command.env("NIX_REMOTE", format!("local?root={}", root.display())).env("NIX_CONF_DIR", root.join("conf"));
         command.env("HOME", root.join("home")).env("TMPDIR", root.join("tmp")).current_dir(root);
         command.env("BUILDPROXY_TEST_PREBUILT", root.join("prebuilt"));
-        if let Some(lib) = std::env::var_os("BUILDPROXY_TEST_NIXPKGS_LIB") {
+        if let Some(lib) = std::env::var_os("BUILDPROXY_TEST_NIXPKGS_LIB").filter(|_| self.nix == Nix::Newer) {
             command.env("BUILDPROXY_TEST_NIXPKGS_LIB", lib);
         }
         command
@@ -145,6 +167,13 @@ impl Sandbox {
         serde_json::from_slice(&run(&mut command).expect_code(0).stdout).unwrap()
     }
 
+    /// Runs the program of a package outside of the sandbox, where `/nix/store` is that of this store: to be completed.
+    pub fn running(&self, package: &str) -> Command {
+        let mut command = self.command("nix");
+        command.args(["run", "--impure", "--expr", &self.in_scope(package), "", "--"]);
+        command
+    }
+
     fn in_scope(&self, expression: &str) -> String {
         format!(
             "let pkgs = import {stub} {{ }}; inherit (pkgs) lib;\n\
@@ -164,6 +193,9 @@ impl Sandbox {
     /// A copy of the stub with the program in it, as a flake can have it.
     pub fn stub_for_flakes(&self) -> PathBuf {
         let stub = self.root.path().join("stub");
+        if stub.exists() {
+            return stub;
+        }
         let copy = |from: &Path| {
             run(Command::new("cp").arg("-r").arg(from).arg(&stub)).expect_code(0);
         };

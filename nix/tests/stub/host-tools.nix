@@ -180,17 +180,4 @@ lib.mapAttrs links (packages // elsewhere)
   bashInteractive = links "bash" packages.bash;
   bashNonInteractive = links "bash" packages.bash;
   gitMinimal = links "git" packages.git;
-  cacert = derivation {
-    name = "nss-cacert-0-of-this-machine";
-    inherit system;
-    builder = "/bin/bash";
-    args = [
-      "-euc"
-      ''
-        /usr/bin/mkdir -p "$out/etc/ssl/certs"
-        /usr/bin/ln -s /etc/ssl/certs/ca-certificates.crt "$out/etc/ssl/certs/ca-bundle.crt"
-        exit 0
-      ''
-    ];
-  };
 }

@@ -1,9 +1,11 @@
-# Sets of files: `lib.fileset` of nixpkgs. A set is a predicate on the paths of files; a path is the set of what is below.
+# Sets of files: `lib.fileset` of nixpkgs. A path is the set of all files below it.
 lib:
 let
-  make = contains: {
+  # `contains` says of a file whether it is in the set, `reaches` of a folder whether it is worth looking into: what is
+  # not is never read, however large it is.
+  make = contains: reaches: {
     _type = "fileset";
-    inherit contains;
+    inherit contains reaches;
   };
 
   coerce =
@@ -17,23 +19,24 @@ let
     else
       below set;
 
-  below = top: make (path: path == toString top || lib.hasPrefix "${toString top}/" path);
+  isBelow = top: path: path == top || lib.hasPrefix "${top}/" path;
 
-  # Whether a folder has a file of the set in it: Nix asks for the folder before it asks for what is inside.
-  reaches =
-    set: path:
+  below =
+    path:
     let
-      item =
-        name: type:
-        if type == "directory" then reaches set "${path}/${name}" else set.contains "${path}/${name}";
+      top = toString path;
     in
-    lib.any lib.id (lib.mapAttrsToList item (builtins.readDir path));
+    make (isBelow top) (folder: isBelow top folder || isBelow folder top);
 
-  fold = f: sets: make (path: f (map (set: (coerce set).contains path) sets));
+  ask =
+    question: combine: sets: path:
+    combine (map (set: (coerce set).${question} path) sets);
+  either = lib.any lib.id;
+  each = lib.all lib.id;
 in
 {
-  maybeMissing = path: if builtins.pathExists path then coerce path else make (_: false);
-  unions = fold (lib.any lib.id);
+  maybeMissing = path: if builtins.pathExists path then below path else make (_: false) (_: false);
+  unions = sets: make (ask "contains" either sets) (ask "reaches" either sets);
   union =
     a: b:
     lib.fileset.unions [
@@ -42,24 +45,39 @@ in
     ];
   intersection =
     a: b:
-    fold (lib.all lib.id) [
-      a
-      b
-    ];
-  difference = a: b: make (path: (coerce a).contains path && !(coerce b).contains path);
+    make
+      (ask "contains" each [
+        a
+        b
+      ])
+      (
+        ask "reaches" each [
+          a
+          b
+        ]
+      );
+  difference =
+    a: b: make (path: (coerce a).contains path && !(coerce b).contains path) (coerce a).reaches;
 
   # The files below `root` for which `predicate { name, type, hasExt }` holds.
   fileFilter =
     predicate: root:
-    make (
-      path:
-      (below root).contains path
-      && predicate {
-        name = baseNameOf path;
-        type = "regular";
-        hasExt = ext: lib.hasSuffix ".${ext}" (baseNameOf path);
-      }
-    );
+    let
+      all = below root;
+      contains =
+        path:
+        all.contains path
+        && predicate {
+          name = baseNameOf path;
+          type = "regular";
+          hasExt = ext: lib.hasSuffix ".${ext}" (baseNameOf path);
+        };
+      item =
+        folder: name: type:
+        if type == "directory" then has "${folder}/${name}" else contains "${folder}/${name}";
+      has = folder: either (lib.mapAttrsToList (item folder) (builtins.readDir folder));
+    in
+    make contains (folder: if all.contains folder then has folder else all.reaches folder);
 
   toSource =
     { root, fileset }:
@@ -69,6 +87,6 @@ in
     lib.cleanSourceWith {
       name = "source";
       src = root;
-      filter = path: type: if type == "directory" then reaches set path else set.contains path;
+      filter = path: type: if type == "directory" then set.reaches path else set.contains path;
     };
 }
