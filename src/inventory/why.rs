@@ -205,7 +205,8 @@ impl Why {
             Self::RequestHeaders => "the answer depends on request headers that Nix does not send",
             Self::ContentCoding => "the body has a content coding, which newer Nix would decode",
             Self::Personal => {
-                "the answer depends on who asks and how (credentials, a media type by name, only the newest, `Vary: *`), or its end is not certain"
+                "the answer depends on who asks and how (credentials, a media type by name, only the newest, `Vary: *`), \
+                 or its end is not certain"
             }
             Self::Changing => "the same request got several answers",
             Self::Git => "a git server packs anew for each request",
