@@ -5,7 +5,7 @@ mod unmeasured;
 
 use std::{collections::HashSet, fmt, future::Future, io, path::PathBuf, sync::Arc};
 
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use http_body_util::BodyExt;
 use tokio::{sync::Semaphore, task::JoinSet};
 
@@ -17,7 +17,7 @@ use crate::{
         embedded::StoreError,
         hash::{Hasher, NixHash},
         nix::{NixError, NixStore},
-        path::StorePath,
+        path::{FileIngestionMethod, StorePath, build_ca_path},
         spool::{SPOOL_MEMORY, Spool, Spooled, SpooledContent},
     },
 };
@@ -41,7 +41,8 @@ pub struct Wanted {
     pub path: StorePath,
     /// Its size in bytes.
     pub size: u64,
-    hash: NixHash,
+    /// Its hash.
+    pub hash: NixHash,
 }
 
 /// What tells one body from another.
@@ -87,6 +88,14 @@ pub enum FetchError {
         url: String,
         /// What happened.
         reason: String,
+    },
+    /// The origin answered with something else than 200.
+    #[error("{url}: {} {status}", if wants_credentials(*.status) { "the origin wants credentials: it answered" } else { "the origin answered" })]
+    Status {
+        /// Where it was asked.
+        url: String,
+        /// What it answered.
+        status: StatusCode,
     },
     /// The origin gave something else.
     #[error(
@@ -178,13 +187,20 @@ pub fn all(inventory: &Inventory) -> Vec<Wanted> {
     inventory.entries.iter().filter_map(wanted).filter(|one| seen.insert((one.url.clone(), one.hash))).collect()
 }
 
-fn wanted(entry: &Entry) -> Option<Wanted> {
+/// What has to be asked for the `fetch` body of `entry`.
+pub fn wanted(entry: &Entry) -> Option<Wanted> {
+    match &entry.body.as_ref()?.source {
+        Source::Fetch(url) => wanted_from(entry, url.clone().unwrap_or_else(|| entry.url.to_string())),
+        _ => None,
+    }
+}
+
+/// What has to be asked for the bytes of `entry`, whatever their source, at `url`.
+pub fn wanted_from(entry: &Entry, url: String) -> Option<Wanted> {
     let body = entry.body.as_ref()?;
-    let Source::Fetch(url) = &body.source else {
-        return None;
-    };
-    let url = url.clone().unwrap_or_else(|| entry.url.to_string());
-    Some(Wanted { url, path: body.store_path()?, size: body.size?, hash: body.hash? })
+    let name = body.name.clone().unwrap_or_else(|| entry.url.store_path_name());
+    let (size, hash) = (body.size?, body.hash?);
+    Some(Wanted { url, path: build_ca_path(&name, FileIngestionMethod::Flat, &hash), size, hash })
 }
 
 /// Downloads `wanted` into the stores of `deposit`, a few at a time. `progress` is told how many bytes more have come.
@@ -241,32 +257,34 @@ fn into_stores(
     downloaded.into_iter().map(|downloaded| downloaded.and_then(store)).collect()
 }
 
-/// Downloads `wanted` only to see whether the origins still give it. `progress` is told how many bytes more have come.
+/// Downloads `wanted` only to see whether the origins still give it; the error is what they give instead. `progress` is told
+/// how many bytes more have come.
 pub async fn check(
     wanted: Vec<Wanted>,
     origin: &Origin,
     progress: impl Fn(u64) + Clone + Send + 'static,
-) -> Vec<Result<Wanted, FetchError>> {
+) -> Vec<(Wanted, Result<(), FetchError>)> {
     let results = each(wanted, |_, one| {
         let (origin, progress) = (origin.clone(), progress.clone());
         async move {
             let (mut hasher, mut size) = (Hasher::new(one.hash.algo()), 0);
-            download(&one, &origin, progress, |data| {
+            let whole = download(&one, &origin, progress, |data| {
                 hasher.update(data);
                 size += data.len() as u64;
                 Ok(())
-            })
-            .await?;
-            one.compare(Pin { hash: hasher.finish(), size }).map(|()| one)
+            });
+            let whole = whole.await;
+            let same = whole.and_then(|()| one.compare(Pin { hash: hasher.finish(), size }));
+            (one, same)
         }
     });
     results.await
 }
 
 /// Does the work for each of `wanted`, a few at a time.
-async fn each<F, T>(wanted: Vec<Wanted>, work: impl Fn(usize, Wanted) -> F) -> Vec<Result<T, FetchError>>
+async fn each<F, T>(wanted: Vec<Wanted>, work: impl Fn(usize, Wanted) -> F) -> Vec<T>
 where
-    F: Future<Output = Result<T, FetchError>> + Send + 'static,
+    F: Future<Output = T> + Send + 'static,
     T: Send + 'static,
 {
     let slots = Arc::new(Semaphore::new(PARALLEL));
@@ -302,14 +320,10 @@ async fn download(
     mut sink: impl FnMut(&[u8]) -> io::Result<()>,
 ) -> Result<(), FetchError> {
     let failed = |reason: String| FetchError::Origin { url: wanted.url.clone(), reason };
-    let answer = origin.ask(Method::GET, &wanted.url, HeaderMap::new(), None).await;
+    let answer = origin.ask(Method::GET, &wanted.url, as_fetchurl(), None).await;
     let answer = answer.map_err(|error| failed(error.to_string()))?;
-    match answer.status() {
-        StatusCode::OK => {}
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            return Err(failed(format!("the origin wants credentials: it answered {}", answer.status())));
-        }
-        status => return Err(failed(format!("the origin answered {status}"))),
+    if answer.status() != StatusCode::OK {
+        return Err(FetchError::Status { url: wanted.url.clone(), status: answer.status() });
     }
     let (mut body, mut size) = (answer.into_body(), 0);
     while let Some(frame) = body.frame().await {
@@ -324,6 +338,23 @@ async fn download(
         }
     }
     Ok(())
+}
+
+/// Whether an origin answers so whom it does not know.
+pub fn wants_credentials(status: StatusCode) -> bool {
+    matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::PROXY_AUTHENTICATION_REQUIRED)
+}
+
+/// What `fetchurl` sends: curl's fields, and no credentials. Some origins answer browsers with a page.
+fn as_fetchurl() -> HeaderMap {
+    let fields = [
+        (header::ACCEPT, HeaderValue::from_static("*/*")),
+        (
+            header::USER_AGENT,
+            HeaderValue::from_static(concat!("curl/8 Nixpkgs buildproxy/", env!("CARGO_PKG_VERSION"))),
+        ),
+    ];
+    fields.into_iter().collect()
 }
 
 impl Wanted {
@@ -354,7 +385,7 @@ impl Wanted {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::path::{FileIngestionMethod, StorePathName, build_ca_path};
+    use crate::store::path::StorePathName;
 
     #[test]
     fn groups_have_all_in_order_and_an_end() {

@@ -1,5 +1,6 @@
 //! Records what a build downloads, pins it by hash, and answers the same requests again inside the Nix sandbox.
 
+pub mod beside;
 pub mod capture;
 pub mod cli;
 pub mod export;
@@ -10,8 +11,11 @@ pub mod isolate;
 mod process;
 pub mod proxy;
 pub mod push;
+pub mod refetch;
+pub mod relocate;
 pub mod replay;
 pub mod representation;
+pub mod secrets;
 pub mod store;
 mod text;
 pub mod url;

@@ -346,7 +346,8 @@ fn the_summary_says_what_there_is_and_nothing_else() {
     assert_eq!(
         summary(&["/plain/a", "/missing", "/redirect/3"]),
         "captured 3 answers from 1 host, 1.98 KiB, 1 redirect chain\n         \
-         2 that Nix can fetch again, 1 written into the inventory\nwrote inventory.toml (3 entries)\n"
+         2 that Nix can fetch again, 1 written into the inventory\n           \
+         1 kept: the status is not 200, and Nix keeps nothing else\nwrote inventory.toml (3 entries)\n"
     );
     assert_eq!(summary(&["/no-content"]), "captured 1 answer from 1 host, 0 B\nwrote inventory.toml (1 entry)\n");
 }

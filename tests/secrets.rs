@@ -170,3 +170,75 @@ fn a_credential_in_the_query_makes_a_request_private_unless_an_origin_sent_the_c
     outcome.expect_stderr(&["is not recorded", "private_token"]);
     assert_clean(&work);
 }
+
+/// A text that looks like a token of GitHub, put together here so that nobody takes this file for one.
+fn github_token() -> String {
+    format!("gh{}_{}", 'p', "0aB1cD2eF3gH4iJ5kL6mN7oP8qR9sT0uV1wX")
+}
+
+#[test]
+fn what_looks_like_a_long_lived_key_is_not_written_unless_it_is_allowed() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let key = github_token();
+    let (echo, plain, latest) =
+        (origin.url("/echo"), origin.url(&format!("/plain/a?k={key}")), origin.url("/plain/latest"));
+    let script = format!(
+        "curl -sSf -d 'token {key}' '{echo}'; curl -sSf -o /dev/null '{plain}'; curl -sSf -o /dev/null '{latest}'"
+    );
+    let outcome = work.capture_sh(&origin, &script).expect_code(0);
+    assert_eq!(outcome.text(), format!("POST token {key}\n"), "the client gets it");
+    let outcome = outcome.expect_stderr(&[
+        &format!("POST {echo} is not recorded: the body has what looks like a token of GitHub"),
+        "the URL has what looks like a token of GitHub",
+        &format!("--allow-private '{echo}'"),
+        "/plain/a[?]k=*'",
+    ]);
+    assert!(!outcome.stderr.contains(&key), "{outcome}");
+    assert_eq!(work.inventory().urls(), [&latest]);
+    assert_eq!(files_with(work.root(), &[key.as_bytes()]), Vec::<String>::new());
+
+    let mut command = work.capturing(&origin.ca.pem);
+    run(command.args(["--allow-private", &echo, "--", "sh", "-euc", &script])).expect_code(0);
+    assert_eq!(work.inventory().one(&echo).body("text"), Some(format!("POST token {key}\n").as_str()));
+}
+
+#[test]
+fn a_key_in_a_file_beside_the_inventory_is_found_and_one_in_what_is_fetched_is_everybodys() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let long = format!("{} {}", "x".repeat(5000), github_token());
+    let url = origin.url("/echo");
+    fs::write(work.path("long"), &long).unwrap();
+    let outcome = work.capture_sh(&origin, &format!("curl -sSf -o /dev/null -d @long '{url}'")).expect_code(0);
+    outcome.expect_stderr(&["the body has what looks like a token of GitHub"]);
+    assert_eq!(work.inventory().0.len(), 0);
+    assert!(!work.path("inventory.bodies").exists());
+}
+
+#[test]
+fn verify_finds_keys_in_inventories_that_others_wrote() {
+    let work = Workdir::new();
+    let (key, text) = (github_token(), format!("my {}", github_token()));
+    let entry = |path: &str, rest: &str| format!("[[entry]]\nurl = \"https://example.org/{path}\"\n{rest}\n\n");
+    let body = |source: &str| {
+        format!("body = {{ hash = \"{}\", size = {}, {source} }}", common::sri(text.as_bytes()), text.len())
+    };
+    fs::create_dir(work.path("inventory.bodies")).unwrap();
+    work.write("inventory.bodies/a", &text);
+    let signed = "X-Amz-Credential=AKIAIOSFODNN7EXAMPLE%2F20240101%2Fus-east-1&X-Amz-Signature=0123456789abcdef";
+    work.write(
+        "inventory.toml",
+        [
+            "version = 1\n\n".to_owned(),
+            entry("text", &body(&format!("text = \"{text}\""))),
+            entry("file", &body("file = \"inventory.bodies/a\"")),
+            entry("header", &format!("[entry.headers]\nx-key = \"{key}\"")),
+            entry(&format!("a?k={key}"), ""),
+            entry("signed", &format!("redirects = [{{ status = 302, location = \"https://cdn.test/a?{signed}\" }}]")),
+        ]
+        .concat(),
+    );
+    let outcome = run(&mut work.buildproxy("verify")).expect_code(1);
+    let outcome = outcome.expect_stderr(&["/text: the body", "/file: the body", "header `x-key`", "the URL has"]);
+    assert_eq!(outcome.stderr.matches("looks like").count(), 4, "{outcome}");
+    assert!(!outcome.stderr.contains(&key), "{outcome}");
+}

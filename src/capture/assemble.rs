@@ -1,24 +1,19 @@
 //! From exchanges to entries: redirects are joined to chains, retries and repetitions go, every body gets its source.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use http::Method;
 
-use super::{
-    exchange::{Answer, Exchange, LeftOut, Outcome, RecordedBody, RecordedBytes},
-    policy::is_refetchable,
-};
+use super::exchange::{Answer, Exchange, LeftOut, Outcome, RecordedBody, RecordedBytes};
 use crate::{
+    beside,
     inventory::{
-        Body, Entry, Hop, Inventory, Key, Keys, Source, UrlMatch, becomes_get, file_name,
+        Body, Entry, Hop, Inventory, Key, Keys, Seen, Source, UrlMatch, Why, becomes_get, pinned_by_redirect,
         request_body::{BodyDigest, BodyForm},
     },
     store::{hash::NixHash, path::StorePathName},
     url::NormalizedUrl,
 };
-
-/// Longest body, in bytes, that is written into the inventory itself.
-pub const MAX_TEXT: u64 = 4096;
 
 /// What a capture recorded, ready to be stored and merged.
 #[derive(Debug, Default)]
@@ -28,6 +23,8 @@ pub struct Assembled {
     pub entries: Vec<(Entry, Option<StoredBody>)>,
     /// What is not recorded, and why.
     pub left_out: Vec<Omission>,
+    /// How many bodies are not fetched again, by the rule that says so.
+    pub kept: BTreeMap<Why, usize>,
 }
 
 /// Bytes that an entry refers to.
@@ -100,7 +97,13 @@ pub fn assemble(mut exchanges: Vec<Exchange>, inventory: &Inventory) -> Assemble
     }
     let drafts = drop_unneeded(drafts, &assembled.left_out, &keys);
     assembled.left_out.dedup();
-    assembled.entries = drafts.into_iter().map(Draft::place).collect();
+    for draft in drafts {
+        let why = Why::of(&draft.entry, draft.seen);
+        if draft.body.is_some() && !why.fetches() {
+            *assembled.kept.entry(why).or_default() += 1;
+        }
+        assembled.entries.push(draft.place(why));
+    }
     assembled
 }
 
@@ -256,8 +259,8 @@ fn follows(last: &Exchange, next: &Exchange) -> bool {
 struct Draft {
     entry: Entry,
     body: Option<RecordedBody>,
-    /// Whether everybody gets this answer, and every time.
-    refetchable: bool,
+    /// What decides about its source, beside the entry itself.
+    seen: Seen,
 }
 
 impl Draft {
@@ -290,25 +293,26 @@ impl Draft {
             name: Some(url.store_path_name()),
             source: Source::Fetch(None),
         });
-        let refetchable = anonymous && is_refetchable(&entry);
-        Ok(Self { entry, body: last.body, refetchable })
+        Ok(Self { entry, body: last.body, seen: Seen { anonymous, changed: false } })
     }
 
-    /// Gives the body its place, by the rules for sources, and says what has to be stored for it.
-    fn place(self) -> (Entry, Option<StoredBody>) {
-        let Self { mut entry, body, refetchable } = self;
+    /// Gives the body the place that the rule `why` is for, and says what has to be stored for it.
+    fn place(self, why: Why) -> (Entry, Option<StoredBody>) {
+        let Self { mut entry, body, .. } = self;
+        let pinned = pinned_by_redirect(&entry).filter(|_| why == Why::PinnedByRedirect);
         let (Some(recorded), Some(body)) = (body, entry.body.as_mut()) else {
             return (entry, None);
         };
         let name = entry.url.store_path_name();
-        let (name, place) = if refetchable {
+        let (name, place) = if why.fetches() {
+            body.source = Source::Fetch(pinned.map(|url| url.to_string()));
             (name, Place::Store)
         } else if let Some(text) = as_text(&recorded) {
             body.name = None;
             body.source = Source::Text(text);
             return (entry, None);
         } else {
-            let name = file_name(&recorded.hash, name.as_str());
+            let name = beside::file_name(&recorded.hash, &name);
             body.name = None;
             body.source = Source::File(name.to_string());
             (name, Place::Beside)
@@ -329,14 +333,11 @@ fn answered(outcome: Outcome) -> Result<Answer, LeftOut> {
     }
 }
 
-/// The body as the text that TOML and Nix can both hold.
 fn as_text(body: &RecordedBody) -> Option<String> {
-    let RecordedBytes::Inline(bytes) = &body.bytes else {
-        return None;
-    };
-    let text = std::str::from_utf8(bytes).ok().filter(|_| body.size <= MAX_TEXT)?;
-    let is_plain = text.chars().all(|c| !c.is_control() || matches!(c, '\n' | '\r' | '\t'));
-    is_plain.then(|| text.to_owned())
+    match &body.bytes {
+        RecordedBytes::Inline(bytes) => beside::as_text(bytes),
+        RecordedBytes::Spooled(_) => None,
+    }
 }
 
 /// The redirects of a chain, each with the request that it answers. A part of a shared download leaves such redirects
@@ -399,7 +400,7 @@ fn shorten(sequence: Vec<(usize, Draft)>) -> Vec<(usize, Draft)> {
     }
     if short.len() > 1 {
         // What changes between two requests of one capture is not there for somebody else to fetch.
-        short.iter_mut().for_each(|(_, draft)| draft.refetchable = false);
+        short.iter_mut().for_each(|(_, draft)| draft.seen.changed = true);
     }
     short
 }

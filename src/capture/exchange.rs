@@ -91,6 +91,10 @@ pub enum LeftOut {
     NotWhole(u16),
     /// buildproxy could not store it.
     NotStored(String),
+    /// What would be written looks like a long-lived key: what it looks like, and where it is.
+    Secret(String, String),
+    /// It is not what `--only` names.
+    NotSelected,
 }
 
 impl fmt::Display for LeftOut {
@@ -100,6 +104,8 @@ impl fmt::Display for LeftOut {
             Self::Failed(reason) => f.write_str(reason),
             Self::NotWhole(status) => write!(f, "the origin answered {status}, which is not the whole"),
             Self::NotStored(reason) => write!(f, "it could not be stored: {reason}"),
+            Self::Secret(what, place) => write!(f, "{place} has what looks like {what}"),
+            Self::NotSelected => f.write_str("`--only` does not name it, and the inventory does not have it"),
         }
     }
 }

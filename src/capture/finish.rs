@@ -1,10 +1,6 @@
 //! From journals to the written inventory: bodies get their places, entries are merged, the file is replaced.
 
-use std::{
-    fs::{self, File},
-    io,
-    path::Path,
-};
+use std::{collections::HashMap, fs, io, path::Path};
 
 use http::Method;
 
@@ -16,7 +12,9 @@ use super::{
     session::{CaptureError, CaptureOptions, Summary},
 };
 use crate::{
-    inventory::{self, BodiesFolder, Entry, Inventory, ReadError, Source},
+    beside::BesideFolder,
+    inventory::{self, Entry, Inventory, ReadError, Source},
+    secrets::{self, Suspect},
     store::{
         deposit::{Bytes, Deposit, NewBody},
         path::{FileIngestionMethod, build_ca_path},
@@ -63,10 +61,25 @@ pub fn write_inventory(
     }
     merging.add(own, unrecorded, prune)?;
     merging.summary.total = merging.inventory.entries.len();
+    merging.summary.beside = bytes_beside(&merging.inventory);
     inventory::write(&merging.inventory, path).map_err(|source| CaptureError::Write { path: path.clone(), source })?;
-    remove_unused_files(path, &before, &merging.summary.recorded, &merging.inventory);
+    // What only replaced entries referred to, or this capture wrote in vain.
+    let written = before.entries.iter().chain(&merging.summary.recorded);
+    BesideFolder::of(path).remove_unused(written, &merging.inventory.entries);
     merging.keep_in_nix_store(beside)?;
     Ok(merging.summary)
+}
+
+/// The size of all `file` bodies, each file once.
+fn bytes_beside(inventory: &Inventory) -> u64 {
+    let bodies = inventory.entries.iter().filter_map(|entry| entry.body.as_ref());
+    let files: HashMap<&str, u64> = bodies
+        .filter_map(|body| match &body.source {
+            Source::File(file) => Some((file.as_str(), body.size.unwrap_or(0))),
+            _ => None,
+        })
+        .collect();
+    files.values().sum()
 }
 
 struct Merging<'a> {
@@ -83,8 +96,10 @@ impl Merging<'_> {
     fn add(&mut self, journal: &Journal, unrecorded: Vec<Omission>, prune: bool) -> Result<usize, CaptureError> {
         let exchanges = journal.exchanges()?;
         let count = exchanges.len();
-        let Assembled { entries, mut left_out } = assemble(exchanges, &self.inventory);
+        let Assembled { entries, mut left_out, kept: by_rule } = assemble(exchanges, &self.inventory);
+        by_rule.into_iter().for_each(|(why, count)| *self.summary.kept.entry(why).or_default() += count);
         left_out.extend(unrecorded);
+        let entries = self.without_secrets(entries, &mut left_out);
         let stored = entries.iter().filter_map(|(_, body)| body.as_ref()).filter(|body| body.place == Place::Store);
         self.deposit.add(&stored.map(new_body).collect::<Vec<_>>());
         let mut kept = Vec::new();
@@ -113,6 +128,23 @@ impl Merging<'_> {
         Ok(count)
     }
 
+    /// Leaves out what looks like a long-lived key, unless it is allowed: an inventory is committed.
+    fn without_secrets(
+        &self,
+        entries: Vec<(Entry, Option<StoredBody>)>,
+        left_out: &mut Vec<Omission>,
+    ) -> Vec<(Entry, Option<StoredBody>)> {
+        let mut is_clean = |(entry, body): &(Entry, Option<StoredBody>)| {
+            let allowed = self.options.allow_private.covers(&entry.url);
+            let suspect = secrets::in_entry(entry).or_else(|| in_kept_file(body.as_ref()?));
+            let Some(suspect) = suspect.filter(|_| !allowed) else { return true };
+            let reason = LeftOut::Secret(suspect.what.to_owned(), suspect.place);
+            left_out.push(Omission { method: entry.method.clone(), url: entry.url.clone(), reason });
+            false
+        };
+        entries.into_iter().filter(|one| is_clean(one)).collect()
+    }
+
     /// Keeps the bodies in the Nix store from garbage collection, and says what is not there. Those that were collected
     /// before go to the embedded store after all.
     fn keep_in_nix_store(&mut self, beside: &Beside) -> Result<(), CaptureError> {
@@ -130,6 +162,18 @@ impl Merging<'_> {
     }
 }
 
+/// What looks like a secret in a body that is kept beside the inventory. What anybody can fetch is none.
+fn in_kept_file(body: &StoredBody) -> Option<Suspect> {
+    if body.place != Place::Beside || body.size > secrets::MOST_BYTES {
+        return None;
+    }
+    match &body.bytes {
+        RecordedBytes::Inline(bytes) => secrets::in_bytes(bytes),
+        // One that is gone is found so where it is stored.
+        RecordedBytes::Spooled(file) => secrets::in_bytes(&fs::read(file).ok()?),
+    }
+}
+
 /// Why a body has not got its place.
 enum Unkept {
     /// Its bytes are not there any more; there is no use in trying again.
@@ -143,11 +187,11 @@ fn keep(options: &CaptureOptions, deposit: &Deposit, body: &StoredBody, entry: &
     let kept = match body.place {
         Place::Store => deposit.store(&new_body(body)).map_err(CaptureError::Store),
         Place::Beside => {
-            let folder = BodiesFolder::of(&options.inventory);
+            let folder = BesideFolder::of(&options.inventory);
             if let Some(Source::File(file)) = entry.body.as_mut().map(|body| &mut body.source) {
-                *file = format!("{}/{file}", folder.name);
+                *file = folder.relative(file);
             }
-            write_beside(&folder, body)
+            folder.write(body.name.as_str(), bytes(body)).map_err(CaptureError::from)
         }
     };
     kept.map_err(|error| match &body.bytes {
@@ -156,40 +200,14 @@ fn keep(options: &CaptureOptions, deposit: &Deposit, body: &StoredBody, entry: &
     })
 }
 
-fn new_body(body: &StoredBody) -> NewBody<'_> {
-    let bytes = match &body.bytes {
+fn bytes(body: &StoredBody) -> Bytes<'_> {
+    match &body.bytes {
         RecordedBytes::Inline(bytes) => Bytes::Memory(bytes),
         RecordedBytes::Spooled(file) => Bytes::File(file),
-    };
-    let path = build_ca_path(&body.name, FileIngestionMethod::Flat, &body.hash);
-    NewBody { path, hash: body.hash, size: body.size, bytes }
-}
-
-fn write_beside(folder: &BodiesFolder, body: &StoredBody) -> Result<(), CaptureError> {
-    let name = body.name.as_str();
-    let put = match &body.bytes {
-        RecordedBytes::Inline(bytes) => folder.put(name, &mut bytes.as_slice()),
-        RecordedBytes::Spooled(file) => File::open(file).and_then(|mut spooled| folder.put(name, &mut spooled)),
-    };
-    put.map_err(|source| CaptureError::Write { path: folder.path.join(name), source })
-}
-
-/// Removes files beside the inventory that only replaced entries referred to, or that this capture wrote in vain.
-fn remove_unused_files(path: &Path, before: &Inventory, recorded: &[Entry], now: &Inventory) {
-    let files = |entries: &[Entry]| -> Vec<String> {
-        let bodies = entries.iter().filter_map(|entry| entry.body.as_ref());
-        bodies
-            .filter_map(|body| if let Source::File(file) = &body.source { Some(file.clone()) } else { None })
-            .collect()
-    };
-    let folder = BodiesFolder::of(path);
-    let used = files(&now.entries);
-    for file in files(&before.entries).into_iter().chain(files(recorded)) {
-        let ours = file.strip_prefix(&folder.name).and_then(|rest| rest.strip_prefix('/'));
-        let is_ours = ours.is_some_and(|name| !name.contains('/') && name != "..");
-        if is_ours && !used.contains(&file) {
-            // A file that stays is no harm: nothing refers to it.
-            let _ = fs::remove_file(folder.path.join(ours.unwrap_or_default()));
-        }
     }
+}
+
+fn new_body(body: &StoredBody) -> NewBody<'_> {
+    let path = build_ca_path(&body.name, FileIngestionMethod::Flat, &body.hash);
+    NewBody { path, hash: body.hash, size: body.size, bytes: bytes(body) }
 }

@@ -21,9 +21,9 @@ mod transfer;
 
 pub use assemble::Omission;
 pub use exchange::LeftOut;
-pub use journal::JournalError;
+pub use journal::{FolderLock, JournalError, JournalFolder};
 pub use origin::{Origin, OriginError, OriginSetupError, TrustRoots};
-pub use policy::{AllowPrivate, LEFT_OUT_HEADERS};
+pub use policy::{LEFT_OUT_HEADERS, UrlGlobs};
 pub use retold::{Retelling, Retold, RetoldOptions};
-pub use roots::{KeepError, keep_beside, not_kept, object};
+pub use roots::{KeepError, keep, keep_beside, not_kept, object};
 pub use session::{Capture, CaptureError, CaptureOptions, Summary};

@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderName, Method, header};
 
 use super::origin::is_replaced;
 use crate::{
-    inventory::{Entry, Headers, is_about_the_bytes},
+    inventory::{Headers, is_about_the_bytes},
     url::NormalizedUrl,
 };
 
@@ -232,30 +232,11 @@ fn is_credential(name: &str) -> bool {
     CREDENTIAL_HEADERS.contains(&name)
 }
 
-/// Whether a plain download by somebody else can be expected to give the entry's bytes: what `fetchurl` asks for,
-/// answered with a whole, uncoded 200 that is no index page.
-pub fn is_refetchable(entry: &Entry) -> bool {
-    let is_html =
-        entry.headers.get("content-type").is_some_and(|kind| kind.to_ascii_lowercase().starts_with("text/html"));
-    let is_index_page = is_html && entry.url.path().ends_with('/');
-    let kind = entry.headers.get("content-type").unwrap_or_default();
-    // What git and a store directive say of their own answers: another one next time.
-    let is_passing = kind.starts_with("application/x-git-")
-        || entry.headers.get("cache-control").is_some_and(|control| control.to_ascii_lowercase().contains("no-store"));
-    entry.method == Method::GET
-        && !is_passing
-        && entry.status == 200
-        && entry.request_headers.is_empty()
-        && entry.request_body.is_none()
-        && entry.headers.get("content-encoding").is_none()
-        && !is_index_page
-}
-
-/// Which answers that needed credentials may be recorded: the `--allow-private` patterns.
+/// Which URLs an option is for: the patterns of `--allow-private`, or of `--only`.
 #[derive(Debug, Clone, Default)]
-pub struct AllowPrivate(GlobSet);
+pub struct UrlGlobs(GlobSet);
 
-impl AllowPrivate {
+impl UrlGlobs {
     /// Compiles URL globs.
     ///
     /// # Errors
@@ -268,7 +249,12 @@ impl AllowPrivate {
         Ok(Self(set.build()?))
     }
 
-    /// Whether `url` may be recorded although the request carried credentials.
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether one of them matches `url`.
     pub fn covers(&self, url: &NormalizedUrl) -> bool {
         self.0.is_match(url.as_str())
     }
@@ -340,30 +326,12 @@ mod tests {
     }
 
     #[test]
-    fn only_plain_whole_downloads_are_refetchable() {
-        let entry = |path: &str, header: Option<(&str, &str)>| {
-            let mut entry = Entry::get(format!("http://h/{path}").parse().unwrap());
-            if let Some((name, value)) = header {
-                entry.headers.append(name, value).unwrap();
-            }
-            entry
-        };
-        assert!(is_refetchable(&entry("a.tar", None)));
-        assert!(!is_refetchable(&Entry { method: Method::POST, ..entry("a.tar", None) }));
-        assert!(!is_refetchable(&Entry { status: 404, ..entry("a.tar", None) }));
-        assert!(!is_refetchable(&entry("a.tar", Some(("content-encoding", "gzip")))));
-        let html = Some(("content-type", "text/html; charset=utf-8"));
-        assert!(!is_refetchable(&entry("simple/", html)));
-        assert!(is_refetchable(&entry("page.html", html)));
-    }
-
-    #[test]
     fn credentials_are_noticed_by_header_and_allowed_by_url() {
         assert_eq!(credential(&map(&[("accept", "x")])), None);
         assert_eq!(credential(&map(&[("authorization", "Basic x")])), Some("authorization"));
         assert_eq!(credential_in_query(&url("http://h/a?b=1&Private_Token=x")), Some("private_token"));
         assert_eq!(credential_in_query(&url("http://h/a?b=private_token")), None);
-        let allow = AllowPrivate::new(&["https://h/private/*".to_owned()]).unwrap();
+        let allow = UrlGlobs::new(&["https://h/private/*".to_owned()]).unwrap();
         assert!(allow.covers(&url("https://h/private/a/b?c")));
         assert!(!allow.covers(&url("https://h/public")));
     }

@@ -16,15 +16,16 @@ use http::{HeaderMap, Method, StatusCode, header};
 
 use super::{
     arriving::Arriving,
-    assemble::{MAX_TEXT, Omission},
+    assemble::Omission,
     exchange::{Answer, Exchange, LeftOut, Outcome, RecordedBody, RecordedBytes},
     journal::Journal,
-    policy::{self, AllowPrivate},
+    policy::{self, UrlGlobs},
     request_body::PendingDigest,
     spooling::Spooling,
     token,
 };
 use crate::{
+    beside::MAX_TEXT,
     inventory::request_body::BodyDigest,
     store::spool::{Spooled, SpooledContent},
     url::NormalizedUrl,
@@ -34,7 +35,8 @@ use crate::{
 #[derive(Debug)]
 pub struct Recorder {
     journal: Journal,
-    allow_private: AllowPrivate,
+    allow_private: UrlGlobs,
+    only: UrlGlobs,
     arrivals: AtomicU64,
     spooled: AtomicU64,
     known: Mutex<Known>,
@@ -74,6 +76,8 @@ enum Privacy {
     Allowed,
     /// It carried the named credential, and its answer stays out.
     Private(&'static str),
+    /// It is not to be recorded, whoever asks.
+    NotSelected,
 }
 
 /// What is known of an answer before its body.
@@ -90,10 +94,10 @@ pub struct AnswerHead {
 }
 
 impl Recorder {
-    /// A recorder that writes to `journal`.
-    pub fn new(journal: Journal, allow_private: AllowPrivate) -> Self {
+    /// A recorder that writes to `journal`, and of which `only` says what it records, unless that is empty.
+    pub fn new(journal: Journal, allow_private: UrlGlobs, only: UrlGlobs) -> Self {
         let counter = || AtomicU64::new(0);
-        Self { journal, allow_private, arrivals: counter(), spooled: counter(), known: Mutex::default() }
+        Self { journal, allow_private, only, arrivals: counter(), spooled: counter(), known: Mutex::default() }
     }
 
     /// The journal that it writes to.
@@ -109,6 +113,7 @@ impl Recorder {
     /// Notes a request that comes in now.
     pub fn asked(&self, method: &Method, url: NormalizedUrl, headers: &HeaderMap, digest: PendingDigest) -> Asked {
         let privacy = match self.credential(&url, headers) {
+            _ if !self.selects(&url) => Privacy::NotSelected,
             None => Privacy::Anonymous,
             Some(_) if self.allow_private.covers(&url) || self.is_anonymous_token(headers) => Privacy::Allowed,
             Some(name) => Privacy::Private(name),
@@ -126,6 +131,11 @@ impl Recorder {
             Privacy::Anonymous if !public => Asked { privacy: Privacy::Allowed, ..asked },
             _ => asked,
         }
+    }
+
+    /// Whether requests for `url` are recorded: those that are named, and those to which their answers redirect.
+    pub fn selects(&self, url: &NormalizedUrl) -> bool {
+        self.only.is_empty() || self.only.covers(url) || self.known().redirect_targets.contains(url)
     }
 
     /// How many requests have come so far.
@@ -149,7 +159,8 @@ impl Recorder {
 
     /// Notes where an answer sends its client. To be called before the client sees it.
     pub fn redirected(&self, asked: &Asked, status: StatusCode, headers: &HeaderMap) {
-        let location = headers.get(header::LOCATION).filter(|_| status.is_redirection());
+        let is_known = status.is_redirection() && asked.privacy != Privacy::NotSelected;
+        let location = headers.get(header::LOCATION).filter(|_| is_known);
         let location = location.and_then(|location| location.to_str().ok());
         self.known().redirect_targets.extend(location.and_then(|location| asked.url.join(location).ok()));
     }
@@ -202,7 +213,8 @@ impl Recorder {
     pub fn failed(&self, asked: &Asked, reason: String) {
         let reason = match asked.privacy {
             Privacy::Private(name) => LeftOut::NeededCredentials(name.to_owned()),
-            _ => LeftOut::Failed(reason),
+            Privacy::NotSelected => LeftOut::NotSelected,
+            Privacy::Anonymous | Privacy::Allowed => LeftOut::Failed(reason),
         };
         self.write(asked.exchange(self.arrivals(), Outcome::LeftOut(reason)));
     }
@@ -292,6 +304,7 @@ impl Recorder {
 fn refusal(asked: &Asked, status: StatusCode) -> Option<LeftOut> {
     match (asked.privacy, status) {
         (Privacy::Private(name), _) => Some(LeftOut::NeededCredentials(name.to_owned())),
+        (Privacy::NotSelected, _) => Some(LeftOut::NotSelected),
         (_, StatusCode::PARTIAL_CONTENT | StatusCode::NOT_MODIFIED) => Some(LeftOut::NotWhole(status.as_u16())),
         _ if !(200..=599).contains(&status.as_u16()) => {
             Some(LeftOut::Failed(format!("the origin answered {status}, which is not the status of a final response")))

@@ -1,6 +1,7 @@
 //! A request body on its way to the origin: hashed as it passes.
 
 use std::{
+    error::Error,
     io,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
@@ -10,7 +11,7 @@ use std::{
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
+use http_body_util::combinators::BoxBody;
 use tokio::task::spawn_blocking;
 
 use crate::inventory::request_body::{BodyDigest, RequestDigest};
@@ -25,9 +26,12 @@ struct Progress {
     ended: bool,
 }
 
+/// A client's request body.
+pub type RequestBody = BoxBody<Bytes, Box<dyn Error + Send + Sync>>;
+
 /// A request body on its way to the origin.
 pub struct DigestedBody {
-    inner: Incoming,
+    inner: RequestBody,
     progress: Arc<Mutex<Option<Progress>>>,
 }
 
@@ -36,7 +40,7 @@ pub struct DigestedBody {
 pub struct PendingDigest(Arc<Mutex<Option<Progress>>>);
 
 /// Hashes `inner` while it is read.
-pub fn digested(inner: Incoming, headers: &HeaderMap) -> (DigestedBody, PendingDigest) {
+pub fn digested(inner: RequestBody, headers: &HeaderMap) -> (DigestedBody, PendingDigest) {
     let progress = Progress { digest: RequestDigest::new(headers), length: 0, ended: inner.is_end_stream() };
     let progress = Arc::new(Mutex::new(Some(progress)));
     (DigestedBody { inner, progress: Arc::clone(&progress) }, PendingDigest(progress))
@@ -64,9 +68,9 @@ impl PendingDigest {
 
 impl Body for DigestedBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Box<dyn Error + Send + Sync>;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
         let ended = frame.is_none() || self.inner.is_end_stream();
         let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);

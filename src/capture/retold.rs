@@ -12,7 +12,7 @@ use http::{HeaderMap, Method, StatusCode};
 use super::{
     finish::{Beside, read_inventory, write_inventory},
     journal::{Journal, JournalFolder},
-    policy::AllowPrivate,
+    policy::UrlGlobs,
     recorder::{AnswerHead, Recorder},
     session::{CaptureError, CaptureOptions, Summary},
 };
@@ -31,7 +31,7 @@ pub struct RetoldOptions {
     /// Where bodies go.
     pub stores: Stores,
     /// Which answers that needed credentials may be recorded.
-    pub allow_private: AllowPrivate,
+    pub allow_private: UrlGlobs,
     /// The Nix system that they are for.
     pub system: String,
     /// The rules that a new inventory gets.
@@ -88,8 +88,16 @@ impl Retelling {
         stores.embedded().prepare()?;
         let folder = JournalFolder::create(&inventory)?;
         let journal = folder.start(stores.embedded(), &folder.lock()?)?;
-        let recorder = Recorder::new(journal, allow_private.clone());
-        let options = CaptureOptions { inventory, stores, listen, allow_private, proxy_loopback: false, system };
+        let recorder = Recorder::new(journal, allow_private.clone(), UrlGlobs::default());
+        let options = CaptureOptions {
+            inventory,
+            stores,
+            listen,
+            allow_private,
+            only: UrlGlobs::default(),
+            proxy_loopback: false,
+            system,
+        };
         Ok(Self { options, match_rules, folder, recorder })
     }
 

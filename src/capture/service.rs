@@ -5,7 +5,7 @@ use std::{convert::Infallible, sync::Arc};
 use data_encoding::BASE64;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header, request};
 use http_body::Body;
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 use tokio::sync::{mpsc, oneshot};
@@ -16,15 +16,19 @@ use super::{
     downloads::{Download, DownloadKey, Downloads, Lead, Turn},
     origin::{Origin, OriginError},
     recorder::{AnswerHead, Asked, Recorder},
-    request_body::digested,
+    request_body::{RequestBody, digested},
     spooling::Spooling,
     transfer::{Live, Transfer},
 };
 use crate::{
     proxy::{hop_by_hop, plain_text},
+    replay::Replayer,
     representation::{BodyPlan, Partial, Representation},
     url::{NormalizedUrl, with_encoded_backslashes},
 };
+
+/// Bytes of a request body that are held to look whether its answer is recorded.
+const MOST_HELD: u64 = 4 << 20;
 
 /// Asks origins for clients. A clone serves the same capture.
 #[derive(Clone)]
@@ -32,19 +36,31 @@ pub struct CaptureService {
     origin: Origin,
     recorder: Arc<Recorder>,
     downloads: Arc<Downloads>,
+    /// What answers requests that are not recorded.
+    known: Option<Arc<Replayer>>,
     /// Every exchange holds one until it is recorded; the capture ends when all are gone.
     running: mpsc::Sender<Infallible>,
 }
 
 impl CaptureService {
     /// A service that records with `recorder`. The receiver gets its end when the service and all its exchanges are done.
-    pub fn new(origin: Origin, recorder: Arc<Recorder>) -> (Self, mpsc::Receiver<Infallible>) {
+    /// Requests that it does not select are answered by `known`, where that can.
+    pub fn new(
+        origin: Origin,
+        recorder: Arc<Recorder>,
+        known: Option<Arc<Replayer>>,
+    ) -> (Self, mpsc::Receiver<Infallible>) {
         let (running, done) = mpsc::channel(1);
-        (Self { origin, recorder, downloads: Arc::default(), running }, done)
+        (Self { origin, recorder, downloads: Arc::default(), known, running }, done)
     }
 
     /// Answers a request whose URI is absolute.
     pub async fn respond(self, request: Request<Incoming>) -> Response<ClientBody> {
+        let request = request.map(|body| body.map_err(Into::into).boxed());
+        let request = match self.known_answer(request).await {
+            Ok(response) => return response,
+            Err(request) => request,
+        };
         let (answer, received) = oneshot::channel();
         let method = request.method().clone();
         // A task of its own: a client that leaves does not stop the exchange.
@@ -54,7 +70,31 @@ impl CaptureService {
         })
     }
 
-    async fn exchange(self, request: Request<Incoming>, answer: oneshot::Sender<Response<ClientBody>>) {
+    /// The recorded answer to a request that is not to be recorded; the request, where there is none.
+    async fn known_answer(&self, request: Request<RequestBody>) -> Result<Response<ClientBody>, Request<RequestBody>> {
+        let Some(known) = &self.known else { return Err(request) };
+        let is_selected = |url: NormalizedUrl| self.recorder.selects(&url);
+        // What is no URL is told so below; a body that cannot be held is the origin's alone.
+        let is_large = request.body().size_hint().upper().is_none_or(|size| size > MOST_HELD);
+        if is_large || request.uri().to_string().parse().map_or(true, is_selected) {
+            return Err(request);
+        }
+        let (head, body) = request.into_parts();
+        let body = match body.collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(error) => {
+                tracing::debug!("the client left in its request body: {error}");
+                let text = "buildproxy: the request's body is not whole\n".to_owned();
+                return Ok(explain(&head.method, StatusCode::BAD_REQUEST, text));
+            }
+        };
+        let answer = known.answer_if_recorded(Request::from_parts(head, body)).await;
+        answer
+            .map(|response| response.map(|body| body.map_err(Into::into).boxed_unsync()))
+            .map_err(|request| request.map(|body| Full::new(body).map_err(|never| match never {}).boxed()))
+    }
+
+    async fn exchange(self, request: Request<RequestBody>, answer: oneshot::Sender<Response<ClientBody>>) {
         let _running = self.running;
         let (mut head, body) = request.into_parts();
         // The client that asks the origin would make slashes of them.

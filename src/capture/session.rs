@@ -1,6 +1,13 @@
 //! A capture from its start to the written inventory.
 
-use std::{convert::Infallible, fs, io, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use rustix::fs::Access;
 use tokio::sync::mpsc;
@@ -10,13 +17,15 @@ use super::{
     finish::{Beside, read_inventory, write_inventory},
     journal::{Journal, JournalError, JournalFolder},
     origin::{Origin, OriginSetupError, TrustRoots},
-    policy::AllowPrivate,
+    policy::UrlGlobs,
     recorder::Recorder,
     service::CaptureService,
 };
 use crate::{
-    inventory::{Change, Entry, ReadError},
+    beside::Unwritable,
+    inventory::{BodyFiles, Change, Entry, Inventory, ReadError, Why, index::IndexError},
     proxy::{self, ClientEnvironment, HandshakeFailures, ListenOn, Running},
+    replay::{ReplayOptions, Replayer},
     store::{Stores, embedded::StoreError},
 };
 
@@ -30,7 +39,9 @@ pub struct CaptureOptions {
     /// Where the proxy listens.
     pub listen: ListenOn,
     /// Which answers that needed credentials may be recorded.
-    pub allow_private: AllowPrivate,
+    pub allow_private: UrlGlobs,
+    /// What is recorded, where that is not all. Other requests are answered from the inventory, where it has them.
+    pub only: UrlGlobs,
     /// Whether loopback goes through the proxy too.
     pub proxy_loopback: bool,
     /// The Nix system that the capture is made on.
@@ -49,6 +60,9 @@ pub enum CaptureError {
     /// The folder of the inventory is not there.
     #[error("cannot write the inventory {}: its folder does not exist\n\nhint: make it with `mkdir -p`, or name another file with `-i`", .0.display())]
     NoFolder(PathBuf),
+    /// The inventory that is there cannot be replayed from.
+    #[error(transparent)]
+    Index(#[from] IndexError),
     /// The store cannot take bodies.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -61,7 +75,10 @@ pub enum CaptureError {
     /// The client that asks the origins cannot be made.
     #[error(transparent)]
     Origin(#[from] OriginSetupError),
-    /// The inventory or a body beside it cannot be written.
+    /// A body beside the inventory cannot be written.
+    #[error(transparent)]
+    Beside(#[from] Unwritable),
+    /// The inventory cannot be written.
     #[error("cannot write {}: {source}", path.display())]
     Write {
         /// The file.
@@ -76,6 +93,17 @@ impl CaptureError {
     pub fn is_usage(&self) -> bool {
         matches!(self, Self::Inventory(_) | Self::IsNoToml(_))
     }
+}
+
+/// What answers the requests that are not recorded; `None` where all are.
+fn known(options: &CaptureOptions, inventory: Inventory) -> Result<Option<Arc<Replayer>>, IndexError> {
+    if options.only.is_empty() {
+        return Ok(None);
+    }
+    let inventory_dir = options.inventory.parent().map(Path::to_owned).unwrap_or_default();
+    let files = BodyFiles { inventory_dir, stores: options.stores.clone() };
+    let replay = ReplayOptions { system: options.system.clone(), ..ReplayOptions::default() };
+    Replayer::new(inventory, files, replay).map(Arc::new).map(Some)
 }
 
 /// A running capture.
@@ -99,8 +127,12 @@ pub struct Summary {
     pub left_out: Vec<Omission>,
     /// Exchanges taken over from captures that died.
     pub recovered: usize,
+    /// How many of the recorded bodies are not fetched again, by the rule that says so.
+    pub kept: BTreeMap<Why, usize>,
     /// The number of entries in the inventory now.
     pub total: usize,
+    /// The size in bytes of all files beside the inventory now.
+    pub beside: u64,
     /// The folder of the Nix store, where bodies of this capture are in it.
     pub nix_store: Option<PathBuf>,
     /// What is not as it should be with the Nix store, and what to do.
@@ -115,7 +147,7 @@ impl Capture {
     pub async fn start(mut options: CaptureOptions) -> Result<Self, CaptureError> {
         // What belongs beside the inventory is beside the file, not beside a link to it.
         options.inventory = fs::canonicalize(&options.inventory).unwrap_or(options.inventory);
-        read_inventory(&options.inventory)?;
+        let inventory = read_inventory(&options.inventory)?;
         if options.inventory.parent().is_some_and(|folder| !folder.as_os_str().is_empty() && !folder.is_dir()) {
             return Err(CaptureError::NoFolder(options.inventory));
         }
@@ -123,6 +155,7 @@ impl Capture {
             let source = io::ErrorKind::PermissionDenied.into();
             return Err(CaptureError::Write { path: options.inventory, source });
         }
+        let known = known(&options, inventory)?;
         options.stores.embedded().prepare()?;
         let folder = JournalFolder::create(&options.inventory)?;
         let lock = folder.lock()?;
@@ -130,8 +163,8 @@ impl Capture {
         let roots = TrustRoots::load(&|name| std::env::var_os(name));
         let origin = Origin::new(&roots)?;
         let journal = folder.start(options.stores.embedded(), &lock)?;
-        let recorder = Arc::new(Recorder::new(journal, options.allow_private.clone()));
-        let (service, running) = CaptureService::new(origin, Arc::clone(&recorder));
+        let recorder = Arc::new(Recorder::new(journal, options.allow_private.clone(), options.only.clone()));
+        let (service, running) = CaptureService::new(origin, Arc::clone(&recorder), known);
         let service = tower::service_fn(move |request| {
             let service = service.clone();
             async move { Ok::<_, Infallible>(service.respond(request).await) }

@@ -5,14 +5,15 @@ use std::{collections::BTreeSet, ffi::OsString, time::Duration};
 use tokio::time::sleep;
 
 use super::{
-    Common, DONE, FAILED, USAGE, block_on, child, isolation::Isolation, listen::Listen, output, signals::Signals,
+    Common, DONE, FAILED, USAGE, block_on, child, isolation::Isolation, kept, listen::Listen, output, signals::Signals,
 };
 
 use crate::{
-    capture::{self, AllowPrivate, CaptureOptions, LeftOut, Omission, Summary},
+    capture::{self, CaptureOptions, LeftOut, Omission, Summary, UrlGlobs},
     inventory::{Change, ChangeKind, Entry, Source},
     proxy::ListenOn,
     replay::current_system,
+    secrets,
     text::{printable, shell_quoted},
 };
 
@@ -36,6 +37,10 @@ pub struct Capture {
     /// Record answers to requests that carried credentials, for URLs that match; kept as files, not fetched
     #[arg(long, value_name = "URL-GLOB")]
     allow_private: Vec<String>,
+    /// Record only what matches, and answer everything else from the inventory, where it has it: to refresh one entry of a
+    /// large build
+    #[arg(long, value_name = "URL-GLOB", conflicts_with = "prune")]
+    only: Vec<String>,
     /// Drop entries that this run did not ask for
     #[arg(long)]
     prune: bool,
@@ -55,10 +60,8 @@ impl Capture {
             inventory: common.inventory.clone(),
             stores: common.stores(),
             listen: ListenOn::Address(listen),
-            allow_private: AllowPrivate::new(&self.allow_private).map_err(|error| {
-                output::error(&format!("--allow-private: {error}"));
-                USAGE
-            })?,
+            allow_private: globs("--allow-private", &self.allow_private)?,
+            only: globs("--only", &self.only)?,
             proxy_loopback: self.listen.proxy_loopback,
             system: current_system(),
         };
@@ -112,6 +115,13 @@ impl Capture {
     }
 }
 
+fn globs(option: &str, patterns: &[String]) -> Result<UrlGlobs, u8> {
+    UrlGlobs::new(patterns).map_err(|error| {
+        output::error(&format!("{option}: {error}"));
+        USAGE
+    })
+}
+
 /// The time that downloads have whose clients have left; says what is waited for where people would notice.
 async fn patience(quiet: bool) {
     sleep(NOTICED).await;
@@ -140,12 +150,15 @@ fn print_summary(summary: &Summary, common: &Common) {
     if !sources.is_empty() {
         output::say(format!("         {sources}"));
     }
+    kept::passed_through(&summary.left_out).into_iter().for_each(output::say);
+    kept::reasons(&summary.kept).into_iter().for_each(output::say);
     for line in changes(&summary.changes) {
         output::say(line);
     }
     let entries = output::count(summary.total, "entry", "entries");
     let bodies = summary.nix_store.as_ref().map(|dir| format!(", bodies in {}", dir.display())).unwrap_or_default();
     output::say(format!("{} {} ({entries}){bodies}", output::bold("wrote"), common.inventory.display()));
+    kept::large(&summary.recorded, summary.beside).into_iter().for_each(output::warning);
     summary.warning.iter().for_each(output::warning);
 }
 
@@ -203,23 +216,23 @@ pub fn omissions(left_out: &[Omission]) -> Vec<String> {
     let mut said = BTreeSet::new();
     left_out
         .iter()
+        .filter(|omission| omission.reason != LeftOut::NotSelected)
         .map(|Omission { method, url, reason }| {
-            let line = printable(&format!("{method} {url} is not recorded: {reason}"));
+            let line = printable(&format!("{method} {} is not recorded: {reason}", secrets::redacted(url.as_str())));
             match reason {
+                LeftOut::Secret(..) => format!(
+                    "{line}\n  hint: if that is no secret, or one that everyone who has the inventory may know, record it with \
+                     --allow-private {}",
+                    shell_quoted(&kept::glob_without_secrets(url.as_str()))
+                ),
                 LeftOut::NeededCredentials(_) => format!(
                     "{line}\n  hint: record it with --allow-private {}; it is then kept as a file, readable for everyone \
                      who has the inventory",
-                    shell_quoted(&literal_glob(url.as_str()))
+                    shell_quoted(&kept::literal_glob(url.as_str()))
                 ),
-                LeftOut::Failed(_) | LeftOut::NotWhole(_) | LeftOut::NotStored(_) => line,
+                LeftOut::Failed(_) | LeftOut::NotWhole(_) | LeftOut::NotStored(_) | LeftOut::NotSelected => line,
             }
         })
         .filter(|line| said.insert(line.clone()))
         .collect()
-}
-
-/// The glob that matches `text` alone.
-fn literal_glob(text: &str) -> String {
-    // A backslash is no special character of globs for `escape`, but it is for the matcher.
-    globset::escape(text).replace('\\', r"[\]")
 }

@@ -6,7 +6,7 @@ use clap::ValueEnum;
 
 use super::{Common, DONE, FAILED, FOUND, USAGE, block_on, capture, output};
 use crate::{
-    capture::{AllowPrivate, CaptureError, Retelling, RetoldOptions, Summary},
+    capture::{CaptureError, Retelling, RetoldOptions, Summary, UrlGlobs},
     import::{self, Format, ImportError, har::Unheard, listed::List, mitm_cache, nix_buildproxy},
     inventory::{self, MatchRules, current_system},
     text::printable,
@@ -72,7 +72,7 @@ impl Import {
         let options = RetoldOptions {
             inventory: target.clone(),
             stores: common.stores(),
-            allow_private: AllowPrivate::new(&self.allow_private).map_err(|error| {
+            allow_private: UrlGlobs::new(&self.allow_private).map_err(|error| {
                 output::error(&format!("--allow-private: {error}"));
                 USAGE
             })?,

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::{Common, DONE, FAILED, FOUND, USAGE, describe, output};
 use crate::{
-    inventory::{self, BodiesFolder, Conflict, Entry, Input, Inventory, Moving, United, toml_of_rules, unite},
+    beside::{BesideFolder, Moving},
+    inventory::{self, Conflict, Entry, Input, Inventory, United, toml_of_rules, unite},
     text::printable,
 };
 
@@ -94,7 +95,7 @@ impl Merge {
         let real = std::fs::canonicalize(target).unwrap_or_else(|_| target.to_owned());
         let narrowed = united.narrowed.clone();
         let match_rules = united.match_rules.clone();
-        let mut moving = Moving::into(BodiesFolder::of(&real));
+        let mut moving = Moving::into(BesideFolder::of(&real));
         let mut entries: Vec<Entry> = Vec::new();
         for (input, mut entry) in united.entries {
             let from = &self.files[input].path;

@@ -13,11 +13,14 @@ mod fetch;
 mod import;
 mod index;
 mod isolation;
+mod kept;
 mod listen;
 mod merge;
 mod output;
 mod paths;
 mod push;
+mod refetch;
+mod relocate;
 mod replay;
 mod signals;
 mod verify;
@@ -98,6 +101,8 @@ enum Command {
     Verify(verify::Verify),
     Fetch(fetch::Fetch),
     Paths(paths::Paths),
+    #[command(name = "move")]
+    Relocate(relocate::Relocate),
     Push(push::Push),
     Index(index::Compile),
     Diff(diff::Diff),
@@ -181,6 +186,7 @@ pub fn main() -> ExitCode {
         Command::Verify(command) => command.run(&common),
         Command::Fetch(command) => command.run(&common),
         Command::Paths(command) => command.run(&common),
+        Command::Relocate(command) => command.run(&common),
         Command::Push(command) => command.run(&common),
         Command::Index(command) => command.run(&common),
         Command::Diff(command) => command.run(),

@@ -3,18 +3,26 @@
 use serde::Serialize;
 
 use super::{Common, DONE, output};
-use crate::inventory::{Body, Entry, Source};
+use crate::{
+    inventory::{Body, Entry, Source, Why},
+    text::printable,
+};
 
 /// Print URL, hash and store path of every body
 #[derive(clap::Args)]
 #[command(after_help = "Example:
   buildproxy paths | while read -r url hash path; do …; done
 
-One line a body, in three fields. A body that is no store file has `-` for its path.")]
+One line a body, in three fields. A body that is no store file has `-` for its path. With --why each
+line ends with the body's source and the rule that it is for, in words; `!` marks a body whose source
+is another one than the rules of docs/sources.md would choose.")]
 pub struct Paths {
     /// Print a JSON array instead of lines
     #[arg(long)]
     json: bool,
+    /// Say for each body where its bytes come from, and why
+    #[arg(long)]
+    why: bool,
 }
 
 /// One line.
@@ -27,6 +35,19 @@ struct Row {
     size: Option<u64>,
     source: &'static str,
     store_path: Option<String>,
+    /// The first rule for sources that applies to the entry, and what it says.
+    #[serde(flatten)]
+    why: Option<Reason>,
+}
+
+/// Why a body has its source.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Reason {
+    rule: Why,
+    reason: String,
+    /// Whether the source is the one that the rule is for.
+    by_rule: bool,
 }
 
 impl Paths {
@@ -35,13 +56,20 @@ impl Paths {
             Ok(inventory) => inventory,
             Err(code) => return code,
         };
-        let rows: Vec<Row> =
-            inventory.entries.iter().filter_map(|entry| Some(row(entry, entry.body.as_ref()?))).collect();
+        let rules = Why::of_all(&inventory);
+        let row = |(entry, rule): (&Entry, Why)| {
+            let body = entry.body.as_ref()?;
+            Some(Row { why: self.why.then(|| reason(body, rule)), ..row(entry, body) })
+        };
+        let rows: Vec<Row> = inventory.entries.iter().zip(rules).filter_map(row).collect();
         if self.json {
             output::json(&rows);
         } else {
             let field = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
-            let lines = rows.iter().map(|row| format!("{} {} {}\n", row.url, field(&row.hash), field(&row.store_path)));
+            let why = |row: &Row| row.why.as_ref().map(|why| why.line(row.source)).unwrap_or_default();
+            let lines = rows
+                .iter()
+                .map(|row| format!("{} {} {}{}\n", row.url, field(&row.hash), field(&row.store_path), why(row)));
             output::data(&lines.collect::<String>());
         }
         DONE
@@ -63,5 +91,33 @@ fn row(entry: &Entry, body: &Body) -> Row {
         size: body.size,
         source,
         store_path,
+        why: None,
     }
+}
+
+impl Reason {
+    /// The end of a line: the source, and the rule in words.
+    fn line(&self, source: &str) -> String {
+        let mark = if self.by_rule { "" } else { "! " };
+        format!("  # {source}: {mark}{}", self.reason)
+    }
+}
+
+/// What `rule` says of a body; in what way its source is another one, where it is.
+fn reason(body: &Body, rule: Why) -> Reason {
+    let name = rule.name();
+    let (reason, by_rule) = match &body.source {
+        Source::StorePath { .. } => ("it was put there by hand or by `move`".to_owned(), true),
+        Source::Fetch(Some(url)) if rule != Why::PinnedByRedirect => {
+            (format!("from {}, which was named by hand", printable(url)), true)
+        }
+        Source::Fetch(_) if rule.fetches() => (format!("{} ({name})", rule.reason()), true),
+        Source::Fetch(_) => (format!("though {} ({name})", rule.reason()), false),
+        Source::File(_) | Source::Text(_) if rule.fetches() => {
+            let unseen = "by the choice of somebody, or for what an entry does not show: credentials, `Vary: *`";
+            (format!("{unseen}; else it would be fetched: {} ({name})", rule.reason()), false)
+        }
+        Source::File(_) | Source::Text(_) => (format!("{} ({name})", rule.reason()), true),
+    };
+    Reason { rule, reason, by_rule }
 }

@@ -1,8 +1,7 @@
 //! `buildproxy verify`.
 
-use super::{Common, DONE, FOUND, block_on, output};
+use super::{Common, DONE, FOUND, output, refetch};
 use crate::{
-    fetch::{self, FetchError},
     inventory::{self, Entry, Inventory},
     verify::{self, Finding},
 };
@@ -11,12 +10,17 @@ use crate::{
 #[derive(clap::Args)]
 #[command(after_help = "Example:
   buildproxy verify -i inventory.toml
+  buildproxy verify --refetch --fix      keep with the inventory what origins do not give any more
 
 Exit code 0 where all is well, 1 where something was found: all of it is listed, not only the first.")]
 pub struct Verify {
     /// Ask the origins again, without credentials, whether they still give what the inventory pins
     #[arg(long)]
     refetch: bool,
+    /// Rewrite the inventory: what is changed or gone is fetched from where its redirects name a version and the bytes are
+    /// the same, else kept beside the inventory, where its bytes are still in a store; prints the diff
+    #[arg(long, requires = "refetch")]
+    fix: bool,
     /// Print the findings as JSON on stdout
     #[arg(long)]
     json: bool,
@@ -34,16 +38,18 @@ impl Verify {
         let mut findings = refused_names;
         findings.extend(verify::verify(&inventory, &common.body_files(), &|bytes| progress.inc(bytes)));
         progress.finish_and_clear();
-        let changes = if self.refetch { refetch(&inventory, common)? } else { Vec::new() };
-        if self.json {
-            let changes: Vec<String> = changes.iter().map(FetchError::to_string).collect();
-            output::json(&serde_json::json!({
-                "entries": inventory.entries.len(), "findings": findings, "refetch": changes,
-            }));
-        }
         findings.iter().for_each(|finding| output::error(finding));
-        changes.iter().for_each(|change| output::error(change));
-        let found = findings.len() + changes.len();
+        let mut asked = if self.refetch { refetch::ask(&inventory, common)? } else { Vec::new() };
+        let diff = if self.fix { refetch::fix(&inventory, &mut asked, common)? } else { String::new() };
+        refetch::report(&asked, common.quiet);
+        if self.json {
+            output::json(&serde_json::json!({
+                "entries": inventory.entries.len(), "findings": findings, "refetch": asked, "diff": diff,
+            }));
+        } else {
+            output::data(&diff);
+        }
+        let found = findings.len() + asked.iter().filter(|one| refetch::is_finding(one)).count();
         if !common.quiet {
             let entries = output::count(inventory.entries.len(), "entry", "entries");
             output::say(match found {
@@ -66,15 +72,4 @@ fn read(common: &Common) -> Result<(Inventory, Vec<Finding>), u8> {
         // Once more, for its message.
         None => common.read_inventory().map(|inventory| (inventory, Vec::new())),
     }
-}
-
-/// What the origins do not give any more.
-fn refetch(inventory: &Inventory, common: &Common) -> Result<Vec<FetchError>, u8> {
-    let wanted = fetch::all(inventory);
-    let progress = output::progress(wanted.iter().map(|one| one.size).sum(), "asking again", common.quiet);
-    let origin = super::fetch::anonymous_origin()?;
-    let bar = progress.clone();
-    let results = block_on(async { Ok(fetch::check(wanted, &origin, move |bytes| bar.inc(bytes)).await) })?;
-    progress.finish_and_clear();
-    Ok(results.into_iter().filter_map(Result::err).collect())
 }

@@ -1,6 +1,5 @@
 //! The inventory: the file format, canonical writing, merging, the request index.
 
-mod beside;
 mod compiled;
 mod diff;
 mod entry;
@@ -8,6 +7,7 @@ pub mod index;
 mod key;
 mod locate;
 mod merge;
+mod naming;
 mod read;
 mod redirect;
 pub mod request_body;
@@ -15,9 +15,9 @@ mod rules;
 mod strict;
 mod system;
 mod unite;
+mod why;
 mod write;
 
-pub use beside::{BodiesFolder, CarryError, Moving, file_name};
 pub use compiled::CompiledError;
 pub use diff::{Amount, Diff, FieldChange, Step, Totals, diff, facts};
 pub use entry::{Body, Entry, HeaderError, Headers, Hop, Inventory, Source, UrlMatch, is_about_the_bytes};
@@ -29,4 +29,5 @@ pub use redirect::becomes_get;
 pub use rules::{MatchRules, Rewrite, UsedRule};
 pub use system::current_system;
 pub use unite::{Conflict, Input, Side, United, unite};
+pub use why::{Seen, Why, pinned_by_redirect};
 pub use write::{to_toml, toml_of_entry, toml_of_rules, write, write_atomically};

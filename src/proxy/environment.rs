@@ -364,6 +364,7 @@ mod tests {
             Value::CaFile => "the CA file".to_owned(),
             Value::Wgetrc => format!("a `{WGETRC_FILE}` that begins with yours"),
             Value::JavaToolOptions => format!("yours, then proxy properties and the trust store `{KEY_STORE_FILE}`"),
+            Value::AptConfig => format!("an `{APT_FILE}` that includes yours"),
             Value::Capture => "`1` in a capture, else unset".to_owned(),
             Value::Fixed(text) => format!("`{text}`"),
             Value::Unset => "unset".to_owned(),

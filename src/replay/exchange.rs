@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use axum::body::Body as AxumBody;
+use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header, request::Parts};
 use http_body::Body as _;
 
@@ -15,7 +16,10 @@ use super::{
     sequence::Sequences,
 };
 use crate::{
-    inventory::index::{EntryId, Index, KeptEntry, RequestBody, RequestKey, Visit},
+    inventory::{
+        index::{EntryId, Index, KeptEntry, RequestBody, RequestKey, Visit},
+        request_body::RequestDigest,
+    },
     proxy::plain_text,
     store::stream::Use,
     text::printable,
@@ -61,6 +65,19 @@ pub(super) async fn answer(replayer: Arc<Replayer>, request: Request<AxumBody>) 
         replayer.log.broken(&replayer.index, visit.entry, &problem);
         unsendable(&head.method, &url, &problem)
     })
+}
+
+/// Whether an entry answers `request`, whose URI is absolute.
+pub(super) fn is_recorded(replayer: &Replayer, request: &Request<Bytes>) -> bool {
+    let Ok(url) = miss::asked_url(request.uri()) else { return false };
+    let mut digest = RequestDigest::new(request.headers());
+    digest.update(request.body());
+    let body = match request.body().is_empty() {
+        true => RequestBody::Empty,
+        false => RequestBody::from(digest.finish()),
+    };
+    let key = RequestKey { method: request.method(), url: &url, headers: request.headers(), body };
+    replayer.index.look_up(&key).is_ok()
 }
 
 impl Replayer {

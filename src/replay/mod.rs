@@ -90,6 +90,20 @@ impl Replayer {
         answer.into_service()
     }
 
+    /// Answers a request with an absolute URI, where an entry does; gives it back otherwise.
+    ///
+    /// # Errors
+    /// The request, which is then no miss.
+    pub async fn answer_if_recorded(
+        self: &Arc<Self>,
+        request: http::Request<Bytes>,
+    ) -> Result<Response, http::Request<Bytes>> {
+        match exchange::is_recorded(self, &request) {
+            true => Ok(exchange::answer(Arc::clone(self), request.map(Into::into)).await),
+            false => Err(request),
+        }
+    }
+
     /// What the run asked for so far.
     pub fn report(&self) -> Report {
         self.log.report(&self.index)

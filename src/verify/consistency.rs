@@ -2,13 +2,11 @@
 
 use std::collections::HashMap;
 
-use http::Method;
-
 use super::{
     compare::{common_systems, same_bytes, system_set},
     finding::{Finding, FindingKind},
 };
-use crate::inventory::{Entry, Inventory, Key, Keys, Source, UrlMatch};
+use crate::inventory::{Entry, Inventory, Key, Keys, Source, Why};
 
 /// All findings about `inventory` that need no look at its bodies or redirect chains.
 pub(super) fn check(inventory: &Inventory) -> Vec<Finding> {
@@ -50,19 +48,10 @@ fn not_fetchable(entry: &Entry) -> Option<FindingKind> {
     if !entry.body.as_ref().is_some_and(|body| body.source == Source::Fetch(None)) {
         return None;
     }
-    let coding = entry.headers.get("content-encoding").filter(|coding| !coding.eq_ignore_ascii_case("identity"));
+    // A header that has to be absent is one that Nix does not send either.
     let keyed = entry.request_headers.iter().any(|(_, value)| !value.is_empty());
-    let reasons: Vec<String> = [
-        (entry.method != Method::GET).then(|| format!("the request is a {}", entry.method)),
-        (entry.status != 200).then(|| format!("the status is {}", entry.status)),
-        (entry.url_match == UrlMatch::Prefix).then(|| "the entry is for every URL that starts with its own".to_owned()),
-        entry.request_body.map(|_| "the request has a body".to_owned()),
-        keyed.then(|| "the answer depends on request headers".to_owned()),
-        coding.map(|coding| format!("newer Nix would decode its content-encoding {coding}")),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
+    let reasons = Why::not_askable(entry).filter(|why| keyed || *why != Why::RequestHeaders);
+    let reasons: Vec<String> = reasons.map(|why| why.reason().to_owned()).collect();
     (!reasons.is_empty()).then_some(FindingKind::NotFetchable { reasons })
 }
 
@@ -110,6 +99,8 @@ fn overlapping_systems(entries: &[Entry], keys: &[Key]) -> Vec<(usize, FindingKi
 
 #[cfg(test)]
 mod tests {
+    use http::Method;
+
     use super::*;
     use crate::{
         inventory::{Body, Hop, MatchRules, request_body::BodyDigest},
@@ -192,8 +183,8 @@ mod tests {
             not_fetchable(&entry).map(|kind| kind.to_string()).unwrap_or_default()
         };
         assert_eq!(fetched(&|_| {}), "");
-        assert!(fetched(&|entry| entry.method = Method::POST).contains("is a POST"));
-        assert!(fetched(&|entry| entry.status = 404).contains("status is 404"));
+        assert!(fetched(&|entry| entry.method = Method::POST).contains("is no GET"));
+        assert!(fetched(&|entry| entry.status = 404).contains("status is not 200"));
         assert!(fetched(&|entry| entry.request_body = Some(BodyDigest::of_bytes(b"x"))).contains("has a body"));
         let keyed = |value: &'static str| {
             move |entry: &mut Entry| {
@@ -202,7 +193,7 @@ mod tests {
         };
         assert!(fetched(&keyed("a/b")).contains("request headers"));
         assert_eq!(fetched(&keyed("")), "");
-        assert!(fetched(&|entry| entry.headers.append("content-encoding", "gzip").unwrap()).contains("gzip"));
+        assert!(fetched(&|entry| entry.headers.append("content-encoding", "gzip").unwrap()).contains("content coding"));
         let elsewhere = |entry: &mut Entry| {
             entry.status = 404;
             entry.body.as_mut().unwrap().source = Source::Fetch(Some("https://h/b".to_owned()));

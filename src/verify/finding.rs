@@ -151,6 +151,13 @@ pub enum FindingKind {
         /// Why not.
         reasons: Vec<String>,
     },
+    /// What looks like a long-lived key.
+    Secret {
+        /// What it looks like.
+        what: &'static str,
+        /// The part of the entry.
+        place: String,
+    },
     /// A store path name that Nix refuses.
     BadName {
         /// The name.
@@ -248,6 +255,11 @@ impl fmt::Display for FindingKind {
                 "Nix cannot fetch the body again, because {}: make it a `file` or `text` body, or name a URL to `fetch` \
                  that gives these bytes",
                 reasons.join(" and ")
+            ),
+            Self::Secret { what, place } => write!(
+                f,
+                "{place} has what looks like {what}: if it is one, make it invalid at its issuer, since whoever has the \
+                 inventory has it, and remove the entry"
             ),
             Self::BadName { name, reason } => {
                 write!(f, "Nix refuses the name `{name}`: {reason}; by custom it is the last path segment of the URL")

@@ -9,6 +9,7 @@ mod consistency;
 mod finding;
 mod hashing;
 mod names;
+mod private;
 mod redirects;
 mod registration;
 
@@ -24,6 +25,7 @@ use crate::inventory::{BodyFiles, Inventory};
 pub fn verify(inventory: &Inventory, files: &BodyFiles, progress: &dyn Fn(u64)) -> Vec<Finding> {
     let mut findings = consistency::check(inventory);
     findings.extend(redirects::check(inventory));
+    findings.extend(private::check(inventory, files));
     findings.extend(bodies::check(inventory, files, progress));
     findings.sort_by_key(|finding| finding.entry);
     findings

@@ -45,6 +45,16 @@ pub fn answer(request: &Request, visit: usize, out: &mut impl Write) -> io::Resu
             whole(out, request, 200, &[("content-type", "text/plain")], &text)
         }
         "/counter" => whole(out, request, 200, &[], format!("count {visit}\n").as_bytes()),
+        // There once, and then no more.
+        path if path.starts_with("/once/") && visit == 1 => whole(out, request, 200, &[], &pattern(6000)),
+        path if path.starts_with("/once/") => {
+            let status = path.trim_start_matches("/once/").parse().unwrap_or(404);
+            whole(out, request, status, &[], b"no more\n")
+        }
+        "/releases/latest/tool" if visit == 1 => redirect(out, 302, "/plain/releases/1.2.3/tool"),
+        "/releases/latest/tool" => redirect(out, 302, "/plain/releases/1.3.0/tool?size=7"),
+        "/page" => whole(out, request, 200, &[("content-type", "text/html")], b"<p>a page</p>\n"),
+        "/api" => whole(out, request, 200, &[("content-type", "application/json")], b"{\"version\": 2}\n"),
         "/busy-429" if visit == 1 => whole(out, request, 429, &[("retry-after", "0")], b"slow down\n"),
         "/busy-503" if visit == 1 => whole(out, request, 503, &[("retry-after", "0")], b"maintenance\n"),
         "/busy-429" | "/busy-503" => whole(out, request, 200, &[], b"at last\n"),

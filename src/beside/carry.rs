@@ -1,59 +1,21 @@
-//! The folder for `file` bodies, `inventory.bodies` beside `inventory.toml`: what goes there, and how bodies move from
-//! one inventory's folder to another's.
+//! How bodies move from one inventory's folder to another's.
 
 use std::{
     collections::HashMap,
-    fs::{self, File},
-    io::{self, Read},
+    fs::File,
+    io,
     path::{Path, PathBuf},
 };
 
-use super::{
-    entry::{Body, Source},
-    locate::{BodyFiles, LocateError, Located},
-    write::write_atomically,
+use super::{BesideFolder, Unwritable, file_name};
+use crate::{
+    inventory::{Body, BodyFiles, LocateError, Located, Source},
+    store::{
+        deposit::Bytes,
+        hash::{NixHash, hash_file},
+        path::StorePathName,
+    },
 };
-use crate::store::{
-    hash::{NixHash, hash_file},
-    path::StorePathName,
-};
-
-/// The folder for the bodies of one inventory.
-#[derive(Debug, Clone)]
-pub struct BodiesFolder {
-    /// Where it is.
-    pub path: PathBuf,
-    /// Its name, as entries write it.
-    pub name: String,
-}
-
-impl BodiesFolder {
-    /// That of `inventory`.
-    pub fn of(inventory: &Path) -> Self {
-        let stem = inventory.file_stem().unwrap_or_default().to_string_lossy();
-        let name = format!("{stem}.bodies");
-        Self { path: inventory.with_file_name(&name), name }
-    }
-
-    /// Makes or replaces its file `name`, and the folder where it is not there.
-    ///
-    /// # Errors
-    /// Where it cannot be written to.
-    pub fn put(&self, name: &str, content: &mut impl Read) -> io::Result<()> {
-        fs::create_dir_all(&self.path)?;
-        let attributes = self.path.join(".gitattributes");
-        if !attributes.exists() {
-            // Line endings are part of the hash.
-            write_atomically(&attributes, &mut &b"* -text\n"[..])?;
-        }
-        write_atomically(&self.path.join(name), content)
-    }
-}
-
-/// The name of a `file` body that is called `name`: one content has one file, whatever else has the same name.
-pub fn file_name(hash: &NixHash, name: &str) -> StorePathName {
-    StorePathName::sanitized(&format!("{}-{name}", &hash.to_nix32()[..8]))
-}
 
 /// Why a body cannot be taken along.
 #[derive(Debug, thiserror::Error)]
@@ -67,9 +29,12 @@ pub enum CarryError {
     /// Its name is taken.
     #[error("{} is there and has other bytes: move it away", .0.display())]
     Taken(PathBuf),
-    /// It cannot be read or written.
-    #[error("cannot copy {}: {source}", path.display())]
-    Copy {
+    /// It cannot be written.
+    #[error(transparent)]
+    Write(#[from] Unwritable),
+    /// It cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
         /// The file.
         path: PathBuf,
         /// What the system said.
@@ -80,14 +45,14 @@ pub enum CarryError {
 /// Bodies on their way into another folder: first all are looked up, then all are copied.
 #[derive(Debug)]
 pub struct Moving {
-    folder: BodiesFolder,
+    folder: BesideFolder,
     /// What each name in the folder will have, and where that is now.
     planned: HashMap<String, (Option<NixHash>, PathBuf)>,
 }
 
 impl Moving {
     /// Into `folder`.
-    pub fn into(folder: BodiesFolder) -> Self {
+    pub fn into(folder: BesideFolder) -> Self {
         Self { folder, planned: HashMap::new() }
     }
 
@@ -107,15 +72,15 @@ impl Moving {
             return Err(CarryError::Altered(from));
         }
         let own = Path::new(file).file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let other = body.hash.as_ref().map(|hash| file_name(hash, &own).to_string());
-        let mut taken = self.folder.path.join(&own);
+        let other = body.hash.as_ref().map(|hash| file_name(hash, &StorePathName::sanitized(&own)).to_string());
+        let mut taken = self.folder.path_of(&own);
         for name in [Some(own), other].into_iter().flatten() {
             if self.is_free(&name, body.hash)? {
-                body.source = Source::File(format!("{}/{name}", self.folder.name));
+                body.source = Source::File(self.folder.relative(&name));
                 self.planned.insert(name, (body.hash, from));
                 return Ok(());
             }
-            taken = self.folder.path.join(name);
+            taken = self.folder.path_of(&name);
         }
         Err(CarryError::Taken(taken))
     }
@@ -125,7 +90,7 @@ impl Moving {
         match self.planned.get(name) {
             Some((planned, _)) => Ok(hash.is_some() && *planned == hash),
             None => {
-                let path = self.folder.path.join(name);
+                let path = self.folder.path_of(name);
                 Ok(!path.exists() || hash.is_some() && has_hash(&path, hash.as_ref())?)
             }
         }
@@ -137,18 +102,17 @@ impl Moving {
     /// Where a file cannot be read or written.
     pub fn copy(self) -> Result<(), CarryError> {
         for (name, (_, from)) in &self.planned {
-            if self.folder.path.join(name).exists() {
+            if self.folder.path_of(name).exists() {
                 continue;
             }
-            let mut content = File::open(from).map_err(failed(from))?;
-            self.folder.put(name, &mut content).map_err(failed(from))?;
+            self.folder.write(name, Bytes::File(from))?;
         }
         Ok(())
     }
 }
 
 fn failed(path: &Path) -> impl FnOnce(io::Error) -> CarryError {
-    move |source| CarryError::Copy { path: path.to_owned(), source }
+    move |source| CarryError::Read { path: path.to_owned(), source }
 }
 
 /// Whether the file `path` has `hash`, where that is known.
@@ -160,6 +124,8 @@ fn has_hash(path: &Path, hash: Option<&NixHash>) -> Result<bool, CarryError> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::store::{Stores, embedded::EmbeddedStore};
 
@@ -180,7 +146,7 @@ mod tests {
         }
         let stores = Stores::new(None, EmbeddedStore::new(folder.path().join("store")));
         let files = BodyFiles { inventory_dir: from.clone(), stores };
-        let mut moving = Moving::into(BodiesFolder::of(&to.join("b.toml")));
+        let mut moving = Moving::into(BesideFolder::of(&to.join("b.toml")));
         let mut bodies = [body("one", "a.bodies/x"), body("two", "y"), body("one", "a.bodies/x")];
         for body in &mut bodies {
             moving.add(body, &files).unwrap();
@@ -206,7 +172,7 @@ mod tests {
         fs::write(folder.path().join("x"), "edited").unwrap();
         let stores = Stores::new(None, EmbeddedStore::new(folder.path().join("store")));
         let files = BodyFiles { inventory_dir: folder.path().to_owned(), stores };
-        let mut moving = Moving::into(BodiesFolder::of(&folder.path().join("b.toml")));
+        let mut moving = Moving::into(BesideFolder::of(&folder.path().join("b.toml")));
         assert!(matches!(moving.add(&mut body("one", "x"), &files), Err(CarryError::Altered(_))));
         assert!(matches!(moving.add(&mut body("one", "y"), &files), Err(CarryError::Locate(_))));
     }
