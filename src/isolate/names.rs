@@ -25,11 +25,18 @@ const POINTER_TO_QUESTION: u16 = 0xC000 | HEADER as u16;
 /// The names that were asked for, and the addresses that they got.
 #[derive(Debug, Default)]
 pub struct Names {
+    /// The machine's own name, which is no network, either.
+    own: String,
     addresses: HashMap<String, Ipv4Addr>,
     names: HashMap<Ipv4Addr, String>,
 }
 
 impl Names {
+    /// On the machine that is called `own`.
+    pub fn on(own: &str) -> Self {
+        Self { own: own.trim().to_ascii_lowercase(), ..Self::default() }
+    }
+
     /// The name that got `address`.
     pub fn name_of(&self, address: IpAddr) -> Option<&str> {
         let IpAddr::V4(address) = address.to_canonical() else { return None };
@@ -61,6 +68,10 @@ impl Names {
     }
 
     fn address_of(&mut self, name: String) -> Option<Ipv4Addr> {
+        // Its programs talk to each other by these (RFC 6761 §6.3).
+        if name == "localhost" || name.ends_with(".localhost") || (!name.is_empty() && name == self.own) {
+            return Some(Ipv4Addr::LOCALHOST);
+        }
         if let Some(&address) = self.addresses.get(&name) {
             return Some(address);
         }
@@ -140,6 +151,18 @@ mod tests {
         assert_eq!(names.name_of(IpAddr::from([198, 18, 0, 1])), Some("example.org"));
         assert_eq!(names.name_of("::ffff:198.18.0.2".parse().unwrap()), Some("h.test"));
         assert_eq!(names.name_of(IpAddr::from([8, 8, 8, 8])), None);
+    }
+
+    #[test]
+    fn the_machines_own_names_are_loopback() {
+        let mut names = Names::on("Builder.lan\n");
+        for own in ["localhost", "a.localhost", "builder.lan"] {
+            assert_eq!(names.address_of(own.to_owned()), Some(Ipv4Addr::LOCALHOST), "{own}");
+        }
+        for other in ["builder", "notlocalhost", ""] {
+            assert_ne!(names.address_of(other.to_owned()), Some(Ipv4Addr::LOCALHOST), "{other}");
+        }
+        assert_eq!(names.name_of(Ipv4Addr::LOCALHOST.into()), None);
     }
 
     #[test]

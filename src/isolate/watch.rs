@@ -1,7 +1,7 @@
 //! Reads what an isolated command sends past the proxy: refuses it, and notes it.
 
 use std::{
-    io,
+    fs, io,
     os::fd::OwnedFd,
     thread::{self, JoinHandle},
 };
@@ -41,8 +41,9 @@ impl Watch {
     /// Where the system gives no pipe or thread.
     pub fn start(far: OwnedFd, member: i32) -> io::Result<Self> {
         let (stopped, stop) = io::pipe()?;
+        let own_name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let watcher =
-            Watcher { far, member, names: Names::default(), finder: Finder::default(), seen: Bypasses::default() };
+            Watcher { far, member, names: Names::on(&own_name), finder: Finder::default(), seen: Bypasses::default() };
         let thread = thread::Builder::new().name("bypasses".to_owned()).spawn(move || watcher.watch(&stopped))?;
         Ok(Self { stop, thread })
     }
