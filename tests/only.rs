@@ -8,7 +8,7 @@ use common::{Awkward, Outcome, Workdir, pattern, run};
 
 fn refresh(origin: &Awkward, work: &Workdir, globs: &[&str], script: &str) -> Outcome {
     let mut command = work.capturing(&origin.ca.pem);
-    globs.iter().for_each(|glob| drop(command.args(["--only", glob])));
+    command.args(globs.iter().flat_map(|glob| ["--only", glob]));
     run(command.args(["--", "sh", "-euc", script]))
 }
 
