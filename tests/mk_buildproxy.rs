@@ -207,7 +207,7 @@ fn a_body_inside_of_a_store_path_is_kept_by_the_hook_and_replayed(nix: Nix) {
     let (object, hash) = (added.text().trim(), sri(b"inside\n"));
     work.write(
         "inventory.toml",
-        &format!(
+        format!(
             "version = 1\n[[entry]]\nurl = \"https://example.org/f\"\n\
              body = {{ hash = \"{hash}\", size = 7, store-path = \"{object}/share/file\" }}\n"
         ),
