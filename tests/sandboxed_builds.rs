@@ -225,8 +225,8 @@ fn a_miss_fails_the_build_however_the_hook_was_started(nix: Nix) {
 fn a_body_that_is_gone_or_was_changed_at_its_origin_fails_before_the_build(nix: Nix) {
     let (work, sandbox) = (Workdir::new(), Sandbox::new(nix));
     let origin = Nginx::start("");
-    fs::write(origin.www().join("file"), "a file\n").unwrap();
-    let url = origin.tls_url("/file");
+    fs::write(origin.www().join("file.gz"), "a file\n").unwrap();
+    let url = origin.tls_url("/file.gz");
     run(work.capturing(&origin.ca.pem).args(["--", "curl", "-sSfO", &url])).expect_code(0);
     let package = build(&hook(&work, ""), "pkgs.curl", &format!("echo started >&2; curl -sSfO {url}"));
     let failing = |why: &[&str]| {
@@ -234,12 +234,12 @@ fn a_body_that_is_gone_or_was_changed_at_its_origin_fails_before_the_build(nix: 
         assert!(!log.stderr.contains("started\n"), "{log}");
         log.expect_stderr(why);
     };
-    fs::write(origin.www().join("file"), "another file\n").unwrap();
-    failing(&["hash mismatch", "-file.drv", &sri(b"a file\n"), &sri(b"another file\n")]);
-    fs::remove_file(origin.www().join("file")).unwrap();
-    failing(&[&format!("trying {url}"), "cannot download file from any mirror"]);
+    fs::write(origin.www().join("file.gz"), "another file\n").unwrap();
+    failing(&["hash mismatch", "-file.gz.drv", &sri(b"a file\n"), &sri(b"another file\n")]);
+    fs::remove_file(origin.www().join("file.gz")).unwrap();
+    failing(&[&format!("trying {url}"), "cannot download file.gz from any mirror"]);
     drop(origin);
-    failing(&[&format!("trying {url}"), "cannot download file from any mirror"]);
+    failing(&[&format!("trying {url}"), "cannot download file.gz from any mirror"]);
 }
 
 fn a_body_that_was_changed_in_the_store_fails_the_build(nix: Nix) {

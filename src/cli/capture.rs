@@ -227,7 +227,8 @@ pub fn omissions(left_out: &[Omission]) -> Vec<String> {
                 ),
                 LeftOut::NeededCredentials(_) => format!(
                     "{line}\n  hint: record it with --allow-private {}; it is then kept as a file, readable for everyone \
-                     who has the inventory",
+                     who has the inventory\n  or let who builds provide it: a `fetchurl` with a netrc, or a `requireFile`, \
+                     among the `extraEntries` of mkBuildproxy",
                     shell_quoted(&kept::literal_glob(url.as_str()))
                 ),
                 LeftOut::Failed(_) | LeftOut::NotWhole(_) | LeftOut::NotStored(_) | LeftOut::NotSelected => line,

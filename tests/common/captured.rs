@@ -21,12 +21,12 @@ pub fn build(hook: &str, inputs: &str, script: &str) -> String {
     )
 }
 
-/// Captures one file, `a file` and a line end, and puts it into the store; its origin is gone then. Gives its URL and
+/// Captures one file, `a file` and a line end under a name that is fetched again, and puts it into the store; its origin is gone then. Gives its URL and
 /// the hook.
 pub fn one_file(work: &Workdir, sandbox: &Sandbox) -> (String, String) {
     let origin = Nginx::start("");
-    fs::write(origin.www().join("file"), "a file\n").unwrap();
-    let url = origin.tls_url("/file");
+    fs::write(origin.www().join("file.gz"), "a file\n").unwrap();
+    let url = origin.tls_url("/file.gz");
     run(work.capturing(&origin.ca.pem).args(["--", "curl", "-sSfO", &url])).expect_code(0);
     let hook = hook(work, "");
     sandbox.built(&hook);
