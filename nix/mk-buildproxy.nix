@@ -11,14 +11,7 @@
   writeTextFile,
   writeShellScript,
   stdenv,
-  gnutar,
-  gzip,
-  bzip2,
-  xz,
-  zstd,
-  unzip,
-  zip,
-  patch,
+  callPackage,
 }:
 let
   readInventory = import ./inventory { inherit lib fetchurl; };
@@ -26,19 +19,7 @@ let
     inherit lib fetchurl;
     system = stdenv.hostPlatform.system;
   };
-  applyPatches = import ./patch-body.nix {
-    inherit
-      runCommand
-      gnutar
-      gzip
-      bzip2
-      xz
-      zstd
-      unzip
-      zip
-      patch
-      ;
-  };
+  applyPatches = callPackage ./patch-body.nix { };
   makeUpdateScript = import ./update-script.nix { inherit lib buildproxy writeShellScript; };
 
   make =

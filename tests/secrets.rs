@@ -147,7 +147,7 @@ fn credentials_that_wget_puts_into_the_url_are_credentials() {
     let url = origin.url("/basic").replace("http://", &format!("http://{USER}:{PASSWORD}@"));
     let outcome = work.capture_sh(&origin, &format!("wget -q -O - --auth-no-challenge '{url}'")).expect_code(0);
     assert_eq!(outcome.text(), "for members\n");
-    outcome.expect_stderr(&["/basic is not recorded", "--allow-private"]);
+    outcome.expect_stderr(&["/basic is not recorded", "--allow-private", "`requireFile`", "`extraEntries`"]);
     assert_eq!(work.inventory().0.len(), 0);
     assert_clean(&work);
 }
