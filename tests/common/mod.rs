@@ -16,6 +16,7 @@ pub mod process;
 pub mod sandbox;
 pub mod sending;
 pub mod serving;
+pub mod shown;
 pub mod tls;
 pub mod workdir;
 
