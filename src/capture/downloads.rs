@@ -33,6 +33,7 @@ use tokio::sync::watch;
 use super::{
     arriving::{Arriving, Stopped},
     channel::{CLIENT_QUEUE, ClientBody, Sender, channel},
+    credentials,
     origin::whole_and_uncoded,
     policy,
 };
@@ -56,7 +57,7 @@ pub struct DownloadKey(NixHash);
 impl DownloadKey {
     /// The key of a `GET` without a body that has the fields `asked`.
     pub fn new(url: &NormalizedUrl, asked: &HeaderMap) -> Self {
-        let has_credentials = policy::credential(asked).is_some();
+        let has_credentials = credentials::in_fields(asked).is_some();
         let mut fields: Vec<_> = whole_and_uncoded(&Method::GET, asked.clone())
             .iter()
             .filter(|(name, _)| has_credentials || *name == header::USER_AGENT)

@@ -6,7 +6,7 @@ use http::Method;
 
 use super::{
     assemble::{Assembled, Omission, Place, StoredBody, assemble},
-    exchange::{LeftOut, RecordedBytes},
+    exchange::{Exchange, LeftOut, Outcome, RecordedBytes},
     journal::{FolderLock, Journal, JournalFolder},
     roots,
     session::{CaptureError, CaptureOptions, Summary},
@@ -96,6 +96,7 @@ impl Merging<'_> {
     fn add(&mut self, journal: &Journal, unrecorded: Vec<Omission>, prune: bool) -> Result<usize, CaptureError> {
         let exchanges = journal.exchanges()?;
         let count = exchanges.len();
+        self.ignore_credentials(&exchanges);
         let Assembled { entries, mut left_out, kept: by_rule } = assemble(exchanges, &self.inventory);
         by_rule.into_iter().for_each(|(why, count)| *self.summary.kept.entry(why).or_default() += count);
         left_out.extend(unrecorded);
@@ -126,6 +127,17 @@ impl Merging<'_> {
         self.summary.left_out.extend(left_out);
         self.summary.recorded.extend(kept);
         Ok(count)
+    }
+
+    /// Has requests compared without those query parameters that were credentials: what is recorded of such a request has
+    /// none, and whoever builds it has others.
+    fn ignore_credentials(&mut self, exchanges: &[Exchange]) {
+        let recorded = exchanges.iter().filter(|exchange| matches!(exchange.outcome, Outcome::Answered(_)));
+        for name in recorded.flat_map(|exchange| &exchange.bared_of) {
+            if self.inventory.match_rules.ignore(name) {
+                self.summary.ignored.push(name.clone());
+            }
+        }
     }
 
     /// Leaves out what looks like a long-lived key, unless it is allowed: an inventory is committed.

@@ -3,6 +3,7 @@
 mod arriving;
 mod assemble;
 mod channel;
+mod credentials;
 mod downloads;
 mod exchange;
 mod finish;

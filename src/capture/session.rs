@@ -129,6 +129,8 @@ pub struct Summary {
     pub recovered: usize,
     /// How many of the recorded bodies are not fetched again, by the rule that says so.
     pub kept: BTreeMap<Why, usize>,
+    /// Query parameters that requests are now compared without, because they are credentials.
+    pub ignored: Vec<String>,
     /// The number of entries in the inventory now.
     pub total: usize,
     /// The size in bytes of all files beside the inventory now.

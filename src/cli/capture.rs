@@ -10,7 +10,7 @@ use super::{
 
 use crate::{
     capture::{self, CaptureOptions, LeftOut, Omission, Summary, UrlGlobs},
-    inventory::{Change, ChangeKind, Entry, Source},
+    inventory::{self, Change, ChangeKind, Entry, Source},
     proxy::ListenOn,
     replay::current_system,
     secrets,
@@ -155,6 +155,7 @@ fn print_summary(summary: &Summary, common: &Common) {
     for line in changes(&summary.changes) {
         output::say(line);
     }
+    kept::ignored(&summary.ignored).into_iter().for_each(output::say);
     let entries = output::count(summary.total, "entry", "entries");
     let bodies = summary.nix_store.as_ref().map(|dir| format!(", bodies in {}", dir.display())).unwrap_or_default();
     output::say(format!("{} {} ({entries}){bodies}", output::bold("wrote"), common.inventory.display()));
@@ -229,7 +230,7 @@ pub fn omissions(left_out: &[Omission]) -> Vec<String> {
                     "{line}\n  hint: record it with --allow-private {}; it is then kept as a file, readable for everyone \
                      who has the inventory\n  or let who builds provide it: a `fetchurl` with a netrc, or a `requireFile`, \
                      among the `extraEntries` of mkBuildproxy",
-                    shell_quoted(&kept::literal_glob(url.as_str()))
+                    shell_quoted(&inventory::literal_glob(url.as_str()))
                 ),
                 LeftOut::Failed(_) | LeftOut::NotWhole(_) | LeftOut::NotStored(_) | LeftOut::NotSelected => line,
             }

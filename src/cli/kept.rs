@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::output;
 use crate::{
     capture::{LeftOut, Omission},
-    inventory::{Entry, Source, Why},
+    inventory::{self, Entry, Source, Why},
     secrets,
     text::printable,
 };
@@ -60,15 +60,21 @@ pub fn passed_through(left_out: &[Omission]) -> Vec<String> {
     lines.into_iter().collect()
 }
 
-/// The glob that matches `text` alone.
-pub fn literal_glob(text: &str) -> String {
-    // A backslash is no special character of globs for `escape`, but it is for the matcher.
-    globset::escape(text).replace('\\', r"[\]")
+/// The query parameters that are now left out of the comparison of requests.
+pub fn ignored(names: &[String]) -> Vec<String> {
+    let line = |name: &String| {
+        let name = printable(name);
+        format!(
+            "{} `{name}`, a credential: no entry has it, and requests are compared without it",
+            output::bold("ignoring")
+        )
+    };
+    names.iter().map(line).collect()
 }
 
-/// The same with a `*` in the place of what looks like a secret: what is printed may be kept in a log.
+/// The glob that matches `text`, with a `*` in the place of what looks like a secret: what is printed may be kept in a log.
 pub fn glob_without_secrets(text: &str) -> String {
-    literal_glob(&secrets::redacted(text)).replace('…', "*")
+    inventory::literal_glob(&secrets::redacted(text)).replace('…', "*")
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ pub use locate::{BodyFiles, LocateError, Located, replace_in_nix_store};
 pub use merge::{Change, ChangeKind, merge_capture};
 pub use read::{ReadError, SyntaxError, is_compiled, is_json, is_toml, parse, parse_whole, read};
 pub use redirect::becomes_get;
-pub use rules::{MatchRules, Rewrite, UsedRule};
+pub use rules::{MatchRules, Rewrite, UsedRule, literal as literal_glob};
 pub use system::current_system;
 pub use unite::{Conflict, Input, Side, United, unite};
 pub use why::{Seen, Why, pinned_by_redirect};
