@@ -392,3 +392,27 @@ fn a_damaged_har_file_changes_nothing() {
         run(work.buildproxy("import").arg(name)).expect_code(2).expect_stderr(&[name]);
     }
 }
+
+#[test]
+fn what_is_no_file_is_written_to_and_not_replaced() {
+    let work = Workdir::new();
+    work.write("inventory.toml", inventory(&[text_entry("https://a.test/x", "one")]));
+    work.write("file", "");
+    let program = env!("CARGO_BIN_EXE_buildproxy");
+    for command in ["export --to fetchurl", "index"] {
+        let script = format!(
+            "rm -f pipe link; mkfifo pipe; ln -s file link; timeout 20 cat pipe >got & \
+             {program} {command} -o pipe; wait $!; test -p pipe; {program} {command} -o link; test -L link; cmp got file; test -s got"
+        );
+        run(work.command("sh").args(["-euc", &script])).expect_code(0);
+    }
+    for command in ["export --to fetchurl", "export --to har", "paths", "paths --json"] {
+        let full = format!("exec {program} {command} >/dev/full");
+        run(work.command("sh").args(["-euc", &full])).expect_code(3).expect_stderr(&["No space left"]);
+    }
+    // Bodies would have to be beside it.
+    run(work.buildproxy("merge").args(["inventory.toml", "-o", "pipe"]))
+        .expect_code(2)
+        .expect_stderr(&["pipe", "no file"]);
+    run(work.buildproxy("merge").args(["inventory.toml", "-o", "."])).expect_code(2).expect_stderr(&["no file"]);
+}

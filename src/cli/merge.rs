@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Common, DONE, FAILED, FOUND, USAGE, describe, output};
+use super::{Common, DONE, FAILED, FOUND, USAGE, describe, is_same_file, output, real_file};
 use crate::{
     beside::{BesideFolder, Moving},
     inventory::{self, Conflict, Entry, Input, Inventory, United, toml_of_rules, unite},
@@ -65,6 +65,11 @@ impl Merge {
         if self.output.is_none() && target.exists() && !is_named {
             self.files.insert(0, Given { systems: Vec::new(), path: target.clone() });
         }
+        if target.exists() && !target.is_file() {
+            output::error(&format!("{} is no file, and an inventory has its bodies beside it", target.display()));
+            output::hint("name a file with `-o`");
+            return Err(USAGE);
+        }
         if target.exists() && inventory::read(&target).is_ok() && !inventory::is_toml(&target) {
             output::error(&format!("{} is no TOML, and inventories are written as TOML", target.display()));
             output::hint("name another file with `-o`");
@@ -92,7 +97,7 @@ impl Merge {
 
     fn write(&self, united: United, target: &Path, common: &Common) -> Result<u8, u8> {
         // What belongs beside the inventory is beside the file, not beside a link to it.
-        let real = std::fs::canonicalize(target).unwrap_or_else(|_| target.to_owned());
+        let real = real_file(target);
         let narrowed = united.narrowed.clone();
         let match_rules = united.match_rules.clone();
         let mut moving = Moving::into(BesideFolder::of(&real));
@@ -144,11 +149,6 @@ fn read(given: &Given) -> Result<Input, u8> {
         USAGE
     })?;
     Ok(Input { name: given.path.display().to_string(), systems: given.systems.clone(), inventory })
-}
-
-fn is_same_file(a: &Path, b: &Path) -> bool {
-    let real = |path: &Path| std::fs::canonicalize(path).ok();
-    real(a).is_some_and(|a| Some(a) == real(b))
 }
 
 /// What contradicts what, with both sides.
