@@ -73,6 +73,11 @@ fn a_latest_link_is_fetched_from_the_version_that_it_led_to() {
     let (url, version) = (origin.tls_url("/releases/latest/tool"), origin.tls_url("/plain/releases/1.2.3/tool"));
     work.capture_sh(&origin, &downloads(&[&url])).expect_code(0);
     assert_eq!(work.inventory().one(&url).body("fetch"), Some(version.as_str()));
+    // Also when it comes back from elsewhere.
+    let captured = work.read("inventory.toml");
+    moving(&work, "file", &[&url]).expect_code(0);
+    moving(&work, "fetch", &[&url]).expect_code(0);
+    assert_eq!(work.read("inventory.toml"), captured);
     fs::remove_dir_all(work.store()).unwrap();
     run(&mut trusting(&work, "fetch")).expect_code(0);
     assert_eq!(origin.requests_for("/releases/latest/tool").len(), 1, "that has moved on");
@@ -267,6 +272,24 @@ fn what_cannot_be_moved_is_a_usage_error() {
     let dry = run(work.buildproxy("move").args(["--dry-run", "--to", "file", &url])).expect_code(0);
     assert_eq!(dry.text(), format!("{url} -> file\n"));
     assert_eq!(work.inventory().one(&url).source(), "fetch");
+}
+
+#[test]
+fn what_is_moved_and_what_is_in_the_way_is_json_for_programs() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let url = origin.url("/plain/a?size=5000");
+    work.capture_sh(&origin, &downloads(&[&url])).expect_code(0);
+    let move_to = |to: &str, more: &[&str]| run(trusting(&work, "move").args(["--json", "--to", to, "*"]).args(more));
+    let moves = |is_dry: bool| {
+        serde_json::json!({
+            "moves": [{ "entry": 0, "url": url, "from": "fetch", "to": "file" }], "obstacles": [], "dry-run": is_dry,
+        })
+    };
+    assert_eq!(json(&move_to("file", &["--dry-run"]).expect_code(0)), moves(true));
+    assert_eq!(json(&move_to("file", &[]).expect_code(0)), moves(false));
+    let refused = json(&move_to("text", &[]).expect_code(1));
+    assert_eq!((&refused["moves"], &refused["obstacles"][0]["url"]), (&serde_json::json!([]), &url.as_str().into()));
+    assert!(refused["obstacles"][0]["reason"].as_str().unwrap().contains("no text for the inventory"), "{refused}");
 }
 
 /// What a git server packs, hundreds of megabytes of it, has no place in git.
