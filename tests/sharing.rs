@@ -54,6 +54,24 @@ fn a_diff_says_what_changed_and_nothing_where_nothing_did() {
 }
 
 #[test]
+fn a_diff_says_which_of_the_answers_to_one_url_is_another_one() {
+    let work = Workdir::new();
+    let variant = |accept: &str, text: &str| {
+        text_entry("https://a.test/x", text)
+            .replace("body =", &format!("request-headers = {{ accept = {accept:?} }}\nbody ="))
+    };
+    work.write("before.toml", inventory(&[variant("a/a", "one"), variant("b/b", "two")]));
+    work.write("after.toml", inventory(&[variant("a/a", "one"), variant("b/b", "three")]));
+    let outcome = diff(&work, "before.toml", "after.toml").expect_code(1);
+    assert!(outcome.text().contains("  ~ GET https://a.test/x (request-header accept: b/b)\n"), "{outcome}");
+    let mut json = work.command(env!("CARGO_BIN_EXE_buildproxy"));
+    let outcome = run(json.args(["diff", "--json", "before.toml", "after.toml"])).expect_code(1);
+    let json: Value = serde_json::from_slice(&outcome.stdout).unwrap();
+    assert_eq!(json["entries"][0]["request-headers"], serde_json::json!({ "accept": "b/b" }), "{json}");
+    assert_eq!(json["totals"]["changed-after"]["bytes"], 5);
+}
+
+#[test]
 fn git_shows_the_diff_of_a_commit() {
     let work = Workdir::new();
     let git = |arguments: &[&str]| {
@@ -73,6 +91,33 @@ fn git_shows_the_diff_of_a_commit() {
     for line in ["- GET https://a.test/x", "+ GET https://a.test/y", "+ GET https://a.test/z"] {
         assert!(outcome.text().contains(line), "{line}: {outcome}");
     }
+}
+
+/// By the two commands that the documentation gives.
+#[test]
+fn git_diff_itself_shows_it_once_the_driver_is_named() {
+    let work = Workdir::new();
+    let documentation = fs::read_to_string(Path::new(HERE).join("docs/inventories.md")).unwrap();
+    let lines = documentation.lines().map(str::trim);
+    let commands: Vec<&str> =
+        lines.filter(|line| line.contains("diff=buildproxy") || line.contains("diff.buildproxy")).collect();
+    assert_eq!(commands.len(), 2, "{commands:?}");
+    let commit = "git add .gitattributes *.toml && git -c user.name=t -c user.email=t@t.test commit -q -m";
+    work.write("inventory.toml", inventory(&[text_entry("https://a.test/x", "one")]));
+    work.write("next.toml", inventory(&[text_entry("https://a.test/y", "two")]));
+    let script = format!(
+        "PATH={}:$PATH; git init -q; {}; {commit} one; cp next.toml inventory.toml; git diff >diff; {commit} two; \
+         echo broken >inventory.toml; git diff >broken 2>&1; git log -p --ext-diff >log; git diff --no-ext-diff HEAD~ HEAD >lines",
+        Path::new(env!("CARGO_BIN_EXE_buildproxy")).parent().unwrap().display(),
+        commands.join("; "),
+    );
+    run(work.command("sh").args(["-euc", &script])).expect_code(0);
+    let text = |name: &str| String::from_utf8(work.read(name)).unwrap();
+    assert!(text("diff").starts_with("inventory.toml\na.test\n  - GET https://a.test/x\n"), "{}", text("diff"));
+    assert!(text("diff").ends_with("+1 entry, 3 B; -1 entry, 3 B\n"), "{}", text("diff"));
+    assert!(text("broken").contains("error: ") && text("broken").contains("inventory.toml:1:"), "{}", text("broken"));
+    assert_eq!(text("log").matches("GET https://a.test/x\n").count(), 2, "new, then gone: {}", text("log"));
+    assert!(text("lines").contains("-url = \"https://a.test/x\""), "{}", text("lines"));
 }
 
 #[test]
@@ -112,13 +157,8 @@ fn captures_of_two_machines_become_one_inventory_that_answers_on_both() {
     let again = script.replace("-o counted", "-o counted-again");
     work.replay_sh(&again).expect_code(0);
     assert_eq!(work.read("counted-again"), b"count 1\n");
-    let foreign = ["--system", other];
-    let mut replaying = work.replaying();
-    replaying.args(foreign).args(["--", "sh", "-euc", &again]);
-    if run(work.replaying().arg("--help")).text().contains("--system") {
-        run(&mut replaying).expect_code(0);
-        assert_eq!(work.read("counted-again"), b"count 2\n");
-    }
+    run(work.replaying().args(["--system", other, "--", "sh", "-euc", &again])).expect_code(0);
+    assert_eq!(work.read("counted-again"), b"count 2\n");
     let before = work.read("inventory.toml");
     run(work.buildproxy("merge").args(["inventory.toml", "inventory.toml"])).expect_code(0);
     assert_eq!(work.read("inventory.toml"), before, "united with itself it is the same");
