@@ -68,6 +68,35 @@ fn what_is_fetched_and_what_is_kept_is_said_with_the_reason() {
 }
 
 #[test]
+fn a_request_that_got_different_answers_is_said_with_what_may_be_the_reason() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let [counter, silent, vary] = ["/counter", "/silent-vary", "/vary"].map(|path| origin.url(path));
+    let twice = |url: &str| format!("curl -sSf -H 'Accept: a/json' '{url}'; curl -sSf -H Accept: '{url}'");
+    let script = format!("curl -sSf '{counter}'; curl -sSf '{counter}'; {}; {}", twice(&silent), twice(&vary));
+    let captured = work.capture_sh(&origin, &script).expect_code(0);
+    let warnings: Vec<_> = captured.stderr.lines().filter(|line| line.starts_with("warning: ")).collect();
+    let warning = |url: &str| {
+        format!("warning: GET {url} got 2 different answers; replay gives them in that order, and then the last")
+    };
+    assert_eq!(warnings, [warning(&counter), warning(&silent)], "{captured}");
+    assert_eq!(captured.stderr.matches("hint: ").count(), 1, "{captured}");
+    captured.expect_stderr(&["differ in `Accept` (`a/json`, none)", "request-headers = { accept = "]);
+    // With what the hint says it is right in any order.
+    let text = String::from_utf8(work.read("inventory.toml")).unwrap();
+    let mut accepts = ["a/json", ""].iter();
+    let line = format!("url = \"{silent}\"\n");
+    let parts = text.split(&line).collect::<Vec<_>>();
+    assert_eq!(parts.len(), 3, "{text}");
+    let keyed = parts[1..]
+        .iter()
+        .map(|rest| format!("{line}request-headers = {{ accept = \"{}\" }}\n{rest}", accepts.next().unwrap()));
+    work.write("inventory.toml", format!("{}{}", parts[0], keyed.collect::<String>()));
+    drop(origin);
+    let turned = format!("curl -sSf -H Accept: '{silent}'; curl -sSf -H 'Accept: a/json' '{silent}'");
+    assert_eq!(work.replay_sh(&turned).expect_code(0).text(), "kind: text\n{\"kind\": \"json\"}\n");
+}
+
+#[test]
 fn a_latest_link_is_fetched_from_the_version_that_it_led_to() {
     let (origin, work) = (Awkward::start(), Workdir::new());
     let (url, version) = (origin.tls_url("/releases/latest/tool"), origin.tls_url("/plain/releases/1.2.3/tool"));

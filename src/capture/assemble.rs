@@ -25,6 +25,22 @@ pub struct Assembled {
     pub left_out: Vec<Omission>,
     /// How many bodies are not fetched again, by the rule that says so.
     pub kept: BTreeMap<Why, usize>,
+    /// Requests that were answered in different ways.
+    pub sequences: Vec<Sequence>,
+}
+
+/// A request that was answered in different ways: replay gives the answers in their order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sequence {
+    /// The request's method.
+    pub method: Method,
+    /// The request's URL.
+    pub url: NormalizedUrl,
+    /// How many answers there are.
+    pub answers: usize,
+    /// What the clients accepted, where that is not the same each time and no entry has it: it may be why the answers
+    /// differ.
+    pub accepted: Vec<String>,
 }
 
 /// Bytes that an entry refers to.
@@ -96,6 +112,7 @@ pub fn assemble(mut exchanges: Vec<Exchange>, inventory: &Inventory) -> Assemble
         }
     }
     let drafts = drop_unneeded(drafts, &assembled.left_out, &keys);
+    assembled.sequences = sequences(&drafts, &keys);
     assembled.left_out.dedup();
     for draft in drafts {
         let why = Why::of(&draft.entry, draft.seen);
@@ -105,6 +122,26 @@ pub fn assemble(mut exchanges: Vec<Exchange>, inventory: &Inventory) -> Assemble
         assembled.entries.push(draft.place(why));
     }
     assembled
+}
+
+/// The requests with more than one answer, in their order.
+fn sequences(drafts: &[Draft], keys: &Keys) -> Vec<Sequence> {
+    let (mut sequences, mut places) = (Vec::<Sequence>::new(), HashMap::new());
+    for Draft { entry, accept, .. } in drafts.iter().filter(|draft| draft.seen.changed) {
+        let place = *places.entry(keys.of(entry)).or_insert(sequences.len());
+        if place == sequences.len() {
+            let (method, url) = (entry.method.clone(), entry.url.clone());
+            sequences.push(Sequence { method, url, answers: 0, accepted: Vec::new() });
+        }
+        let sequence = &mut sequences[place];
+        sequence.answers += 1;
+        let accept = accept.clone().filter(|_| !entry.request_headers.contains_key("accept")).unwrap_or_default();
+        if !sequence.accepted.contains(&accept) {
+            sequence.accepted.push(accept);
+        }
+    }
+    sequences.iter_mut().filter(|one| one.accepted.len() < 2).for_each(|one| one.accepted.clear());
+    sequences
 }
 
 /// In which form the inventory has request bodies compared.
@@ -261,12 +298,14 @@ struct Draft {
     body: Option<RecordedBody>,
     /// What decides about its source, beside the entry itself.
     seen: Seen,
+    /// What the client accepted.
+    accept: Option<String>,
 }
 
 impl Draft {
     fn new(mut links: Vec<Exchange>) -> Result<Self, Omission> {
         let (method, url) = (links[0].method.clone(), links[0].url.clone());
-        let request_body = links[0].body_digest();
+        let (request_body, accept) = (links[0].body_digest(), links[0].accept.clone());
         // A chain has the links it was made of, at least one.
         let last = links.pop().map(|link| link.outcome);
         let hops = links.into_iter().map(|link| link.outcome);
@@ -293,7 +332,7 @@ impl Draft {
             name: Some(url.store_path_name()),
             source: Source::Fetch(None),
         });
-        Ok(Self { entry, body: last.body, seen: Seen { anonymous, changed: false } })
+        Ok(Self { entry, body: last.body, seen: Seen { anonymous, changed: false }, accept })
     }
 
     /// Gives the body the place that the rule `why` is for, and says what has to be stored for it.

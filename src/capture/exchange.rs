@@ -30,6 +30,9 @@ pub struct Exchange {
     pub bared_of: Vec<String>,
     /// The digests of the request body in every form that it has; none of an empty one.
     pub request_body: Vec<BodyDigest>,
+    /// What the client accepted, where it said so: some servers choose by that and do not say so by `Vary`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accept: Option<String>,
     /// What the origin answered, or why that is not recorded.
     pub outcome: Outcome,
 }

@@ -97,7 +97,8 @@ impl Merging<'_> {
         let exchanges = journal.exchanges()?;
         let count = exchanges.len();
         self.ignore_credentials(&exchanges);
-        let Assembled { entries, mut left_out, kept: by_rule } = assemble(exchanges, &self.inventory);
+        let Assembled { entries, mut left_out, kept: by_rule, sequences } = assemble(exchanges, &self.inventory);
+        self.summary.sequences.extend(sequences);
         by_rule.into_iter().for_each(|(why, count)| *self.summary.kept.entry(why).or_default() += count);
         left_out.extend(unrecorded);
         let entries = self.without_secrets(entries, &mut left_out);

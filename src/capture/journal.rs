@@ -275,6 +275,7 @@ mod tests {
             url: "http://h/a".parse().unwrap(),
             bared_of: vec![],
             request_body: vec![],
+            accept: None,
             outcome: Outcome::LeftOut(LeftOut::NotWhole(206)),
         }
     }

@@ -394,6 +394,7 @@ impl Asked {
 
     fn exchange(&self, answered: u64, outcome: Outcome) -> Exchange {
         let (method, url, bared_of) = (self.method.clone(), self.url.clone(), self.bared_of.clone());
-        Exchange { arrival: self.arrival, answered, method, url, bared_of, request_body: Vec::new(), outcome }
+        let accept = self.headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).map(str::to_owned);
+        Exchange { arrival: self.arrival, answered, method, url, bared_of, request_body: Vec::new(), accept, outcome }
     }
 }

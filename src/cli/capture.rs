@@ -159,6 +159,7 @@ fn print_summary(summary: &Summary, common: &Common) {
     let entries = output::count(summary.total, "entry", "entries");
     let bodies = summary.nix_store.as_ref().map(|dir| format!(", bodies in {}", dir.display())).unwrap_or_default();
     output::say(format!("{} {} ({entries}){bodies}", output::bold("wrote"), common.inventory.display()));
+    kept::sequences(&summary.sequences).into_iter().for_each(output::warning);
     kept::large(&summary.recorded, summary.beside).into_iter().for_each(output::warning);
     summary.warning.iter().for_each(output::warning);
 }

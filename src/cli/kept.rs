@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::output;
 use crate::{
-    capture::{LeftOut, Omission},
+    capture::{LeftOut, Omission, Sequence},
     inventory::{self, Entry, Source, Why},
     secrets,
     text::printable,
@@ -58,6 +58,27 @@ pub fn passed_through(left_out: &[Omission]) -> Vec<String> {
         })
         .collect();
     lines.into_iter().collect()
+}
+
+/// The requests that were answered in different ways, which in another order, or once more, the next build may ask again.
+pub fn sequences(sequences: &[Sequence]) -> Vec<String> {
+    let line = |Sequence { method, url, answers, accepted }: &Sequence| {
+        let request = secrets::redacted(url.as_str());
+        let line = format!(
+            "{method} {request} got {answers} different answers; replay gives them in that order, and then the last"
+        );
+        let said = |accept: &String| if accept.is_empty() { "none".to_owned() } else { format!("`{accept}`") };
+        let hint = match &accepted[..] {
+            [] => String::new(),
+            several => format!(
+                "\n  hint: the requests differ in `Accept` ({}), of which the answers' `Vary` says nothing: if that is why, write \
+                 `request-headers = {{ accept = \"…\" }}` into each of its entries, with what belongs to it",
+                printable(&several.iter().map(said).collect::<Vec<_>>().join(", "))
+            ),
+        };
+        printable(&line) + &hint
+    };
+    sequences.iter().map(line).collect()
 }
 
 /// The query parameters that are now left out of the comparison of requests.

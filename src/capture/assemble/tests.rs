@@ -16,6 +16,7 @@ impl Build {
             url,
             bared_of: vec![],
             request_body: vec![],
+            accept: None,
             outcome,
         });
         self

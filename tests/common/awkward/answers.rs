@@ -128,6 +128,11 @@ pub fn answer(request: &Request, visit: usize, out: &mut impl Write) -> io::Resu
             let body = if json { "{\"kind\": \"json\"}\n" } else { "kind: text\n" };
             whole(out, request, 200, &[("vary", "Accept")], body.as_bytes())
         }
+        // As many mirrors do: `Accept` counts, and no `Vary` says so.
+        "/silent-vary" => {
+            let json = request.header("accept").is_some_and(|value| value.contains("json"));
+            whole(out, request, 200, &[], if json { b"{\"kind\": \"json\"}\n" } else { b"kind: text\n" })
+        }
         "/vary-star" => whole(out, request, 200, &[("vary", "*")], b"who knows\n"),
 
         "/set-cookie" => {
