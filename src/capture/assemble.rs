@@ -1,5 +1,8 @@
 //! From exchanges to entries: redirects are joined to chains, retries and repetitions go, every body gets its source.
 
+mod forms;
+mod sequences;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use http::Method;
@@ -8,12 +11,17 @@ use super::exchange::{Answer, Exchange, LeftOut, Outcome, RecordedBody, Recorded
 use crate::{
     beside,
     inventory::{
-        Body, Entry, Hop, Inventory, Key, Keys, Seen, Source, UrlMatch, Why, becomes_get, pinned_by_redirect,
-        request_body::{BodyDigest, BodyForm},
+        Body, Entry, Hop, Inventory, Key, Keys, Seen, Source, Why, becomes_get, pinned_by_redirect,
+        request_body::BodyDigest,
     },
     store::{hash::NixHash, path::StorePathName},
     url::NormalizedUrl,
 };
+
+pub use sequences::Sequence;
+
+use forms::BodyForms;
+use sequences::sequences;
 
 /// What a capture recorded, ready to be stored and merged.
 #[derive(Debug, Default)]
@@ -27,20 +35,6 @@ pub struct Assembled {
     pub kept: BTreeMap<Why, usize>,
     /// Requests that were answered in different ways.
     pub sequences: Vec<Sequence>,
-}
-
-/// A request that was answered in different ways: replay gives the answers in their order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sequence {
-    /// The request's method.
-    pub method: Method,
-    /// The request's URL.
-    pub url: NormalizedUrl,
-    /// How many answers there are.
-    pub answers: usize,
-    /// What the clients accepted, where that is not the same each time and no entry has it: it may be why the answers
-    /// differ.
-    pub accepted: Vec<String>,
 }
 
 /// Bytes that an entry refers to.
@@ -122,65 +116,6 @@ pub fn assemble(mut exchanges: Vec<Exchange>, inventory: &Inventory) -> Assemble
         assembled.entries.push(draft.place(why));
     }
     assembled
-}
-
-/// The requests with more than one answer, in their order.
-fn sequences(drafts: &[Draft], keys: &Keys) -> Vec<Sequence> {
-    let (mut sequences, mut places) = (Vec::<Sequence>::new(), HashMap::new());
-    for Draft { entry, accept, .. } in drafts.iter().filter(|draft| draft.seen.changed) {
-        let place = *places.entry(keys.of(entry)).or_insert(sequences.len());
-        if place == sequences.len() {
-            let (method, url) = (entry.method.clone(), entry.url.clone());
-            sequences.push(Sequence { method, url, answers: 0, accepted: Vec::new() });
-        }
-        let sequence = &mut sequences[place];
-        sequence.answers += 1;
-        let accept = accept.clone().filter(|_| !entry.request_headers.contains_key("accept")).unwrap_or_default();
-        if !sequence.accepted.contains(&accept) {
-            sequence.accepted.push(accept);
-        }
-    }
-    sequences.iter_mut().filter(|one| one.accepted.len() < 2).for_each(|one| one.accepted.clear());
-    sequences
-}
-
-/// In which form the inventory has request bodies compared.
-struct BodyForms<'a> {
-    keys: &'a Keys,
-    known: Vec<(&'a Entry, NormalizedUrl, BodyDigest)>,
-}
-
-impl<'a> BodyForms<'a> {
-    fn of(inventory: &'a Inventory, keys: &'a Keys) -> Self {
-        let known = inventory.entries.iter();
-        let url = |entry: &Entry| match entry.url_match {
-            UrlMatch::Exact => keys.comparable(&entry.url),
-            UrlMatch::Prefix => keys.prefixed(&entry.url),
-        };
-        Self { keys, known: known.filter_map(|entry| Some((entry, url(entry), entry.request_body?))).collect() }
-    }
-
-    /// Keeps that digest of a request body by which it is compared: the one that an entry for this method and URL has;
-    /// else in the form that such an entry asks for, else in git's own for what git posts, else that of its bytes.
-    fn choose(&self, exchange: &mut Exchange) {
-        if exchange.request_body.len() < 2 {
-            return;
-        }
-        let (url, prefixed) = (self.keys.comparable(&exchange.url), self.keys.prefixed(&exchange.url));
-        let is_for = |entry: &Entry, of: &NormalizedUrl| match entry.url_match {
-            UrlMatch::Exact => *of == url,
-            UrlMatch::Prefix => prefixed.as_str().starts_with(of.as_str()),
-        };
-        let known = self.known.iter().filter(|(entry, of, _)| entry.method == exchange.method && is_for(entry, of));
-        let known: Vec<BodyDigest> = known.map(|(.., digest)| *digest).collect();
-        let is_known = |digest: &BodyDigest| known.contains(digest);
-        let wanted = known.iter().map(|digest| digest.form).find(|form| *form != BodyForm::Bytes);
-        let is_of_git = exchange.url.path().ends_with("/git-upload-pack");
-        let form = wanted.or(is_of_git.then_some(BodyForm::Git)).unwrap_or(BodyForm::Bytes);
-        let of_form = || exchange.request_body.iter().position(|digest| digest.form == form);
-        let chosen = exchange.request_body.iter().position(is_known).or_else(of_form).unwrap_or(0);
-        exchange.request_body = vec![exchange.request_body[chosen]];
-    }
 }
 
 /// Joins each redirect with the next request for its `Location`, made with a method that RFC 9110 §15.4 gives.
