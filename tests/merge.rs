@@ -114,6 +114,7 @@ fn pruning_keeps_what_was_asked_in_vain_and_everything_where_the_command_failed(
         run(command.args(["--prune", "--", "sh", "-c", script]))
     };
     prune("exit 7").expect_code(7).expect_stderr(&["nothing is pruned"]);
+    prune("true").expect_code(0).expect_stderr(&["nothing is pruned, because the command asked for nothing"]);
     assert_eq!(work.inventory().0.len(), 2);
     prune(&format!("curl -sS -o /dev/null '{cut}'; true"))
         .expect_code(0)

@@ -96,6 +96,10 @@ impl Merging<'_> {
     fn add(&mut self, journal: &Journal, unrecorded: Vec<Omission>, prune: bool) -> Result<usize, CaptureError> {
         let exchanges = journal.exchanges()?;
         let count = exchanges.len();
+        // Who asks for nothing went past the proxy, or has all of it in a cache.
+        let nothing_asked = exchanges.is_empty() && unrecorded.is_empty();
+        self.summary.unpruned |= prune && nothing_asked;
+        let prune = prune && !nothing_asked;
         self.ignore_credentials(&exchanges);
         let Assembled { entries, mut left_out, kept: by_rule, sequences } = assemble(exchanges, &self.inventory);
         self.summary.sequences.extend(sequences);

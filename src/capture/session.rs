@@ -125,6 +125,8 @@ pub struct Summary {
     pub changes: Vec<Change>,
     /// What is not recorded, and why.
     pub left_out: Vec<Omission>,
+    /// Whether nothing was pruned, because nothing was asked for.
+    pub unpruned: bool,
     /// Requests that were answered in different ways.
     pub sequences: Vec<Sequence>,
     /// Exchanges taken over from captures that died.

@@ -41,7 +41,7 @@ pub struct Capture {
     /// large build
     #[arg(long, value_name = "URL-GLOB", conflicts_with = "prune")]
     only: Vec<String>,
-    /// Drop entries that this run did not ask for
+    /// Drop entries that this run did not ask for, unless it failed or asked for nothing; says which
     #[arg(long)]
     prune: bool,
     /// The command and its arguments [default: your shell]
@@ -152,6 +152,12 @@ fn print_summary(summary: &Summary, common: &Common) {
     }
     kept::passed_through(&summary.left_out).into_iter().for_each(output::say);
     kept::reasons(&summary.kept).into_iter().for_each(output::say);
+    if summary.unpruned {
+        output::warning(
+            "nothing is pruned, because the command asked for nothing: it may have had all of it in a cache, or gone \
+             past the proxy",
+        );
+    }
     for line in changes(&summary.changes) {
         output::say(line);
     }

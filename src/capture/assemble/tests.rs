@@ -1,5 +1,5 @@
 use super::*;
-use crate::inventory::Headers;
+use crate::inventory::{Headers, UrlMatch, request_body::BodyForm};
 
 /// Exchanges come in the order in which they are made here; each answer is there before the next request.
 #[derive(Default)]
