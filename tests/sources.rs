@@ -132,6 +132,9 @@ fn large_bodies_that_nobody_can_fetch_again_are_pointed_out_before_they_are_comm
     let warnings: Vec<_> = captured.stderr.lines().filter(|line| line.starts_with("warning: ")).collect();
     assert_eq!(warnings, [format!("warning: {large} is kept as a file of 5.72 MiB")], "{captured}");
     captured.expect_stderr(&["buildproxy move --to store-path"]);
+    // Whatever brings them there.
+    let warning = "/plain/1.0.tar?size=6000000 is kept as a file of 5.72 MiB";
+    moving(&work, "file", &["*/1.0.tar*"]).expect_code(0).expect_stderr(&[warning, "buildproxy move --to store-path"]);
 }
 
 /// An inventory with a body for each thing that can have become of it.

@@ -1,6 +1,6 @@
 //! From journals to the written inventory: bodies get their places, entries are merged, the file is replaced.
 
-use std::{collections::HashMap, fs, io, path::Path};
+use std::{fs, io, path::Path};
 
 use http::Method;
 
@@ -12,7 +12,7 @@ use super::{
     session::{CaptureError, CaptureOptions, Summary},
 };
 use crate::{
-    beside::BesideFolder,
+    beside::{self, BesideFolder},
     inventory::{self, Entry, Inventory, ReadError, Source},
     secrets::{self, Suspect},
     store::{
@@ -61,25 +61,13 @@ pub fn write_inventory(
     }
     merging.add(own, unrecorded, prune)?;
     merging.summary.total = merging.inventory.entries.len();
-    merging.summary.beside = bytes_beside(&merging.inventory);
+    merging.summary.beside = beside::bytes(&merging.inventory);
     inventory::write(&merging.inventory, path).map_err(|source| CaptureError::Write { path: path.clone(), source })?;
     // What only replaced entries referred to, or this capture wrote in vain.
     let written = before.entries.iter().chain(&merging.summary.recorded);
     BesideFolder::of(path).remove_unused(written, &merging.inventory.entries);
     merging.keep_in_nix_store(beside)?;
     Ok(merging.summary)
-}
-
-/// The size of all `file` bodies, each file once.
-fn bytes_beside(inventory: &Inventory) -> u64 {
-    let bodies = inventory.entries.iter().filter_map(|entry| entry.body.as_ref());
-    let files: HashMap<&str, u64> = bodies
-        .filter_map(|body| match &body.source {
-            Source::File(file) => Some((file.as_str(), body.size.unwrap_or(0))),
-            _ => None,
-        })
-        .collect();
-    files.values().sum()
 }
 
 struct Merging<'a> {

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use globset::GlobBuilder;
 
-use super::{Common, DONE, FAILED, FOUND, USAGE, block_on, output};
+use super::{Common, DONE, FAILED, FOUND, USAGE, block_on, kept, output};
 use crate::{
+    beside,
     capture::{FolderLock, JournalFolder},
     fetch,
-    inventory::{self, BodyFiles, Inventory},
+    inventory::{self, BodyFiles, Entry, Inventory},
     relocate::{self, Move, Obstacle, Place, Target},
 };
 
@@ -74,6 +75,8 @@ impl Editing {
         })?;
         if !common.quiet {
             warning.iter().for_each(output::warning);
+            let moved: Vec<Entry> = moves.iter().filter_map(|one| now.entries.get(one.entry).cloned()).collect();
+            kept::large(&moved, beside::bytes(&now)).into_iter().for_each(output::warning);
         }
         Ok(relocate::diff(&self.inventory, &now))
     }
