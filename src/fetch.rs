@@ -11,7 +11,7 @@ use http_body_util::BodyExt;
 use tokio::{sync::Semaphore, task::JoinSet};
 
 use crate::{
-    capture::Origin,
+    capture::{Origin, OriginError},
     inventory::{Body, BodyFiles, Entry, Inventory, Located, Source},
     store::{
         deposit::{Bytes, Deposit, NewBody},
@@ -316,7 +316,8 @@ async fn download(
     }
     let (mut body, mut size) = (answer.into_body(), 0);
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| failed(format!("the answer did not arrive whole: {error}")))?;
+        let cut = |error| failed(format!("the answer did not arrive whole: {}", OriginError::from(error)));
+        let frame = frame.map_err(cut)?;
         if let Some(data) = frame.data_ref() {
             progress(data.len() as u64);
             size += data.len() as u64;
