@@ -227,6 +227,19 @@ fn what_is_gone_and_nowhere_kept_stays_in_the_inventory_and_is_said() {
 }
 
 #[test]
+fn what_the_origins_said_is_reported_where_the_repair_fails() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let url = origin.url("/once/404");
+    work.capture_sh(&origin, &downloads(&[&url])).expect_code(0);
+    let text = work.read("inventory.toml");
+    // Where the folder would be.
+    work.write("inventory.bodies", "");
+    let failed = run(trusting(&work, "verify").args(["--refetch", "--fix"])).expect_code(3);
+    failed.expect_stderr(&["cannot write", "nothing was changed", &format!("gone: {url}"), "proposal: ", "1 gone"]);
+    assert_eq!(work.read("inventory.toml"), text);
+}
+
+#[test]
 fn a_body_goes_through_every_source_and_keeps_its_hash() {
     let (origin, work) = (Awkward::start(), Workdir::new());
     let url = origin.tls_url("/plain/foo-1.0.txt?size=3000");
