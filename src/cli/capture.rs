@@ -109,6 +109,9 @@ impl Capture {
             failures.iter().for_each(|failure| output::warning(printable(&failure.to_string())));
             bypasses.iter().for_each(output::warning);
             print_summary(&summary, common);
+            if !self.only.is_empty() && asked_nothing(&summary) {
+                output::warning("the command asked for nothing that `--only` names: globs are for whole URLs");
+            }
         }
         let not_stored = summary.left_out.iter().any(|omission| matches!(omission.reason, LeftOut::NotStored(_)));
         Ok(if code == DONE && not_stored { FAILED } else { code })
@@ -168,6 +171,11 @@ fn print_summary(summary: &Summary, common: &Common) {
     kept::sequences(&summary.sequences).into_iter().for_each(output::warning);
     kept::large(&summary.recorded, summary.beside).into_iter().for_each(output::warning);
     summary.warning.iter().for_each(output::warning);
+}
+
+/// Whether nothing that was to be recorded was asked for.
+fn asked_nothing(summary: &Summary) -> bool {
+    summary.recorded.is_empty() && summary.left_out.iter().all(|omission| omission.reason == LeftOut::NotSelected)
 }
 
 /// How much was recorded.
