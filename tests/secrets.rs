@@ -314,4 +314,10 @@ fn what_is_allowed_is_replayed_whatever_the_credential_in_the_query() {
     work.replay_sh(&asked("an0ther-0ne")).expect_code(0);
     assert_eq!(work.read("got"), common::pattern(1000));
     assert_eq!(work.read("inventory.toml"), again);
+    // What is missed is said without it.
+    let missed =
+        format!("curl -sS '{}'; true", asked(SECRET).replace("/bounce", "/elsewhere").split('\'').nth(1).unwrap());
+    let missed = work.replay_sh(&missed).expect_code(4);
+    assert!(missed.text().contains("private_token=buildproxy-dummy-token"), "{missed}");
+    assert!(!missed.text().contains(SECRET) && !missed.stderr.contains(SECRET), "{missed}");
 }

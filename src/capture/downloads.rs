@@ -33,11 +33,11 @@ use tokio::sync::watch;
 use super::{
     arriving::{Arriving, Stopped},
     channel::{CLIENT_QUEUE, ClientBody, Sender, channel},
-    credentials,
     origin::whole_and_uncoded,
     policy,
 };
 use crate::{
+    credentials,
     representation::{BodyPlan, Partial, Representation},
     store::hash::NixHash,
     url::NormalizedUrl,

@@ -3,7 +3,6 @@
 mod arriving;
 mod assemble;
 mod channel;
-mod credentials;
 mod downloads;
 mod exchange;
 mod finish;

@@ -3,8 +3,9 @@
 use globset::GlobSet;
 use http::{HeaderMap, HeaderName, Method, header};
 
-use super::{credentials, origin::is_replaced};
+use super::origin::is_replaced;
 use crate::{
+    credentials,
     inventory::{Headers, is_about_the_bytes},
     url::NormalizedUrl,
 };

@@ -17,7 +17,6 @@ use http::{HeaderMap, Method, StatusCode, header};
 use super::{
     arriving::Arriving,
     assemble::Omission,
-    credentials::{self, Secrets},
     exchange::{Answer, Exchange, LeftOut, Outcome, RecordedBody, RecordedBytes},
     journal::Journal,
     policy::{self, UrlGlobs},
@@ -27,6 +26,7 @@ use super::{
 };
 use crate::{
     beside::MAX_TEXT,
+    credentials::{self, Secrets},
     inventory::{Headers, request_body::BodyDigest},
     store::spool::{Spooled, SpooledContent},
     url::NormalizedUrl,
@@ -269,7 +269,7 @@ impl Recorder {
             tracing::warn!(
                 "{}: the answer repeats a credential that a client sent; it is recorded with `{}` in its place",
                 asked.url,
-                token::DUMMY
+                credentials::DUMMY
             );
         }
         let is_negotiated = varied.is_none() || policy::is_asked_by_name(&asked.headers, &head.headers);

@@ -14,8 +14,10 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::BoxBody;
 use tokio::task::spawn_blocking;
 
-use super::credentials::secrets_in_body;
-use crate::inventory::request_body::{BodyDigest, RequestDigest};
+use crate::{
+    credentials::secrets_in_body,
+    inventory::request_body::{BodyDigest, RequestDigest},
+};
 
 /// A body up to this size is brought into its other forms where it is, in bytes; a larger one is worth a thread.
 const SMALL: u64 = 64 << 10;

@@ -8,10 +8,7 @@ use http::{HeaderMap, Method, header};
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
-use crate::url::NormalizedUrl;
-
-/// What stands for a token in an inventory.
-pub const DUMMY: &str = "buildproxy-dummy-token";
+use crate::{credentials::DUMMY, url::NormalizedUrl};
 
 /// Members of a JSON answer that are tokens wherever they stand (RFC 6749 §5.1, OpenID Connect Core §3.1.3.3).
 const TOKEN_MEMBERS: [&str; 3] = ["access_token", "refresh_token", "id_token"];

@@ -1,7 +1,7 @@
 //! What of a request shows who asks: credentials in header fields, in the query and in the body. Pure decisions.
 //!
-//! Fields and parameters are known by their names, which are few words in many spellings. The values are remembered while
-//! the capture runs, so that an answer that repeats one of them does not bring it into the inventory after all.
+//! Fields and parameters are known by their names, which are few words in many spellings. A capture remembers the values, so
+//! that an answer that repeats one of them does not bring it into the inventory after all.
 
 use std::{collections::HashSet, fmt};
 
@@ -10,8 +10,10 @@ use http::{HeaderMap, HeaderValue, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
-use super::token::DUMMY;
 use crate::url::{NormalizedUrl, decoded_parameter};
+
+/// What stands for a credential in an inventory, and in what is printed.
+pub const DUMMY: &str = "buildproxy-dummy-token";
 
 /// Names that are credentials, without their hyphens and underscores, though no rule says so.
 const KNOWN_NAMES: [&str; 10] =
@@ -137,6 +139,13 @@ pub fn bared(url: &NormalizedUrl, sent: bool, secrets: &Secrets) -> Bared {
         bared.url = format!("{origin}{rest}").parse().unwrap_or_else(|_| NormalizedUrl::nobody());
     }
     bared
+}
+
+/// The credentials in the query of `url`.
+pub fn shown_in(url: &NormalizedUrl) -> Secrets {
+    let mut secrets = Secrets::default();
+    secrets.add(bared(url, false, &Secrets::default()).secrets);
+    secrets
 }
 
 /// The credentials in the fields of a request.
