@@ -28,9 +28,9 @@ pub struct Merge {
     /// Where the result goes [default: the inventory, `-i`]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Where they contradict each other, take what this one of the files says
+    /// Where they contradict each other, take what this one of the files says; of several, the first that says something
     #[arg(long, value_name = "FILE")]
-    prefer: Option<PathBuf>,
+    prefer: Vec<PathBuf>,
 }
 
 /// One file, with the systems that it is for.
@@ -76,7 +76,7 @@ impl Merge {
             return Err(USAGE);
         }
         let inputs = self.files.iter().map(read).collect::<Result<Vec<Input>, u8>>()?;
-        let united = unite(&inputs, self.preferred()?).map_err(|conflicts| {
+        let united = unite(&inputs, &self.preferred()?).map_err(|conflicts| {
             conflicts.iter().for_each(|conflict| say_conflict(conflict, &inputs));
             hint(&conflicts, &inputs);
             FOUND
@@ -84,15 +84,16 @@ impl Merge {
         self.write(united, &target, common)
     }
 
-    /// The number of the input that counts in a conflict.
-    fn preferred(&self) -> Result<Option<usize>, u8> {
-        let Some(preferred) = &self.prefer else { return Ok(None) };
-        let found =
-            self.files.iter().position(|given| given.path == *preferred || is_same_file(&given.path, preferred));
-        found.map(Some).ok_or_else(|| {
-            output::error(&format!("--prefer {}: it is none of the files that are merged", preferred.display()));
-            USAGE
-        })
+    /// The numbers of the inputs that count in a conflict.
+    fn preferred(&self) -> Result<Vec<usize>, u8> {
+        let number = |preferred: &PathBuf| {
+            let is_it = |given: &Given| given.path == *preferred || is_same_file(&given.path, preferred);
+            self.files.iter().position(is_it).ok_or_else(|| {
+                output::error(&format!("--prefer {}: it is none of the files that are merged", preferred.display()));
+                USAGE
+            })
+        };
+        self.prefer.iter().map(number).collect()
     }
 
     fn write(&self, united: United, target: &Path, common: &Common) -> Result<u8, u8> {
@@ -180,7 +181,7 @@ fn hint(conflicts: &[Conflict], inputs: &[Input]) {
         ways.push("say which system each was captured on: `buildproxy merge x86_64-linux=A aarch64-linux=B`");
     }
     if conflicts.iter().any(|conflict| conflict.can_choose) {
-        ways.push("choose one with `--prefer FILE`");
+        ways.push("choose one with `--prefer FILE`, which can be given several times");
     }
     if conflicts.iter().any(|conflict| !conflict.can_choose) {
         ways.push("write the rules into both inventories, and keep one answer for what they make the same");
