@@ -227,9 +227,9 @@ fn add_members(value: &Value, secrets: &mut Vec<String>) {
 pub struct Secrets(HashSet<String>);
 
 impl Secrets {
-    /// Remembers these, but for what is too short to be told from other text.
+    /// Remembers these, but for what cannot be told from other text.
     pub fn add(&mut self, secrets: impl IntoIterator<Item = String>) {
-        for secret in secrets.into_iter().filter(|secret| secret.len() >= SHORTEST && secret != DUMMY) {
+        for secret in secrets.into_iter().filter(|secret| is_telling(secret) && secret != DUMMY) {
             if self.0.len() < MOST_SECRETS {
                 self.0.insert(utf8_percent_encode(&secret, ENCODED_IN_QUERIES).to_string());
                 self.0.insert(secret);
@@ -249,6 +249,14 @@ impl Secrets {
         found.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         (!found.is_empty()).then(|| found.iter().fold(text.to_owned(), |text, secret| text.replace(secret, DUMMY)))
     }
+}
+
+/// Whether `secret` is in no other text by chance: long, and, unless it is longer still, neither a word nor a number, such
+/// as the password of those who log in as `anonymous`.
+fn is_telling(secret: &str) -> bool {
+    let is_word = secret.bytes().all(|byte| byte.is_ascii_lowercase());
+    let is_number = secret.bytes().all(|byte| byte.is_ascii_digit());
+    secret.len() >= if is_word || is_number { 2 * SHORTEST } else { SHORTEST }
 }
 
 /// What it holds is not for logs.

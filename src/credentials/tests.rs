@@ -119,8 +119,9 @@ fn what_clients_show_is_found_where_it_comes_back() {
         assert_eq!(replaced.as_deref(), Some("<buildproxy-dummy-token>, <buildproxy-dummy-token>"), "{value}");
     }
     let mut secrets = Secrets::default();
-    secrets.add(["a/b c&longer".to_owned(), "short".to_owned()]);
-    assert!(secrets.are_in("/x?y=a%2Fb%20c%26longer") && !secrets.are_in("short"));
+    secrets.add(["a/b c&longer", "short", "anonymous", "20240101", "correcthorsebattery"].map(str::to_owned));
+    assert!(secrets.are_in("/x?y=a%2Fb%20c%26longer") && secrets.are_in("correcthorsebattery"));
+    assert!(!["short", "anonymous", "20240101"].into_iter().any(|text| secrets.are_in(text)));
     // Hashes of logins, and cookies of words and paths, are in nothing else.
     let others = fields(&[
         ("cookie", "oraclelicense=accept-securebackup-cookie; to=/downloads/jdk/17/x"),
