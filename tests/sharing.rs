@@ -178,6 +178,23 @@ fn a_choice_settles_a_conflict_and_the_inventory_takes_part_unless_it_is_named()
     run(work.buildproxy("merge").args(["absent.toml"])).expect_code(2).expect_stderr(&["absent.toml"]);
 }
 
+#[test]
+fn a_merge_waits_for_a_capture_that_writes_the_inventory() {
+    let work = Workdir::new();
+    let of = |urls: &[&str]| inventory(&urls.iter().map(|url| text_entry(url, "x")).collect::<Vec<_>>());
+    work.write("inventory.toml", of(&["https://a.test/before"]));
+    work.write("captured.toml", of(&["https://a.test/before", "https://a.test/captured"]));
+    work.write("theirs.toml", of(&["https://a.test/theirs"]));
+    // The lock is a capture's until it has written.
+    let script = format!(
+        "mkdir .buildproxy; exec 9>.buildproxy/lock; flock 9; {} merge theirs.toml 9>&- & sleep 0.3; \
+         cp captured.toml inventory.toml; flock -u 9; wait $!",
+        env!("CARGO_BIN_EXE_buildproxy")
+    );
+    run(work.command("bash").args(["-euc", &script])).expect_code(0);
+    assert_eq!(work.inventory().urls(), ["https://a.test/before", "https://a.test/captured", "https://a.test/theirs"]);
+}
+
 /// Runs mitmdump with these options, has `script` go through it, and ends it as a user does.
 fn through_mitmproxy(work: &Workdir, options: &[&str], script: &str) {
     let mitmdump = Path::new(HERE).join("target/tools/mitmproxy/bin/mitmdump");

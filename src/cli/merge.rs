@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{Common, DONE, FAILED, FOUND, USAGE, describe, is_same_file, output, real_file};
 use crate::{
     beside::{BesideFolder, Moving},
+    capture::{FolderLock, JournalFolder},
     inventory::{self, Conflict, Entry, Input, Inventory, United, toml_of_rules, unite},
     text::printable,
 };
@@ -75,6 +76,8 @@ impl Merge {
             output::hint("name another file with `-o`");
             return Err(USAGE);
         }
+        let takes_part = self.files.iter().any(|given| is_same_file(&given.path, &target));
+        let _lock = if takes_part { Some(lock(&target)?) } else { None };
         let inputs = self.files.iter().map(read).collect::<Result<Vec<Input>, u8>>()?;
         let united = unite(&inputs, &self.preferred()?).map_err(|conflicts| {
             conflicts.iter().for_each(|conflict| say_conflict(conflict, &inputs));
@@ -142,6 +145,15 @@ impl Merge {
         }
         Ok(DONE)
     }
+}
+
+/// Keeps captures from writing to the inventory at `path` between its being read and written.
+fn lock(path: &Path) -> Result<FolderLock, u8> {
+    let locked = JournalFolder::create(&real_file(path)).and_then(|folder| folder.lock());
+    locked.map_err(|error| {
+        output::error(&error);
+        FAILED
+    })
 }
 
 fn read(given: &Given) -> Result<Input, u8> {
