@@ -179,6 +179,21 @@ fn a_choice_settles_a_conflict_and_the_inventory_takes_part_unless_it_is_named()
 }
 
 #[test]
+fn a_large_file_that_a_merge_brings_along_is_pointed_out_unless_nothing_is_to_be_said() {
+    let work = Workdir::new();
+    work.write("inventory.toml", inventory(&[]));
+    let large = vec![b'x'; 6 << 20];
+    fs::create_dir(work.path("theirs.bodies")).unwrap();
+    work.write("theirs.bodies/a", &large);
+    let body = format!("body = {{ hash = {:?}, size = {}, file = \"theirs.bodies/a\" }}", sri(&large), large.len());
+    work.write("theirs.toml", inventory(&[format!("[[entry]]\nurl = \"https://a.test/a\"\n{body}\n")]));
+    let merged = run(work.buildproxy("merge").arg("theirs.toml")).expect_code(0);
+    merged.expect_stderr(&["https://a.test/a is kept as a file of 6.00 MiB", "move --to store-path"]);
+    let again = run(work.buildproxy("merge").args(["-q", "theirs.toml"])).expect_code(0);
+    assert_eq!(again.stderr, "");
+}
+
+#[test]
 fn a_merge_waits_for_a_capture_that_writes_the_inventory() {
     let work = Workdir::new();
     let of = |urls: &[&str]| inventory(&urls.iter().map(|url| text_entry(url, "x")).collect::<Vec<_>>());

@@ -34,7 +34,8 @@ pub struct Capture {
     listen: Listen,
     #[command(flatten)]
     isolation: Isolation,
-    /// Record answers to requests that carried credentials, for URLs that match; kept as files, not fetched
+    /// Record answers to requests that carried credentials, for URLs that match; kept as files, not fetched, and found
+    /// whatever the credential in the query
     #[arg(long, value_name = "URL-GLOB")]
     allow_private: Vec<String>,
     /// Record only what matches, and answer everything else from the inventory, where it has it: to refresh one entry of a

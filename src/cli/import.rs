@@ -169,6 +169,7 @@ fn say(summary: &Summary, unheard: &[Unheard], target: &Path, common: &Common) {
     output::say(format!("{} {}", output::bold("imported"), capture::answers(&summary.recorded)));
     capture::changes(&summary.changes).into_iter().for_each(output::say);
     kept::sequences(&summary.sequences).into_iter().for_each(output::warning);
+    kept::large(&summary.recorded, summary.beside).into_iter().for_each(output::warning);
     kept::ignored(&summary.ignored).into_iter().for_each(output::say);
     let entries = output::count(summary.total, "entry", "entries");
     output::say(format!("{} {} ({entries})", output::bold("wrote"), target.display()));

@@ -1,5 +1,5 @@
-//! What a capture says of the bodies that are not fetched again: why, and which are too large for version control; and
-//! the globs that its hints name.
+//! What commands say of what they put into an inventory: which bodies are not fetched again and why, which are too large for
+//! version control, what got several answers, and what requests are compared without; and the globs that hints name.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Common, DONE, FAILED, FOUND, USAGE, describe, is_same_file, output, real_file};
+use super::{Common, DONE, FAILED, FOUND, USAGE, describe, is_same_file, kept, output, real_file};
 use crate::{
-    beside::{BesideFolder, Moving},
+    beside::{self, BesideFolder, Moving},
     capture::{FolderLock, JournalFolder},
     inventory::{self, Conflict, Entry, Input, Inventory, United, toml_of_rules, unite},
     text::printable,
@@ -102,18 +102,19 @@ impl Merge {
     fn write(&self, united: United, target: &Path, common: &Common) -> Result<u8, u8> {
         // What belongs beside the inventory is beside the file, not beside a link to it.
         let real = real_file(target);
-        let narrowed = united.narrowed.clone();
-        let match_rules = united.match_rules.clone();
+        let United { match_rules, entries: united, narrowed } = united;
         let mut moving = Moving::into(BesideFolder::of(&real));
-        let mut entries: Vec<Entry> = Vec::new();
-        for (input, mut entry) in united.entries {
+        let (mut entries, mut brought): (Vec<Entry>, Vec<Entry>) = (Vec::new(), Vec::new());
+        for (input, mut entry) in united {
             let from = &self.files[input].path;
-            if let Some(body) = entry.body.as_mut().filter(|_| !is_same_file(from, &real)) {
+            let is_own = is_same_file(from, &real);
+            if let Some(body) = entry.body.as_mut().filter(|_| !is_own) {
                 moving.add(body, &common.body_files_of(from)).map_err(|error| {
                     output::error(&format!("{}: {error}", describe::request(&entry)));
                     FOUND
                 })?;
             }
+            brought.extend((!is_own).then(|| entry.clone()));
             entries.push(entry);
         }
         moving.copy().map_err(|error| {
@@ -125,25 +126,29 @@ impl Merge {
             output::error(&format!("cannot write {}: {error}", target.display()));
             FAILED
         })?;
+        if !common.quiet {
+            self.report(&united, &narrowed, target);
+            kept::large(&brought, beside::bytes(&united)).into_iter().for_each(output::warning);
+        }
+        Ok(DONE)
+    }
+
+    fn report(&self, united: &Inventory, narrowed: &[String], target: &Path) {
         for request in narrowed {
             output::warning(printable(&format!(
                 "{request}: one answer was for all systems, and is now for those that are named alone"
             )));
         }
-        if !common.quiet {
-            let (all, some): (Vec<&Entry>, Vec<&Entry>) =
-                united.entries.iter().partition(|entry| entry.systems.is_empty());
-            output::say(format!(
-                "{} {}: {} for all systems, {} for some",
-                output::bold("merged"),
-                output::count(self.files.len(), "inventory", "inventories"),
-                output::count(all.len(), "entry", "entries"),
-                some.len()
-            ));
-            let entries = output::count(united.entries.len(), "entry", "entries");
-            output::say(format!("{} {} ({entries})", output::bold("wrote"), target.display()));
-        }
-        Ok(DONE)
+        let for_all = united.entries.iter().filter(|entry| entry.systems.is_empty()).count();
+        output::say(format!(
+            "{} {}: {} for all systems, {} for some",
+            output::bold("merged"),
+            output::count(self.files.len(), "inventory", "inventories"),
+            output::count(for_all, "entry", "entries"),
+            united.entries.len() - for_all
+        ));
+        let entries = output::count(united.entries.len(), "entry", "entries");
+        output::say(format!("{} {} ({entries})", output::bold("wrote"), target.display()));
     }
 }
 
