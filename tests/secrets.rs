@@ -298,6 +298,21 @@ fn what_only_the_client_knows_comes_into_no_file_and_no_line_however_it_is_sent(
 }
 
 #[test]
+fn a_long_text_does_not_hide_what_a_client_sent() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let (echo, plain) = (origin.url("/echo"), origin.url("/plain/private"));
+    let long = format!("{{ head -c 200000 /dev/zero | tr '\\0' x; printf ' {SECRET}'; }}");
+    let script = format!(
+        "curl -sSf -H 'X-Api-Key: {SECRET}' -o /dev/null '{plain}'; {long} | curl -sSf -o /dev/null -d @- '{echo}'"
+    );
+    work.capture_sh(&origin, &script).expect_code(0).expect_stderr(&["repeats a credential"]);
+    assert_eq!(files_with(work.root(), &[SECRET.as_bytes()]), Vec::<String>::new());
+    let file = work.inventory().one(&echo).body("file").unwrap().to_owned();
+    assert!(String::from_utf8(work.read(&file)).unwrap().ends_with("x buildproxy-dummy-token\n"));
+    run(&mut work.buildproxy("verify")).expect_code(0);
+}
+
+#[test]
 fn what_is_allowed_is_replayed_whatever_the_credential_in_the_query() {
     let (origin, work) = (Awkward::start(), Workdir::new());
     let (url, target) = (origin.url("/bounce"), origin.url("/plain/target"));

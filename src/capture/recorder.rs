@@ -1,5 +1,7 @@
 //! Recording one exchange: what may be recorded of it, and its line in the journal.
 
+mod hiding;
+
 use std::{
     collections::{BTreeMap, HashSet},
     fs, io,
@@ -22,12 +24,11 @@ use super::{
     policy::{self, UrlGlobs},
     request_body::PendingDigest,
     spooling::Spooling,
-    token,
 };
 use crate::{
     beside::MAX_TEXT,
     credentials::{self, Secrets},
-    inventory::{Headers, request_body::BodyDigest},
+    inventory::request_body::BodyDigest,
     store::spool::{Spooled, SpooledContent},
     url::NormalizedUrl,
 };
@@ -84,13 +85,6 @@ enum Privacy {
     Private(String),
     /// It is not to be recorded, whoever asks.
     NotSelected,
-}
-
-/// The text of an answer in which a dummy hides something.
-struct Hidden {
-    text: Vec<u8>,
-    /// Whether it repeated what a client showed.
-    is_repeated: bool,
 }
 
 /// What is known of an answer before its body.
@@ -276,35 +270,6 @@ impl Recorder {
         let is_lasting = is_certain && !policy::expects_changes(&asked.headers);
         let anonymous = asked.privacy == Privacy::Anonymous && !is_negotiated && is_lasting && !is_repeated;
         Ok(Answer { status: head.status.as_u16(), headers, varied: varied.unwrap_or_default(), anonymous, body })
-    }
-
-    /// Puts a dummy in the place of what clients showed, wherever the answer's header fields repeat it, and tells whether
-    /// they did. A request field that has it is no part of the key: the next build has another one.
-    fn hide_secrets(&self, headers: &mut Headers, varied: &mut Option<Vec<(String, String)>>) -> bool {
-        let known = self.known();
-        varied.iter_mut().for_each(|varied| varied.retain(|(_, value)| !known.secrets.are_in(value)));
-        headers.replace(|value| known.secrets.replaced_in(value))
-    }
-
-    /// The text of an answer with a dummy in the place of the token that it gives, and of what clients showed; `None` where
-    /// neither is in it.
-    fn without_tokens(&self, asked: &Asked, head: &AnswerHead, spooled: &Spooled) -> Option<Hidden> {
-        let SpooledContent::Memory(bytes) = &spooled.content else {
-            return None;
-        };
-        let text = token::decoded(&head.headers, bytes)?;
-        let answer = token::recognise(&asked.method, &asked.url, &head.headers, &text);
-        let mut known = self.known();
-        let without_tokens = answer.map(|answer| {
-            if asked.privacy == Privacy::Anonymous && asked.method == Method::GET {
-                known.anonymous_tokens.extend(answer.tokens);
-            }
-            answer.without_tokens
-        });
-        let without_secrets = known.secrets.replaced_in(without_tokens.as_ref().unwrap_or(&text));
-        let is_repeated = without_secrets.is_some();
-        let text = without_secrets.or(without_tokens)?.into_bytes();
-        Some(Hidden { text, is_repeated })
     }
 
     /// Puts a body where the journal can refer to it.

@@ -83,7 +83,7 @@ fn replace(value: &mut Value, is_token: &dyn Fn(&str) -> bool, tokens: &mut Vec<
 }
 
 /// Longest text that is looked at, in bytes.
-const MAX_TEXT: u64 = 1 << 20;
+pub const MAX_TEXT: u64 = 1 << 20;
 
 /// The text of a body, whose content coding is undone; `None` where it is none, or too long.
 pub fn decoded(headers: &HeaderMap, body: &[u8]) -> Option<String> {
