@@ -3,14 +3,14 @@
 mod carry;
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     fs::{self, File},
     io,
     path::{Path, PathBuf},
 };
 
 use crate::{
-    inventory::{self, Entry, Source},
+    inventory::{self, Entry, Inventory, Source},
     store::{deposit::Bytes, hash::NixHash, path::StorePathName},
 };
 
@@ -29,6 +29,13 @@ pub fn as_text(bytes: &[u8]) -> Option<String> {
 /// The name of the file with these bytes, of a body called `name`: one content has one file, whatever else has that name.
 pub fn file_name(hash: &NixHash, name: &StorePathName) -> StorePathName {
     StorePathName::sanitized(&format!("{}-{name}", &hash.to_nix32()[..8]))
+}
+
+/// The size in bytes of all files beside `inventory`, each once, as it says.
+pub fn bytes(inventory: &Inventory) -> u64 {
+    let sizes: HashMap<&str, u64> =
+        inventory.entries.iter().filter_map(|entry| Some((file(entry)?, entry.body_size().unwrap_or(0)))).collect();
+    sizes.values().sum()
 }
 
 /// The folder for the files: `inventory.bodies` beside `inventory.toml`.

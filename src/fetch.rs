@@ -1,6 +1,7 @@
 //! Downloading what an inventory says that anyone can download, checked against its hashes: into the store, for people
 //! without Nix or before it builds, or only to see whether the origins still give it.
 
+mod check;
 mod unmeasured;
 
 use std::{collections::HashSet, fmt, future::Future, io, path::PathBuf, sync::Arc};
@@ -10,18 +11,19 @@ use http_body_util::BodyExt;
 use tokio::{sync::Semaphore, task::JoinSet};
 
 use crate::{
-    capture::Origin,
+    capture::{Origin, OriginError},
     inventory::{Body, BodyFiles, Entry, Inventory, Located, Source},
     store::{
         deposit::{Bytes, Deposit, NewBody},
         embedded::StoreError,
-        hash::{Hasher, NixHash},
+        hash::NixHash,
         nix::{NixError, NixStore},
         path::{FileIngestionMethod, StorePath, build_ca_path},
         spool::{SPOOL_MEMORY, Spool, Spooled, SpooledContent},
     },
 };
 
+pub use check::check;
 pub use unmeasured::{Unmeasured, measure};
 
 /// Downloads at a time.
@@ -87,6 +89,14 @@ pub enum FetchError {
         /// Where it was asked.
         url: String,
         /// What happened.
+        reason: String,
+    },
+    /// The origin did not answer in time.
+    #[error("{url}: {reason}")]
+    Silent {
+        /// Where it was asked.
+        url: String,
+        /// How long was waited for what.
         reason: String,
     },
     /// The origin answered with something else than 200.
@@ -257,30 +267,6 @@ fn into_stores(
     downloaded.into_iter().map(|downloaded| downloaded.and_then(store)).collect()
 }
 
-/// Downloads `wanted` only to see whether the origins still give it; the error is what they give instead. `progress` is told
-/// how many bytes more have come.
-pub async fn check(
-    wanted: Vec<Wanted>,
-    origin: &Origin,
-    progress: impl Fn(u64) + Clone + Send + 'static,
-) -> Vec<(Wanted, Result<(), FetchError>)> {
-    let results = each(wanted, |_, one| {
-        let (origin, progress) = (origin.clone(), progress.clone());
-        async move {
-            let (mut hasher, mut size) = (Hasher::new(one.hash.algo()), 0);
-            let whole = download(&one, &origin, progress, |data| {
-                hasher.update(data);
-                size += data.len() as u64;
-                Ok(())
-            });
-            let whole = whole.await;
-            let same = whole.and_then(|()| one.compare(Pin { hash: hasher.finish(), size }));
-            (one, same)
-        }
-    });
-    results.await
-}
-
 /// Does the work for each of `wanted`, a few at a time.
 async fn each<F, T>(wanted: Vec<Wanted>, work: impl Fn(usize, Wanted) -> F) -> Vec<T>
 where
@@ -321,13 +307,17 @@ async fn download(
 ) -> Result<(), FetchError> {
     let failed = |reason: String| FetchError::Origin { url: wanted.url.clone(), reason };
     let answer = origin.ask(Method::GET, &wanted.url, as_fetchurl(), None).await;
-    let answer = answer.map_err(|error| failed(error.to_string()))?;
+    let answer = answer.map_err(|error| match error.is_silence() {
+        true => FetchError::Silent { url: wanted.url.clone(), reason: error.to_string() },
+        false => failed(error.to_string()),
+    })?;
     if answer.status() != StatusCode::OK {
         return Err(FetchError::Status { url: wanted.url.clone(), status: answer.status() });
     }
     let (mut body, mut size) = (answer.into_body(), 0);
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| failed(format!("the answer did not arrive whole: {error}")))?;
+        let cut = |error| failed(format!("the answer did not arrive whole: {}", OriginError::from(error)));
+        let frame = frame.map_err(cut)?;
         if let Some(data) = frame.data_ref() {
             progress(data.len() as u64);
             size += data.len() as u64;

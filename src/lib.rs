@@ -3,6 +3,7 @@
 pub mod beside;
 pub mod capture;
 pub mod cli;
+mod credentials;
 pub mod export;
 pub mod fetch;
 pub mod import;

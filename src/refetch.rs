@@ -42,6 +42,7 @@ impl Verdict {
             Err(
                 FetchError::Status { .. }
                 | FetchError::Origin { .. }
+                | FetchError::Silent { .. }
                 | FetchError::Store { .. }
                 | FetchError::Write { .. },
             ) => Self::Unreachable,

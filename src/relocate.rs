@@ -10,11 +10,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use serde::Serialize;
+
 use crate::{
     beside::{self, BesideFolder, MAX_TEXT, Unwritable},
     capture::{self, FolderLock, JournalFolder},
     fetch::{self, Wanted},
-    inventory::{self, Body, BodyFiles, Entry, Inventory, Located, Source, Why},
+    inventory::{self, Body, BodyFiles, Entry, Inventory, Located, Source, Why, pinned_by_redirect},
     store::{
         deposit::{Bytes, Deposit, NewBody},
         embedded::StoreError,
@@ -25,7 +27,8 @@ use crate::{
 };
 
 /// Where bytes are to come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Target {
     /// Everybody downloads them again.
     Fetch,
@@ -57,6 +60,8 @@ pub struct Move {
     pub url: String,
     /// What has to be asked before, where it is to be fetched.
     pub wanted: Option<Wanted>,
+    /// Where it was until then.
+    from: Target,
     body: Body,
     /// The store path of the bytes, wherever they are.
     path: StorePath,
@@ -82,7 +87,7 @@ impl Found {
 }
 
 /// Why a body stays where it is.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 pub struct Obstacle {
     /// The entry's URL.
     pub url: String,
@@ -190,9 +195,12 @@ fn plan_one(
         );
     };
     let bytes = find(body, hash, size, files)?;
+    // What moves on gives other bytes after the next release, whatever it gives today.
+    let pinned = pinned_by_redirect(entry).map(|url| url.to_string());
     let name = body.name.clone().unwrap_or_else(|| entry.url.store_path_name());
     let path = build_ca_path(&name, FileIngestionMethod::Flat, &hash);
     let moved = |name, source| Body { hash: Some(hash), size: Some(size), name, source };
+    let from = target_of(body);
     let body = match to {
         Target::Text => moved(None, Source::Text(text(&bytes, size)?)),
         Target::File => moved(None, Source::File(folder.relative(beside::file_name(&hash, &name).as_str()))),
@@ -201,15 +209,16 @@ fn plan_one(
             if !reasons.is_empty() {
                 return Err(format!("Nix cannot fetch it: {}", reasons.join(", and ")));
             }
-            moved(Some(name), Source::Fetch(None))
+            moved(Some(name), Source::Fetch(pinned.clone()))
         }
         Target::StorePath => {
             // Its NAR hash is that of the file that is in the store by then.
             moved(None, Source::StorePath { path: path.to_absolute_path(), nar_hash: None })
         }
     };
-    let wanted = (to == Target::Fetch).then(|| fetch::wanted_from(entry, entry.url.to_string())).flatten();
-    Ok(Move { entry: index, url: entry.url.to_string(), wanted, body, path, hash, size, bytes })
+    let origin = pinned.unwrap_or_else(|| entry.url.to_string());
+    let wanted = (to == Target::Fetch).then(|| fetch::wanted_from(entry, origin)).flatten();
+    Ok(Move { entry: index, url: entry.url.to_string(), wanted, from, body, path, hash, size, bytes })
 }
 
 /// The bytes of `body`, checked.
@@ -340,7 +349,12 @@ fn store(moves: &[&Move], files: &BodyFiles) -> Result<Option<String>, RelocateE
 }
 
 impl Move {
-    /// What the body's source is now, in words.
+    /// What the body's source was.
+    pub fn from(&self) -> Target {
+        self.from
+    }
+
+    /// What the body's source becomes.
     pub fn target(&self) -> Target {
         target_of(&self.body)
     }

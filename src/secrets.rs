@@ -25,7 +25,7 @@ macro_rules! token {
 }
 
 /// By their issuers' documentation.
-const SHAPES: [Shape; 11] = [
+const SHAPES: [Shape; 17] = [
     Shape {
         name: "a private key",
         // With the start of the key behind it: documents that only speak of keys have none.
@@ -37,6 +37,16 @@ const SHAPES: [Shape; 11] = [
     Shape { name: "an access key of Amazon", pattern: token!(r"AKIA(?<secret>[2-7A-Z]{16})") },
     Shape { name: "a token of Slack", pattern: token!(r"xox[abeoprs]-(?<secret>[0-9A-Za-z-]{24,255})") },
     Shape { name: "a token of npm", pattern: token!(r"npm_(?<secret>[0-9A-Za-z]{36})") },
+    Shape { name: "a token of crates.io", pattern: token!(r"cio(?<secret>[0-9A-Za-z]{32})") },
+    Shape { name: "a token of RubyGems", pattern: token!(r"rubygems_(?<secret>[0-9a-f]{48})") },
+    Shape { name: "a token of Docker", pattern: token!(r"dckr_[op]at_(?<secret>[0-9A-Za-z_-]{27,32})") },
+    Shape { name: "a token of Hugging Face", pattern: token!(r"hf_(?<secret>[0-9A-Za-z]{34})") },
+    Shape { name: "a key of Artifactory", pattern: token!(r"AKCp(?<secret>[0-9A-Za-z]{69})") },
+    Shape {
+        name: "a token of Anaconda",
+        // In the path of its URLs.
+        pattern: r"/t/(?<token>[a-z]{2}-(?<secret>[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}))/",
+    },
     Shape { name: "a token of PyPI", pattern: token!(r"pypi-AgE(?<secret>[0-9A-Za-z_-]{60,255})") },
     Shape {
         name: "an API key (`sk-…`)",
@@ -75,7 +85,7 @@ static MARKS: LazyLock<Regex> = LazyLock::new(|| {
     // As above.
     #[allow(clippy::expect_used)]
     Regex::new(
-        "-----BEGIN |gh[pousr]_|github_pat_|gl(?:pat|dt|rt|ptt|cbt)-|AKIA|xox[abeoprs]-|npm_|pypi-|sk-|://[^/\\s]{9,}@",
+        "-----BEGIN |gh[pousr]_|github_pat_|gl(?:pat|dt|rt|ptt|cbt)-|AKIA|xox[abeoprs]-|npm_|pypi-|cio|rubygems_|dckr_|hf_|AKCp|/t/[a-z]{2}-|sk-|://[^/\\s]{9,}@",
     )
     .expect("the pattern is one")
 });

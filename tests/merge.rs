@@ -1,4 +1,4 @@
-//! Capturing again: the same bytes where nothing changed, and nothing lost where something did.
+//! Capturing again, and uniting inventories: the same bytes where nothing changed, and nothing lost where something did.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -6,7 +6,12 @@ mod common;
 
 use std::fs;
 
-use common::{Awkward, Workdir, run, sri};
+use buildproxy::inventory::current_system;
+use common::{
+    Awkward, Workdir, run,
+    serving::{inventory, text_entry},
+    sri,
+};
 
 /// Everything whose recording could differ from run to run.
 fn restless_script(origin: &Awkward) -> String {
@@ -114,6 +119,7 @@ fn pruning_keeps_what_was_asked_in_vain_and_everything_where_the_command_failed(
         run(command.args(["--prune", "--", "sh", "-c", script]))
     };
     prune("exit 7").expect_code(7).expect_stderr(&["nothing is pruned"]);
+    prune("true").expect_code(0).expect_stderr(&["nothing is pruned, because the command asked for nothing"]);
     assert_eq!(work.inventory().0.len(), 2);
     prune(&format!("curl -sS -o /dev/null '{cut}'; true"))
         .expect_code(0)
@@ -135,4 +141,94 @@ fn an_inventory_behind_a_link_has_its_bodies_beside_the_file() {
     for path in ["link.toml", "sub/real.toml"] {
         run(work.buildproxy("verify").args(["-i", path])).expect_code(0);
     }
+}
+
+#[test]
+fn captures_of_two_machines_become_one_inventory_that_answers_on_both() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let script = format!(
+        "curl -sSf -o same '{}'; curl -sSf -o counted '{}'; curl -sSf --compressed -o coded '{}'",
+        origin.url("/plain/same"),
+        origin.url("/counter"),
+        origin.url("/gzip-always"),
+    );
+    for file in ["this.toml", "other.toml"] {
+        let mut command = work.capturing(&origin.ca.pem);
+        run(command.args(["-i", file, "--", "sh", "-euc", &script])).expect_code(0);
+    }
+    // Without saying whose they are, one URL has two answers.
+    run(work.buildproxy("merge").args(["this.toml", "other.toml"])).expect_code(1).expect_stderr(&[
+        "/counter",
+        "this.toml: 200",
+        "other.toml: 200",
+        "hint:",
+        "--prefer",
+    ]);
+    assert!(!work.path("inventory.toml").exists() && !work.path("inventory.bodies").exists());
+    let (this, other) = (current_system(), "riscv64-netbsd");
+    run(work.buildproxy("merge").args([format!("{this}=this.toml"), format!("{other}=other.toml")])).expect_code(0);
+    let inventory = work.inventory();
+    assert_eq!(inventory.of(&origin.url("/counter")).len(), 2);
+    assert!(inventory.one(&origin.url("/plain/same")).get(&["systems"]).is_none(), "what agrees is shared");
+    let coded = inventory.one(&origin.url("/gzip-always")).body("file").unwrap();
+    assert!(coded.starts_with("inventory.bodies/"), "{coded}");
+    for captured in ["this.toml", "other.toml"] {
+        fs::remove_file(work.path(captured)).unwrap();
+    }
+    fs::remove_dir_all(work.path("this.bodies")).unwrap();
+    run(&mut work.buildproxy("verify")).expect_code(0);
+    let again = script.replace("-o counted", "-o counted-again");
+    work.replay_sh(&again).expect_code(0);
+    assert_eq!(work.read("counted-again"), b"count 1\n");
+    run(work.replaying().args(["--system", other, "--", "sh", "-euc", &again])).expect_code(0);
+    assert_eq!(work.read("counted-again"), b"count 2\n");
+    let before = work.read("inventory.toml");
+    run(work.buildproxy("merge").args(["inventory.toml", "inventory.toml"])).expect_code(0);
+    assert_eq!(work.read("inventory.toml"), before, "united with itself it is the same");
+}
+
+#[test]
+fn a_choice_settles_a_conflict_and_the_inventory_takes_part_unless_it_is_named() {
+    let work = Workdir::new();
+    let url = "https://a.test/x";
+    work.write("inventory.toml", inventory(&[text_entry(url, "ours"), text_entry("https://a.test/kept", "k")]));
+    work.write("theirs.toml", inventory(&[text_entry(url, "theirs")]));
+    run(work.buildproxy("merge").arg("theirs.toml")).expect_code(1).expect_stderr(&["inventory.toml: 200", url]);
+    run(work.buildproxy("merge").args(["theirs.toml", "--prefer", "none.toml"])).expect_code(2);
+    run(work.buildproxy("merge").args(["theirs.toml", "--prefer", "theirs.toml"])).expect_code(0);
+    let merged = work.inventory();
+    assert_eq!((merged.0.len(), merged.one(url).body("text")), (2, Some("theirs")));
+    run(work.buildproxy("merge").args(["absent.toml"])).expect_code(2).expect_stderr(&["absent.toml"]);
+}
+
+#[test]
+fn a_merge_waits_for_a_capture_that_writes_the_inventory() {
+    let work = Workdir::new();
+    let of = |urls: &[&str]| inventory(&urls.iter().map(|url| text_entry(url, "x")).collect::<Vec<_>>());
+    work.write("inventory.toml", of(&["https://a.test/before"]));
+    work.write("captured.toml", of(&["https://a.test/before", "https://a.test/captured"]));
+    work.write("theirs.toml", of(&["https://a.test/theirs"]));
+    // The lock is a capture's until it has written.
+    let script = format!(
+        "mkdir .buildproxy; exec 9>.buildproxy/lock; flock 9; {} merge theirs.toml 9>&- & sleep 0.3; \
+         cp captured.toml inventory.toml; flock -u 9; wait $!",
+        env!("CARGO_BIN_EXE_buildproxy")
+    );
+    run(work.command("bash").args(["-euc", &script])).expect_code(0);
+    assert_eq!(work.inventory().urls(), ["https://a.test/before", "https://a.test/captured", "https://a.test/theirs"]);
+}
+
+#[test]
+fn a_large_file_that_a_merge_brings_along_is_pointed_out_unless_nothing_is_to_be_said() {
+    let work = Workdir::new();
+    work.write("inventory.toml", inventory(&[]));
+    let large = vec![b'x'; 6 << 20];
+    fs::create_dir(work.path("theirs.bodies")).unwrap();
+    work.write("theirs.bodies/a", &large);
+    let body = format!("body = {{ hash = {:?}, size = {}, file = \"theirs.bodies/a\" }}", sri(&large), large.len());
+    work.write("theirs.toml", inventory(&[format!("[[entry]]\nurl = \"https://a.test/a\"\n{body}\n")]));
+    let merged = run(work.buildproxy("merge").arg("theirs.toml")).expect_code(0);
+    merged.expect_stderr(&["https://a.test/a is kept as a file of 6.00 MiB", "move --to store-path"]);
+    let again = run(work.buildproxy("merge").args(["-q", "theirs.toml"])).expect_code(0);
+    assert_eq!(again.stderr, "");
 }

@@ -242,3 +242,97 @@ fn verify_finds_keys_in_inventories_that_others_wrote() {
     assert_eq!(outcome.stderr.matches("looks like").count(), 4, "{outcome}");
     assert!(!outcome.stderr.contains(&key), "{outcome}");
 }
+
+/// A value that no list knows.
+const SECRET: &str = "S3cret-0f-the-client";
+
+/// Where a secret can be in a request, each with a part of what is said of it.
+fn requests_with_a_secret(origin: &Awkward) -> Vec<(String, &'static str)> {
+    let url = |path: &str| origin.url(path);
+    let in_query = ["token=", "TOKEN=", "access-token=", "auth_token[]=", "a=1;private_token=", "x&amp;jwt=", "pwd="];
+    let mut requests: Vec<(String, &str)> = in_query
+        .iter()
+        .enumerate()
+        .map(|(number, name)| (format!("'{}?{name}{SECRET}'", url(&format!("/plain/q{number}"))), "is not recorded"))
+        .collect();
+    let nested = format!("'{}?to=http%3A%2F%2Fh%2F%3Fapi_key%3D{SECRET}'", url("/plain/nested"));
+    requests.extend([
+        (nested, "(`api_key`)"),
+        (format!("-L '{}?private_token={SECRET}'", url("/bounce")), "(`private_token`)"),
+        (format!("-H 'X-My-Token: {SECRET}' '{}'", url("/reflect")), "(`x-my-token`)"),
+        (format!("-H 'Referer: http://h/?token={SECRET}' -H 'X-Kind: k' '{}'", url("/vary-on-all")), ""),
+        // What is sent under a name that says nothing, after it was known.
+        (format!("-H 'X-Give: {SECRET}' '{}'", url("/reflect?again")), "repeats a credential"),
+        (format!("-d 'user=x&password={SECRET}' '{}'", url("/echo")), "repeats a credential"),
+        (format!("'{}'", url(&format!("/plain/{SECRET}/x"))), "in the URL"),
+    ]);
+    requests
+}
+
+#[test]
+fn what_only_the_client_knows_comes_into_no_file_and_no_line_however_it_is_sent() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let requests = requests_with_a_secret(&origin);
+    let lines = requests.iter().map(|(request, _)| format!("curl -sSf -o /dev/null {request}\n"));
+    let script = format!("{}grep -rl '{SECRET}' ../ && exit 99; true", lines.collect::<String>());
+    let mut command = work.capturing(&origin.ca.pem);
+    command.args(["-vv", "--", "sh", "-euc", &script]).env("BUILDPROXY_LOG", "trace,hyper=debug,reqwest=trace");
+    let outcome = run(&mut command).expect_code(0);
+    assert_eq!(files_with(work.root(), &[SECRET.as_bytes()]), Vec::<String>::new(), "{outcome}");
+    assert!(!outcome.stderr.contains(SECRET), "{outcome}");
+    let said: Vec<&str> = requests.iter().map(|(_, said)| *said).filter(|said| !said.is_empty()).collect();
+    let outcome = outcome.expect_stderr(&said);
+    let inventory = work.inventory();
+    let mut urls = inventory.urls();
+    urls.sort_unstable();
+    assert_eq!(urls, [origin.url("/echo"), origin.url("/reflect?again"), origin.url("/vary-on-all")], "{outcome}");
+    let reflected = inventory.one(&origin.url("/reflect?again"));
+    assert!(reflected.body("text").unwrap().contains("x-give: buildproxy-dummy-token\n"));
+    assert_eq!(
+        (reflected.header("x-given"), reflected.header("x-session-token")),
+        (Some("buildproxy-dummy-token"), None)
+    );
+    let varied = inventory.one(&origin.url("/vary-on-all"));
+    let keyed: Vec<&String> = varied.get(&["request-headers"]).unwrap().as_table().unwrap().keys().collect();
+    assert_eq!(keyed, ["x-kind"], "neither the secret's field nor what has it is part of the key");
+}
+
+#[test]
+fn a_long_text_does_not_hide_what_a_client_sent() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let (echo, plain) = (origin.url("/echo"), origin.url("/plain/private"));
+    let long = format!("{{ head -c 200000 /dev/zero | tr '\\0' x; printf ' {SECRET}'; }}");
+    let script = format!(
+        "curl -sSf -H 'X-Api-Key: {SECRET}' -o /dev/null '{plain}'; {long} | curl -sSf -o /dev/null -d @- '{echo}'"
+    );
+    work.capture_sh(&origin, &script).expect_code(0).expect_stderr(&["repeats a credential"]);
+    assert_eq!(files_with(work.root(), &[SECRET.as_bytes()]), Vec::<String>::new());
+    let file = work.inventory().one(&echo).body("file").unwrap().to_owned();
+    assert!(String::from_utf8(work.read(&file)).unwrap().ends_with("x buildproxy-dummy-token\n"));
+    run(&mut work.buildproxy("verify")).expect_code(0);
+}
+
+#[test]
+fn what_is_allowed_is_replayed_whatever_the_credential_in_the_query() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let (url, target) = (origin.url("/bounce"), origin.url("/plain/target"));
+    let asked = |token: &str| format!("curl -sSfL -o got '{url}?private_token={token}&b=1'");
+    let mut command = work.capturing(&origin.ca.pem);
+    let globs = ["--allow-private", &format!("{url}*"), "--allow-private", &format!("{target}*")];
+    let outcome = run(command.args(globs).args(["--", "sh", "-euc", &asked(SECRET)])).expect_code(0);
+    let outcome = outcome.expect_stderr(&["ignoring `private_token`"]);
+    assert_eq!(files_with(work.root(), &[SECRET.as_bytes()]), Vec::<String>::new(), "{outcome}");
+    assert_eq!(work.inventory().urls(), [&format!("{url}?b=1"), &format!("{target}?b=1")]);
+    fs::remove_file(work.path("got")).unwrap();
+    let again = work.read("inventory.toml");
+    drop(origin);
+    work.replay_sh(&asked("an0ther-0ne")).expect_code(0);
+    assert_eq!(work.read("got"), common::pattern(1000));
+    assert_eq!(work.read("inventory.toml"), again);
+    // What is missed is said without it.
+    let missed =
+        format!("curl -sS '{}'; true", asked(SECRET).replace("/bounce", "/elsewhere").split('\'').nth(1).unwrap());
+    let missed = work.replay_sh(&missed).expect_code(4);
+    assert!(missed.text().contains("private_token=buildproxy-dummy-token"), "{missed}");
+    assert!(!missed.text().contains(SECRET) && !missed.stderr.contains(SECRET), "{missed}");
+}

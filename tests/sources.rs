@@ -68,11 +68,45 @@ fn what_is_fetched_and_what_is_kept_is_said_with_the_reason() {
 }
 
 #[test]
+fn a_request_that_got_different_answers_is_said_with_what_may_be_the_reason() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let [counter, silent, vary] = ["/counter", "/silent-vary", "/vary"].map(|path| origin.url(path));
+    let twice = |url: &str| format!("curl -sSf -H 'Accept: a/json' '{url}'; curl -sSf -H Accept: '{url}'");
+    let script = format!("curl -sSf '{counter}'; curl -sSf '{counter}'; {}; {}", twice(&silent), twice(&vary));
+    let captured = work.capture_sh(&origin, &script).expect_code(0);
+    let warnings: Vec<_> = captured.stderr.lines().filter(|line| line.starts_with("warning: ")).collect();
+    let warning = |url: &str| {
+        format!("warning: GET {url} got 2 different answers; replay gives them in that order, and then the last")
+    };
+    assert_eq!(warnings, [warning(&counter), warning(&silent)], "{captured}");
+    assert_eq!(captured.stderr.matches("hint: ").count(), 1, "{captured}");
+    captured.expect_stderr(&["differ in `Accept` (`a/json`, none)", "request-headers = { accept = "]);
+    // With what the hint says it is right in any order.
+    let text = String::from_utf8(work.read("inventory.toml")).unwrap();
+    let mut accepts = ["a/json", ""].iter();
+    let line = format!("url = \"{silent}\"\n");
+    let parts = text.split(&line).collect::<Vec<_>>();
+    assert_eq!(parts.len(), 3, "{text}");
+    let keyed = parts[1..]
+        .iter()
+        .map(|rest| format!("{line}request-headers = {{ accept = \"{}\" }}\n{rest}", accepts.next().unwrap()));
+    work.write("inventory.toml", format!("{}{}", parts[0], keyed.collect::<String>()));
+    drop(origin);
+    let turned = format!("curl -sSf -H Accept: '{silent}'; curl -sSf -H 'Accept: a/json' '{silent}'");
+    assert_eq!(work.replay_sh(&turned).expect_code(0).text(), "kind: text\n{\"kind\": \"json\"}\n");
+}
+
+#[test]
 fn a_latest_link_is_fetched_from_the_version_that_it_led_to() {
     let (origin, work) = (Awkward::start(), Workdir::new());
     let (url, version) = (origin.tls_url("/releases/latest/tool"), origin.tls_url("/plain/releases/1.2.3/tool"));
     work.capture_sh(&origin, &downloads(&[&url])).expect_code(0);
     assert_eq!(work.inventory().one(&url).body("fetch"), Some(version.as_str()));
+    // Also when it comes back from elsewhere.
+    let captured = work.read("inventory.toml");
+    moving(&work, "file", &[&url]).expect_code(0);
+    moving(&work, "fetch", &[&url]).expect_code(0);
+    assert_eq!(work.read("inventory.toml"), captured);
     fs::remove_dir_all(work.store()).unwrap();
     run(&mut trusting(&work, "fetch")).expect_code(0);
     assert_eq!(origin.requests_for("/releases/latest/tool").len(), 1, "that has moved on");
@@ -98,6 +132,9 @@ fn large_bodies_that_nobody_can_fetch_again_are_pointed_out_before_they_are_comm
     let warnings: Vec<_> = captured.stderr.lines().filter(|line| line.starts_with("warning: ")).collect();
     assert_eq!(warnings, [format!("warning: {large} is kept as a file of 5.72 MiB")], "{captured}");
     captured.expect_stderr(&["buildproxy move --to store-path"]);
+    // Whatever brings them there.
+    let warning = "/plain/1.0.tar?size=6000000 is kept as a file of 5.72 MiB";
+    moving(&work, "file", &["*/1.0.tar*"]).expect_code(0).expect_stderr(&[warning, "buildproxy move --to store-path"]);
 }
 
 /// An inventory with a body for each thing that can have become of it.
@@ -190,6 +227,19 @@ fn what_is_gone_and_nowhere_kept_stays_in_the_inventory_and_is_said() {
 }
 
 #[test]
+fn what_the_origins_said_is_reported_where_the_repair_fails() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let url = origin.url("/once/404");
+    work.capture_sh(&origin, &downloads(&[&url])).expect_code(0);
+    let text = work.read("inventory.toml");
+    // Where the folder would be.
+    work.write("inventory.bodies", "");
+    let failed = run(trusting(&work, "verify").args(["--refetch", "--fix"])).expect_code(3);
+    failed.expect_stderr(&["cannot write", "nothing was changed", &format!("gone: {url}"), "proposal: ", "1 gone"]);
+    assert_eq!(work.read("inventory.toml"), text);
+}
+
+#[test]
 fn a_body_goes_through_every_source_and_keeps_its_hash() {
     let (origin, work) = (Awkward::start(), Workdir::new());
     let url = origin.tls_url("/plain/foo-1.0.txt?size=3000");
@@ -267,6 +317,24 @@ fn what_cannot_be_moved_is_a_usage_error() {
     let dry = run(work.buildproxy("move").args(["--dry-run", "--to", "file", &url])).expect_code(0);
     assert_eq!(dry.text(), format!("{url} -> file\n"));
     assert_eq!(work.inventory().one(&url).source(), "fetch");
+}
+
+#[test]
+fn what_is_moved_and_what_is_in_the_way_is_json_for_programs() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let url = origin.url("/plain/a?size=5000");
+    work.capture_sh(&origin, &downloads(&[&url])).expect_code(0);
+    let move_to = |to: &str, more: &[&str]| run(trusting(&work, "move").args(["--json", "--to", to, "*"]).args(more));
+    let moves = |is_dry: bool| {
+        serde_json::json!({
+            "moves": [{ "entry": 0, "url": url, "from": "fetch", "to": "file" }], "obstacles": [], "dry-run": is_dry,
+        })
+    };
+    assert_eq!(json(&move_to("file", &["--dry-run"]).expect_code(0)), moves(true));
+    assert_eq!(json(&move_to("file", &[]).expect_code(0)), moves(false));
+    let refused = json(&move_to("text", &[]).expect_code(1));
+    assert_eq!((&refused["moves"], &refused["obstacles"][0]["url"]), (&serde_json::json!([]), &url.as_str().into()));
+    assert!(refused["obstacles"][0]["reason"].as_str().unwrap().contains("no text for the inventory"), "{refused}");
 }
 
 /// What a git server packs, hundreds of megabytes of it, has no place in git.

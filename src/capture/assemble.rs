@@ -1,5 +1,8 @@
 //! From exchanges to entries: redirects are joined to chains, retries and repetitions go, every body gets its source.
 
+mod forms;
+mod sequences;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use http::Method;
@@ -8,12 +11,17 @@ use super::exchange::{Answer, Exchange, LeftOut, Outcome, RecordedBody, Recorded
 use crate::{
     beside,
     inventory::{
-        Body, Entry, Hop, Inventory, Key, Keys, Seen, Source, UrlMatch, Why, becomes_get, pinned_by_redirect,
-        request_body::{BodyDigest, BodyForm},
+        Body, Entry, Hop, Inventory, Key, Keys, Seen, Source, Why, becomes_get, pinned_by_redirect,
+        request_body::BodyDigest,
     },
     store::{hash::NixHash, path::StorePathName},
     url::NormalizedUrl,
 };
+
+pub use sequences::Sequence;
+
+use forms::BodyForms;
+use sequences::sequences;
 
 /// What a capture recorded, ready to be stored and merged.
 #[derive(Debug, Default)]
@@ -25,6 +33,8 @@ pub struct Assembled {
     pub left_out: Vec<Omission>,
     /// How many bodies are not fetched again, by the rule that says so.
     pub kept: BTreeMap<Why, usize>,
+    /// Requests that were answered in different ways.
+    pub sequences: Vec<Sequence>,
 }
 
 /// Bytes that an entry refers to.
@@ -96,6 +106,7 @@ pub fn assemble(mut exchanges: Vec<Exchange>, inventory: &Inventory) -> Assemble
         }
     }
     let drafts = drop_unneeded(drafts, &assembled.left_out, &keys);
+    assembled.sequences = sequences(&drafts, &keys);
     assembled.left_out.dedup();
     for draft in drafts {
         let why = Why::of(&draft.entry, draft.seen);
@@ -105,45 +116,6 @@ pub fn assemble(mut exchanges: Vec<Exchange>, inventory: &Inventory) -> Assemble
         assembled.entries.push(draft.place(why));
     }
     assembled
-}
-
-/// In which form the inventory has request bodies compared.
-struct BodyForms<'a> {
-    keys: &'a Keys,
-    known: Vec<(&'a Entry, NormalizedUrl, BodyDigest)>,
-}
-
-impl<'a> BodyForms<'a> {
-    fn of(inventory: &'a Inventory, keys: &'a Keys) -> Self {
-        let known = inventory.entries.iter();
-        let url = |entry: &Entry| match entry.url_match {
-            UrlMatch::Exact => keys.comparable(&entry.url),
-            UrlMatch::Prefix => keys.prefixed(&entry.url),
-        };
-        Self { keys, known: known.filter_map(|entry| Some((entry, url(entry), entry.request_body?))).collect() }
-    }
-
-    /// Keeps that digest of a request body by which it is compared: the one that an entry for this method and URL has;
-    /// else in the form that such an entry asks for, else in git's own for what git posts, else that of its bytes.
-    fn choose(&self, exchange: &mut Exchange) {
-        if exchange.request_body.len() < 2 {
-            return;
-        }
-        let (url, prefixed) = (self.keys.comparable(&exchange.url), self.keys.prefixed(&exchange.url));
-        let is_for = |entry: &Entry, of: &NormalizedUrl| match entry.url_match {
-            UrlMatch::Exact => *of == url,
-            UrlMatch::Prefix => prefixed.as_str().starts_with(of.as_str()),
-        };
-        let known = self.known.iter().filter(|(entry, of, _)| entry.method == exchange.method && is_for(entry, of));
-        let known: Vec<BodyDigest> = known.map(|(.., digest)| *digest).collect();
-        let is_known = |digest: &BodyDigest| known.contains(digest);
-        let wanted = known.iter().map(|digest| digest.form).find(|form| *form != BodyForm::Bytes);
-        let is_of_git = exchange.url.path().ends_with("/git-upload-pack");
-        let form = wanted.or(is_of_git.then_some(BodyForm::Git)).unwrap_or(BodyForm::Bytes);
-        let of_form = || exchange.request_body.iter().position(|digest| digest.form == form);
-        let chosen = exchange.request_body.iter().position(is_known).or_else(of_form).unwrap_or(0);
-        exchange.request_body = vec![exchange.request_body[chosen]];
-    }
 }
 
 /// Joins each redirect with the next request for its `Location`, made with a method that RFC 9110 §15.4 gives.
@@ -261,12 +233,14 @@ struct Draft {
     body: Option<RecordedBody>,
     /// What decides about its source, beside the entry itself.
     seen: Seen,
+    /// What the client accepted.
+    accept: Option<String>,
 }
 
 impl Draft {
     fn new(mut links: Vec<Exchange>) -> Result<Self, Omission> {
         let (method, url) = (links[0].method.clone(), links[0].url.clone());
-        let request_body = links[0].body_digest();
+        let (request_body, accept) = (links[0].body_digest(), links[0].accept.clone());
         // A chain has the links it was made of, at least one.
         let last = links.pop().map(|link| link.outcome);
         let hops = links.into_iter().map(|link| link.outcome);
@@ -293,7 +267,7 @@ impl Draft {
             name: Some(url.store_path_name()),
             source: Source::Fetch(None),
         });
-        Ok(Self { entry, body: last.body, seen: Seen { anonymous, changed: false } })
+        Ok(Self { entry, body: last.body, seen: Seen { anonymous, changed: false }, accept })
     }
 
     /// Gives the body the place that the rule `why` is for, and says what has to be stored for it.

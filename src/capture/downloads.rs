@@ -37,6 +37,7 @@ use super::{
     policy,
 };
 use crate::{
+    credentials,
     representation::{BodyPlan, Partial, Representation},
     store::hash::NixHash,
     url::NormalizedUrl,
@@ -56,7 +57,7 @@ pub struct DownloadKey(NixHash);
 impl DownloadKey {
     /// The key of a `GET` without a body that has the fields `asked`.
     pub fn new(url: &NormalizedUrl, asked: &HeaderMap) -> Self {
-        let has_credentials = policy::credential(asked).is_some();
+        let has_credentials = credentials::in_fields(asked).is_some();
         let mut fields: Vec<_> = whole_and_uncoded(&Method::GET, asked.clone())
             .iter()
             .filter(|(name, _)| has_credentials || *name == header::USER_AGENT)

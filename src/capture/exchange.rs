@@ -23,10 +23,16 @@ pub struct Exchange {
     /// The request's method.
     #[serde(serialize_with = "write_method", deserialize_with = "read_method")]
     pub method: Method,
-    /// The request's URL.
+    /// The request's URL, without credentials.
     pub url: NormalizedUrl,
+    /// The names of the query parameters that were taken out of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bared_of: Vec<String>,
     /// The digests of the request body in every form that it has; none of an empty one.
     pub request_body: Vec<BodyDigest>,
+    /// What the client accepted, where it said so: some servers choose by that and do not say so by `Vary`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accept: Option<String>,
     /// What the origin answered, or why that is not recorded.
     pub outcome: Outcome,
 }

@@ -1,18 +1,18 @@
 //! From journals to the written inventory: bodies get their places, entries are merged, the file is replaced.
 
-use std::{collections::HashMap, fs, io, path::Path};
+use std::{fs, io, path::Path};
 
 use http::Method;
 
 use super::{
     assemble::{Assembled, Omission, Place, StoredBody, assemble},
-    exchange::{LeftOut, RecordedBytes},
+    exchange::{Exchange, LeftOut, Outcome, RecordedBytes},
     journal::{FolderLock, Journal, JournalFolder},
     roots,
     session::{CaptureError, CaptureOptions, Summary},
 };
 use crate::{
-    beside::BesideFolder,
+    beside::{self, BesideFolder},
     inventory::{self, Entry, Inventory, ReadError, Source},
     secrets::{self, Suspect},
     store::{
@@ -61,25 +61,13 @@ pub fn write_inventory(
     }
     merging.add(own, unrecorded, prune)?;
     merging.summary.total = merging.inventory.entries.len();
-    merging.summary.beside = bytes_beside(&merging.inventory);
+    merging.summary.beside = beside::bytes(&merging.inventory);
     inventory::write(&merging.inventory, path).map_err(|source| CaptureError::Write { path: path.clone(), source })?;
     // What only replaced entries referred to, or this capture wrote in vain.
     let written = before.entries.iter().chain(&merging.summary.recorded);
     BesideFolder::of(path).remove_unused(written, &merging.inventory.entries);
     merging.keep_in_nix_store(beside)?;
     Ok(merging.summary)
-}
-
-/// The size of all `file` bodies, each file once.
-fn bytes_beside(inventory: &Inventory) -> u64 {
-    let bodies = inventory.entries.iter().filter_map(|entry| entry.body.as_ref());
-    let files: HashMap<&str, u64> = bodies
-        .filter_map(|body| match &body.source {
-            Source::File(file) => Some((file.as_str(), body.size.unwrap_or(0))),
-            _ => None,
-        })
-        .collect();
-    files.values().sum()
 }
 
 struct Merging<'a> {
@@ -96,7 +84,13 @@ impl Merging<'_> {
     fn add(&mut self, journal: &Journal, unrecorded: Vec<Omission>, prune: bool) -> Result<usize, CaptureError> {
         let exchanges = journal.exchanges()?;
         let count = exchanges.len();
-        let Assembled { entries, mut left_out, kept: by_rule } = assemble(exchanges, &self.inventory);
+        // Who asks for nothing went past the proxy, or has all of it in a cache.
+        let nothing_asked = exchanges.is_empty() && unrecorded.is_empty();
+        self.summary.unpruned |= prune && nothing_asked;
+        let prune = prune && !nothing_asked;
+        self.ignore_credentials(&exchanges);
+        let Assembled { entries, mut left_out, kept: by_rule, sequences } = assemble(exchanges, &self.inventory);
+        self.summary.sequences.extend(sequences);
         by_rule.into_iter().for_each(|(why, count)| *self.summary.kept.entry(why).or_default() += count);
         left_out.extend(unrecorded);
         let entries = self.without_secrets(entries, &mut left_out);
@@ -126,6 +120,17 @@ impl Merging<'_> {
         self.summary.left_out.extend(left_out);
         self.summary.recorded.extend(kept);
         Ok(count)
+    }
+
+    /// Has requests compared without those query parameters that were credentials: what is recorded of such a request has
+    /// none, and whoever builds it has others.
+    fn ignore_credentials(&mut self, exchanges: &[Exchange]) {
+        let recorded = exchanges.iter().filter(|exchange| matches!(exchange.outcome, Outcome::Answered(_)));
+        for name in recorded.flat_map(|exchange| &exchange.bared_of) {
+            if self.inventory.match_rules.ignore(name) {
+                self.summary.ignored.push(name.clone());
+            }
+        }
     }
 
     /// Leaves out what looks like a long-lived key, unless it is allowed: an inventory is committed.

@@ -273,7 +273,9 @@ mod tests {
             answered: arrival + 1,
             method: http::Method::GET,
             url: "http://h/a".parse().unwrap(),
+            bared_of: vec![],
             request_body: vec![],
+            accept: None,
             outcome: Outcome::LeftOut(LeftOut::NotWhole(206)),
         }
     }

@@ -19,7 +19,7 @@ mod spooling;
 mod token;
 mod transfer;
 
-pub use assemble::Omission;
+pub use assemble::{Omission, Sequence};
 pub use exchange::LeftOut;
 pub use journal::{FolderLock, JournalError, JournalFolder};
 pub use origin::{Origin, OriginError, OriginSetupError, TrustRoots};

@@ -102,6 +102,11 @@ impl From<reqwest::Error> for OriginError {
 }
 
 impl OriginError {
+    /// Whether nobody answered in time, neither the connection nor the request.
+    pub fn is_silence(&self) -> bool {
+        self.0.is_timeout()
+    }
+
     /// What the user can do, where that is known.
     pub fn hint(&self) -> Option<&'static str> {
         let text = self.to_string();
@@ -144,7 +149,7 @@ impl Origin {
     /// # Errors
     /// Where TLS or an upstream proxy cannot be set up.
     pub fn new(roots: &TrustRoots) -> Result<Self, OriginSetupError> {
-        Self::build(roots, reqwest::redirect::Policy::none())
+        Self::build(roots, reqwest::redirect::Policy::none(), READ_TIMEOUT)
     }
 
     /// The same client, for downloads of our own: it follows redirects.
@@ -152,16 +157,26 @@ impl Origin {
     /// # Errors
     /// Where TLS or an upstream proxy cannot be set up.
     pub fn following_redirects(roots: &TrustRoots) -> Result<Self, OriginSetupError> {
-        Self::build(roots, reqwest::redirect::Policy::limited(MAX_REDIRECTS))
+        Self::build(roots, reqwest::redirect::Policy::limited(MAX_REDIRECTS), READ_TIMEOUT)
     }
 
-    fn build(roots: &TrustRoots, redirects: reqwest::redirect::Policy) -> Result<Self, OriginSetupError> {
+    /// One that waits no longer than this for an answer.
+    #[cfg(test)]
+    pub fn impatient(read_timeout: Duration) -> Self {
+        Self::build(&TrustRoots::load(&|_| None), reqwest::redirect::Policy::none(), read_timeout).unwrap()
+    }
+
+    fn build(
+        roots: &TrustRoots,
+        redirects: reqwest::redirect::Policy,
+        read_timeout: Duration,
+    ) -> Result<Self, OriginSetupError> {
         let client = reqwest::Client::builder()
             .tls_backend_preconfigured(roots.client_config()?)
             .redirect(redirects)
             .referer(false)
             .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(READ_TIMEOUT)
+            .read_timeout(read_timeout)
             .http1_title_case_headers()
             .http1_max_headers(MAX_FIELDS)
             .http1_allow_obsolete_multiline_headers_in_responses(true)

@@ -5,6 +5,7 @@ use http::{HeaderMap, HeaderName, Method, header};
 
 use super::origin::is_replaced;
 use crate::{
+    credentials,
     inventory::{Headers, is_about_the_bytes},
     url::NormalizedUrl,
 };
@@ -85,39 +86,6 @@ pub const LEFT_OUT_HEADERS: &[&str] = &[
 const NEVER_KEYED: &[HeaderName] =
     &[header::ACCEPT_ENCODING, header::USER_AGENT, header::ORIGIN, header::COOKIE, header::AUTHORIZATION];
 
-/// Header fields that carry credentials: of a request they make it private, of an answer they are left out.
-const CREDENTIAL_HEADERS: &[&str] = &[
-    "authorization",
-    "cookie",
-    "x-api-key",
-    "api-key",
-    "apikey",
-    "x-auth-token",
-    "x-subject-token",
-    "x-access-token",
-    "private-token",
-    "job-token",
-    "deploy-token",
-    "x-jfrog-art-api",
-    "x-goog-api-key",
-    "x-amz-security-token",
-    "x-vault-token",
-    "x-nuget-apikey",
-];
-
-/// Query parameters that carry credentials, in lower case.
-const CREDENTIAL_PARAMETERS: &[&str] = &[
-    "access_token",
-    "api_key",
-    "apikey",
-    "auth_token",
-    "client_secret",
-    "job_token",
-    "passwd",
-    "password",
-    "private_token",
-];
-
 /// Whether a request with the fields `asked` wants no answer that was stored before, however new (RFC 9111 §5.2.1.1,
 /// §5.2.1.4, §5.4).
 pub fn wants_no_stored_answer(asked: &HeaderMap) -> bool {
@@ -167,7 +135,7 @@ pub fn recorded_headers(method: &Method, url: &NormalizedUrl, headers: &HeaderMa
     let mut recorded = Headers::default();
     for (name, value) in headers {
         let is_answer_of_head = *method == Method::HEAD && name == header::CONTENT_LENGTH;
-        if is_credential(name.as_str()) || is_left_out(name.as_str()) && !is_answer_of_head {
+        if credentials::is_field(name.as_str()) || is_left_out(name.as_str()) && !is_answer_of_head {
             continue;
         }
         let text = std::str::from_utf8(value.as_bytes()).ok();
@@ -176,18 +144,6 @@ pub fn recorded_headers(method: &Method, url: &NormalizedUrl, headers: &HeaderMa
         }
     }
     recorded
-}
-
-/// The name of the first request field that carries a credential.
-pub fn credential(request: &HeaderMap) -> Option<&'static str> {
-    CREDENTIAL_HEADERS.iter().copied().find(|&name| request.contains_key(name))
-}
-
-/// The name of the first query parameter that carries a credential.
-pub fn credential_in_query(url: &NormalizedUrl) -> Option<&'static str> {
-    let query = url.query()?.to_ascii_lowercase();
-    let names = query.split('&').filter_map(|parameter| parameter.split_once('=')).map(|(name, _)| name.to_owned());
-    names.into_iter().find_map(|name| CREDENTIAL_PARAMETERS.iter().copied().find(|known| *known == name))
 }
 
 /// What the answer's `Vary` makes of the request: the fields that are part of the key, or `None` for `Vary: *`
@@ -204,7 +160,10 @@ pub fn varied(request: &HeaderMap, response: &HeaderMap) -> Option<Vec<(String, 
             return None;
         }
         let is_ours = is_replaced(&name);
-        if name.is_empty() || is_ours || NEVER_KEYED.iter().any(|never| never == name.as_str()) || is_credential(&name)
+        if name.is_empty()
+            || is_ours
+            || NEVER_KEYED.iter().any(|never| never == name.as_str())
+            || credentials::is_field(&name)
         {
             continue;
         }
@@ -226,10 +185,6 @@ pub fn is_asked_by_name(request: &HeaderMap, response: &HeaderMap) -> bool {
     };
     let accepted = request.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     accepted.flat_map(|list| list.split(',')).any(|range| media_type(range) == came)
-}
-
-fn is_credential(name: &str) -> bool {
-    CREDENTIAL_HEADERS.contains(&name)
 }
 
 /// Which URLs an option is for: the patterns of `--allow-private`, or of `--only`.
@@ -326,11 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_are_noticed_by_header_and_allowed_by_url() {
-        assert_eq!(credential(&map(&[("accept", "x")])), None);
-        assert_eq!(credential(&map(&[("authorization", "Basic x")])), Some("authorization"));
-        assert_eq!(credential_in_query(&url("http://h/a?b=1&Private_Token=x")), Some("private_token"));
-        assert_eq!(credential_in_query(&url("http://h/a?b=private_token")), None);
+    fn an_option_is_for_the_urls_that_its_globs_match() {
         let allow = UrlGlobs::new(&["https://h/private/*".to_owned()]).unwrap();
         assert!(allow.covers(&url("https://h/private/a/b?c")));
         assert!(!allow.covers(&url("https://h/public")));

@@ -1,5 +1,7 @@
 //! Recording one exchange: what may be recorded of it, and its line in the journal.
 
+mod hiding;
+
 use std::{
     collections::{BTreeMap, HashSet},
     fs, io,
@@ -22,10 +24,10 @@ use super::{
     policy::{self, UrlGlobs},
     request_body::PendingDigest,
     spooling::Spooling,
-    token,
 };
 use crate::{
     beside::MAX_TEXT,
+    credentials::{self, Secrets},
     inventory::request_body::BodyDigest,
     store::spool::{Spooled, SpooledContent},
     url::NormalizedUrl,
@@ -47,6 +49,8 @@ pub struct Recorder {
 struct Known {
     /// Tokens that origins gave to anybody who asked: who sends one of these shows no credential.
     anonymous_tokens: HashSet<String>,
+    /// What clients showed of who they are, which no answer is to bring into the inventory.
+    secrets: Secrets,
     /// Where origins sent clients: what is in these URLs, the client did not bring.
     redirect_targets: HashSet<NormalizedUrl>,
     /// Requests that are not recorded yet, by arrival.
@@ -61,21 +65,24 @@ struct Known {
 pub struct Asked {
     arrival: u64,
     method: Method,
+    /// Without credentials: the origin was asked for more.
     url: NormalizedUrl,
+    /// The names of the query parameters that were credentials.
+    bared_of: Vec<String>,
     headers: HeaderMap,
     digest: PendingDigest,
     privacy: Privacy,
 }
 
 /// Whether a request showed who asks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Privacy {
     /// Anybody could have asked it.
     Anonymous,
     /// It showed something that only this client has, and its answer may be recorded all the same.
     Allowed,
     /// It carried the named credential, and its answer stays out.
-    Private(&'static str),
+    Private(String),
     /// It is not to be recorded, whoever asks.
     NotSelected,
 }
@@ -91,6 +98,16 @@ pub struct AnswerHead {
     pub is_delimited: bool,
     /// How many requests had come by then.
     pub answered: u64,
+}
+
+impl Known {
+    fn is_anonymous_token(&self, headers: &HeaderMap) -> bool {
+        let is_only_authorization =
+            credentials::in_fields(headers) == Some("authorization") && !headers.contains_key("cookie");
+        let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let token = token.and_then(|value| value.split_once(' ')).map(|(_, token)| token.trim());
+        is_only_authorization && token.is_some_and(|token| self.anonymous_tokens.contains(token))
+    }
 }
 
 impl Recorder {
@@ -112,15 +129,25 @@ impl Recorder {
 
     /// Notes a request that comes in now.
     pub fn asked(&self, method: &Method, url: NormalizedUrl, headers: &HeaderMap, digest: PendingDigest) -> Asked {
-        let privacy = match self.credential(&url, headers) {
-            _ if !self.selects(&url) => Privacy::NotSelected,
+        let is_selected = self.selects(&url);
+        let mut known = self.known();
+        let bared = credentials::bared(&url, known.redirect_targets.contains(&url), &known.secrets);
+        let is_allowed = self.allow_private.covers(&url) || self.allow_private.covers(&bared.url);
+        let shows_anonymous_token = known.is_anonymous_token(headers) && bared.name.is_none();
+        let privacy = match credentials::in_fields(headers).map(str::to_owned).or(bared.name) {
+            _ if !is_selected => Privacy::NotSelected,
             None => Privacy::Anonymous,
-            Some(_) if self.allow_private.covers(&url) || self.is_anonymous_token(headers) => Privacy::Allowed,
+            Some(_) if is_allowed || shows_anonymous_token => Privacy::Allowed,
             Some(name) => Privacy::Private(name),
         };
+        let in_fields = credentials::secrets_in_fields(headers).into_iter();
+        let brought: Vec<String> = in_fields.filter(|secret| !known.anonymous_tokens.contains(secret)).collect();
+        known.secrets.add(brought.into_iter().chain(bared.secrets));
         let arrival = self.arrivals.fetch_add(1, Ordering::SeqCst);
-        self.known().running.insert(arrival, (method.clone(), url.clone()));
-        Asked { arrival, method: method.clone(), url, headers: headers.clone(), digest, privacy }
+        known.running.insert(arrival, (method.clone(), bared.url.clone()));
+        drop(known);
+        let (url, bared_of) = (bared.url, bared.parameters);
+        Asked { arrival, method: method.clone(), url, bared_of, headers: headers.clone(), digest, privacy }
     }
 
     /// The same for a request that somebody else made, of whose body nothing passes here. Where the answer is not
@@ -141,20 +168,6 @@ impl Recorder {
     /// How many requests have come so far.
     pub fn arrivals(&self) -> u64 {
         self.arrivals.load(Ordering::SeqCst)
-    }
-
-    /// What of the request is a credential that the client brought.
-    fn credential(&self, url: &NormalizedUrl, headers: &HeaderMap) -> Option<&'static str> {
-        let in_query = || policy::credential_in_query(url).filter(|_| !self.known().redirect_targets.contains(url));
-        policy::credential(headers).or_else(in_query)
-    }
-
-    fn is_anonymous_token(&self, headers: &HeaderMap) -> bool {
-        let only_authorization =
-            policy::credential(headers) == Some("authorization") && !headers.contains_key("cookie");
-        let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let token = token.and_then(|value| value.split_once(' ')).map(|(_, token)| token.trim());
-        only_authorization && token.is_some_and(|token| self.known().anonymous_tokens.contains(token))
     }
 
     /// Notes where an answer sends its client. To be called before the client sees it.
@@ -181,7 +194,10 @@ impl Recorder {
             return left_out(reason);
         }
         let request_body = match asked.digest.take().await {
-            Ok(digests) => digests,
+            Ok((digests, secrets)) => {
+                self.known().secrets.add(secrets);
+                digests
+            }
             Err(error) => return left_out(LeftOut::Failed(error.to_string())),
         };
         let spooled = match spooling {
@@ -211,8 +227,8 @@ impl Recorder {
 
     /// Records that there is no whole answer.
     pub fn failed(&self, asked: &Asked, reason: String) {
-        let reason = match asked.privacy {
-            Privacy::Private(name) => LeftOut::NeededCredentials(name.to_owned()),
+        let reason = match &asked.privacy {
+            Privacy::Private(name) => LeftOut::NeededCredentials(name.clone()),
             Privacy::NotSelected => LeftOut::NotSelected,
             Privacy::Anonymous | Privacy::Allowed => LeftOut::Failed(reason),
         };
@@ -221,7 +237,8 @@ impl Recorder {
 
     fn answer(&self, asked: &Asked, head: &AnswerHead, spooled: Option<Spooled>) -> io::Result<Answer> {
         let mut headers = policy::recorded_headers(&asked.method, &asked.url, &head.headers);
-        let varied = policy::varied(&asked.headers, &head.headers);
+        let mut varied = policy::varied(&asked.headers, &head.headers);
+        let mut is_repeated = self.hide_secrets(&mut headers, &mut varied);
         let is_hop = head.status.is_redirection() && headers.get("location").is_some();
         let mut is_certain = head.is_delimited || is_hop;
         let body = match spooled.filter(|spooled| spooled.size > 0) {
@@ -230,10 +247,11 @@ impl Recorder {
                 None
             }
             Some(spooled) => match self.without_tokens(asked, head, &spooled) {
-                Some(spooled) => {
+                Some(hidden) => {
                     policy::forget_the_bytes(&mut headers);
                     is_certain = false;
-                    Some(self.keep(spooled)?)
+                    is_repeated |= hidden.is_repeated;
+                    Some(self.keep(Spooled::in_memory(hidden.text))?)
                 }
                 None => {
                     warn_of_uncertain_end(asked, is_certain);
@@ -241,22 +259,17 @@ impl Recorder {
                 }
             },
         };
+        if is_repeated {
+            tracing::warn!(
+                "{}: the answer repeats a credential that a client sent; it is recorded with `{}` in its place",
+                asked.url,
+                credentials::DUMMY
+            );
+        }
         let is_negotiated = varied.is_none() || policy::is_asked_by_name(&asked.headers, &head.headers);
         let is_lasting = is_certain && !policy::expects_changes(&asked.headers);
-        let anonymous = asked.privacy == Privacy::Anonymous && !is_negotiated && is_lasting;
+        let anonymous = asked.privacy == Privacy::Anonymous && !is_negotiated && is_lasting && !is_repeated;
         Ok(Answer { status: head.status.as_u16(), headers, varied: varied.unwrap_or_default(), anonymous, body })
-    }
-
-    /// The answer of a token endpoint with a dummy in place of its token; `None` for any other answer.
-    fn without_tokens(&self, asked: &Asked, head: &AnswerHead, spooled: &Spooled) -> Option<Spooled> {
-        let SpooledContent::Memory(bytes) = &spooled.content else {
-            return None;
-        };
-        let answer = token::recognise(&asked.method, &asked.url, &head.headers, bytes)?;
-        if asked.privacy == Privacy::Anonymous && asked.method == Method::GET {
-            self.known().anonymous_tokens.extend(answer.tokens);
-        }
-        Some(Spooled::in_memory(answer.without_tokens))
     }
 
     /// Puts a body where the journal can refer to it.
@@ -302,8 +315,8 @@ impl Recorder {
 
 /// Why this answer is not recorded, whatever its body.
 fn refusal(asked: &Asked, status: StatusCode) -> Option<LeftOut> {
-    match (asked.privacy, status) {
-        (Privacy::Private(name), _) => Some(LeftOut::NeededCredentials(name.to_owned())),
+    match (&asked.privacy, status) {
+        (Privacy::Private(name), _) => Some(LeftOut::NeededCredentials(name.clone())),
         (Privacy::NotSelected, _) => Some(LeftOut::NotSelected),
         (_, StatusCode::PARTIAL_CONTENT | StatusCode::NOT_MODIFIED) => Some(LeftOut::NotWhole(status.as_u16())),
         _ if !(200..=599).contains(&status.as_u16()) => {
@@ -345,7 +358,8 @@ impl Asked {
     }
 
     fn exchange(&self, answered: u64, outcome: Outcome) -> Exchange {
-        let (method, url) = (self.method.clone(), self.url.clone());
-        Exchange { arrival: self.arrival, answered, method, url, request_body: Vec::new(), outcome }
+        let (method, url, bared_of) = (self.method.clone(), self.url.clone(), self.bared_of.clone());
+        let accept = self.headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).map(str::to_owned);
+        Exchange { arrival: self.arrival, answered, method, url, bared_of, request_body: Vec::new(), accept, outcome }
     }
 }

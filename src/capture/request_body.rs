@@ -14,7 +14,10 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::combinators::BoxBody;
 use tokio::task::spawn_blocking;
 
-use crate::inventory::request_body::{BodyDigest, RequestDigest};
+use crate::{
+    credentials::secrets_in_body,
+    inventory::request_body::{BodyDigest, RequestDigest},
+};
 
 /// A body up to this size is brought into its other forms where it is, in bytes; a larger one is worth a thread.
 const SMALL: u64 = 64 << 10;
@@ -52,16 +55,22 @@ impl PendingDigest {
         Self(Arc::default())
     }
 
-    /// The digests, none for an empty body.
+    /// The digests, none for an empty body; and the credentials in a small one.
     ///
     /// # Errors
     /// Where the origin answered without reading it all.
-    pub async fn take(&self) -> io::Result<Vec<BodyDigest>> {
+    pub async fn take(&self) -> io::Result<(Vec<BodyDigest>, Vec<String>)> {
         let progress = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
         match progress.filter(|progress| progress.ended) {
             None => Err(io::Error::other("the origin answered before it had read the whole request body")),
-            Some(Progress { digest, length: ..=SMALL, .. }) => Ok(digest.finish()),
-            Some(Progress { digest, .. }) => spawn_blocking(|| digest.finish()).await.map_err(io::Error::other),
+            Some(Progress { digest, length: ..=SMALL, .. }) => {
+                let secrets = secrets_in_body(digest.start());
+                Ok((digest.finish(), secrets))
+            }
+            Some(Progress { digest, .. }) => {
+                let digests = spawn_blocking(|| digest.finish()).await.map_err(io::Error::other)?;
+                Ok((digests, Vec::new()))
+            }
         }
     }
 }
@@ -112,9 +121,10 @@ mod tests {
             digest.update(body.as_bytes());
             let expected = digest.finish();
             assert!(expected.len() > 1);
-            assert_eq!(pending(body.as_bytes(), true).take().await.unwrap(), expected);
+            assert_eq!(pending(body.as_bytes(), true).take().await.unwrap().0, expected);
         }
-        assert!(pending(b"", true).take().await.unwrap().is_empty());
+        assert!(pending(b"", true).take().await.unwrap().0.is_empty());
+        assert_eq!(pending(b"user=x&password=s3cret", true).take().await.unwrap().1, ["s3cret"]);
         let error = pending(b"[", false).take().await.unwrap_err();
         assert!(error.to_string().contains("before it had read the whole"));
     }

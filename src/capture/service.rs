@@ -113,7 +113,7 @@ impl CaptureService {
             match self.downloads.turn(key, &head.headers).await {
                 Turn::Lead(turn) => lead = Some(turn),
                 Turn::Follow(download) => {
-                    tracing::debug!(%url, "answered from another request's download");
+                    tracing::debug!("{}{}: answered from another request's download", url.origin(), url.path());
                     drop(answer.send(download.follow(&head.headers)));
                     return;
                 }

@@ -13,7 +13,7 @@ use rustix::fs::Access;
 use tokio::sync::mpsc;
 
 use super::{
-    assemble::Omission,
+    assemble::{Omission, Sequence},
     finish::{Beside, read_inventory, write_inventory},
     journal::{Journal, JournalError, JournalFolder},
     origin::{Origin, OriginSetupError, TrustRoots},
@@ -125,10 +125,16 @@ pub struct Summary {
     pub changes: Vec<Change>,
     /// What is not recorded, and why.
     pub left_out: Vec<Omission>,
+    /// Whether nothing was pruned, because nothing was asked for.
+    pub unpruned: bool,
+    /// Requests that were answered in different ways.
+    pub sequences: Vec<Sequence>,
     /// Exchanges taken over from captures that died.
     pub recovered: usize,
     /// How many of the recorded bodies are not fetched again, by the rule that says so.
     pub kept: BTreeMap<Why, usize>,
+    /// Query parameters that requests are now compared without, because they are credentials.
+    pub ignored: Vec<String>,
     /// The number of entries in the inventory now.
     pub total: usize,
     /// The size in bytes of all files beside the inventory now.

@@ -8,10 +8,7 @@ use http::{HeaderMap, Method, header};
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
-use crate::url::NormalizedUrl;
-
-/// What stands for a token in an inventory.
-pub const DUMMY: &str = "buildproxy-dummy-token";
+use crate::{credentials::DUMMY, url::NormalizedUrl};
 
 /// Members of a JSON answer that are tokens wherever they stand (RFC 6749 §5.1, OpenID Connect Core §3.1.3.3).
 const TOKEN_MEMBERS: [&str; 3] = ["access_token", "refresh_token", "id_token"];
@@ -21,15 +18,14 @@ const TOKEN_MEMBERS: [&str; 3] = ["access_token", "refresh_token", "id_token"];
 pub struct TokenAnswer {
     /// The tokens it gave.
     pub tokens: Vec<String>,
-    /// The decoded answer with the dummy in their place.
-    pub without_tokens: Vec<u8>,
+    /// The answer's text with the dummy in their place.
+    pub without_tokens: String,
 }
 
 /// Recognises the answer of a token endpoint: JSON or a form with a token of OAuth 2.0 anywhere in it, or with a member
 /// `token` where the URL's last path segment speaks of one (container registries), or in the answer to a `POST` or `PUT`
-/// (npm's login). A content coding is undone first.
-pub fn recognise(method: &Method, url: &NormalizedUrl, headers: &HeaderMap, body: &[u8]) -> Option<TokenAnswer> {
-    let text = decoded(headers, body)?;
+/// (npm's login).
+pub fn recognise(method: &Method, url: &NormalizedUrl, headers: &HeaderMap, text: &str) -> Option<TokenAnswer> {
     let text = text.trim_start_matches('\u{feff}');
     let last_segment = url.path().rsplit('/').next().unwrap_or_default().to_ascii_lowercase();
     let gives_tokens =
@@ -49,7 +45,7 @@ fn in_json(text: &str, is_token: &dyn Fn(&str) -> bool) -> Option<TokenAnswer> {
     let replaced = tokens.iter().fold(text.to_owned(), |text, token| text.replace(token, DUMMY));
     let is_same = serde_json::from_str::<Value>(&replaced).is_ok_and(|now| now == value);
     let without_tokens = if is_same { replaced } else { value.to_string() };
-    Some(TokenAnswer { tokens, without_tokens: without_tokens.into_bytes() })
+    Some(TokenAnswer { tokens, without_tokens })
 }
 
 /// `access_token=…&token_type=bearer`, as some answer where nobody asked for JSON.
@@ -64,7 +60,7 @@ fn in_form(text: &str, headers: &HeaderMap) -> Option<TokenAnswer> {
         }
         _ => parameter.to_owned(),
     });
-    let without_tokens = parameters.collect::<Vec<_>>().join("&").into_bytes();
+    let without_tokens = parameters.collect::<Vec<_>>().join("&");
     (!tokens.is_empty()).then_some(TokenAnswer { tokens, without_tokens })
 }
 
@@ -86,17 +82,20 @@ fn replace(value: &mut Value, is_token: &dyn Fn(&str) -> bool, tokens: &mut Vec<
     }
 }
 
-/// The text of a body, at most a mebibyte of it.
-fn decoded(headers: &HeaderMap, body: &[u8]) -> Option<String> {
+/// Longest text that is looked at, in bytes.
+pub const MAX_TEXT: u64 = 1 << 20;
+
+/// The text of a body, whose content coding is undone; `None` where it is none, or too long.
+pub fn decoded(headers: &HeaderMap, body: &[u8]) -> Option<String> {
     let mut text = String::new();
-    let mut read = |reader: &mut dyn Read| reader.take(1 << 20).read_to_string(&mut text).is_ok();
+    let mut read = |reader: &mut dyn Read| reader.take(MAX_TEXT + 1).read_to_string(&mut text).is_ok();
     let coding = headers.get(header::CONTENT_ENCODING).and_then(|coding| coding.to_str().ok()).unwrap_or_default();
     let is_read = match coding.trim().to_ascii_lowercase().as_str() {
         "gzip" | "x-gzip" => read(&mut MultiGzDecoder::new(body)),
         "deflate" => read(&mut ZlibDecoder::new(body)),
         _ => read(&mut &*body),
     };
-    is_read.then_some(text)
+    (is_read && text.len() as u64 <= MAX_TEXT).then_some(text)
 }
 
 #[cfg(test)]
@@ -104,8 +103,7 @@ mod tests {
     use super::*;
 
     fn recognised(url: &str, body: &str) -> Option<String> {
-        let answer = recognise(&Method::GET, &url.parse().unwrap(), &HeaderMap::new(), body.as_bytes())?;
-        Some(String::from_utf8(answer.without_tokens).unwrap())
+        Some(recognise(&Method::GET, &url.parse().unwrap(), &HeaderMap::new(), body)?.without_tokens)
     }
 
     #[test]
@@ -120,21 +118,19 @@ mod tests {
         let form = recognised("http://h/login", "access_token=gho%5Fx&scope=repo").unwrap();
         assert_eq!(form, "access_token=buildproxy-dummy-token&scope=repo");
         let url = "http://h/-/user/me".parse().unwrap();
-        let login =
-            recognise(&Method::PUT, &url, &HeaderMap::new(), "\u{feff}{\"token\":\"npm_x\"}".as_bytes()).unwrap();
-        assert_eq!(login.without_tokens, br#"{"token":"buildproxy-dummy-token"}"#);
+        let login = recognise(&Method::PUT, &url, &HeaderMap::new(), "\u{feff}{\"token\":\"npm_x\"}").unwrap();
+        assert_eq!(login.without_tokens, r#"{"token":"buildproxy-dummy-token"}"#);
     }
 
     #[test]
-    fn a_content_coding_does_not_hide_a_token() {
+    fn a_content_coding_does_not_hide_a_text() {
         use std::io::Write;
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
         encoder.write_all(br#"{"id_token":"abc"}"#).unwrap();
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_ENCODING, "gzip".parse().unwrap());
-        let answer =
-            recognise(&Method::GET, &"http://h/x".parse().unwrap(), &headers, &encoder.finish().unwrap()).unwrap();
-        assert_eq!(answer.without_tokens, br#"{"id_token":"buildproxy-dummy-token"}"#);
+        let text = decoded(&headers, &encoder.finish().unwrap()).unwrap();
+        assert_eq!(text, r#"{"id_token":"abc"}"#);
     }
 
     #[test]

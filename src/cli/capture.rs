@@ -10,7 +10,7 @@ use super::{
 
 use crate::{
     capture::{self, CaptureOptions, LeftOut, Omission, Summary, UrlGlobs},
-    inventory::{Change, ChangeKind, Entry, Source},
+    inventory::{self, Change, ChangeKind, Entry, Source},
     proxy::ListenOn,
     replay::current_system,
     secrets,
@@ -34,14 +34,15 @@ pub struct Capture {
     listen: Listen,
     #[command(flatten)]
     isolation: Isolation,
-    /// Record answers to requests that carried credentials, for URLs that match; kept as files, not fetched
+    /// Record answers to requests that carried credentials, for URLs that match; kept as files, not fetched, and found
+    /// whatever the credential in the query
     #[arg(long, value_name = "URL-GLOB")]
     allow_private: Vec<String>,
     /// Record only what matches, and answer everything else from the inventory, where it has it: to refresh one entry of a
     /// large build
     #[arg(long, value_name = "URL-GLOB", conflicts_with = "prune")]
     only: Vec<String>,
-    /// Drop entries that this run did not ask for
+    /// Drop entries that this run did not ask for, unless it failed or asked for nothing; says which
     #[arg(long)]
     prune: bool,
     /// The command and its arguments [default: your shell]
@@ -109,6 +110,9 @@ impl Capture {
             failures.iter().for_each(|failure| output::warning(printable(&failure.to_string())));
             bypasses.iter().for_each(output::warning);
             print_summary(&summary, common);
+            if !self.only.is_empty() && asked_nothing(&summary) {
+                output::warning("the command asked for nothing that `--only` names: globs are for whole URLs");
+            }
         }
         let not_stored = summary.left_out.iter().any(|omission| matches!(omission.reason, LeftOut::NotStored(_)));
         Ok(if code == DONE && not_stored { FAILED } else { code })
@@ -152,14 +156,27 @@ fn print_summary(summary: &Summary, common: &Common) {
     }
     kept::passed_through(&summary.left_out).into_iter().for_each(output::say);
     kept::reasons(&summary.kept).into_iter().for_each(output::say);
+    if summary.unpruned {
+        output::warning(
+            "nothing is pruned, because the command asked for nothing: it may have had all of it in a cache, or gone \
+             past the proxy",
+        );
+    }
     for line in changes(&summary.changes) {
         output::say(line);
     }
+    kept::ignored(&summary.ignored).into_iter().for_each(output::say);
     let entries = output::count(summary.total, "entry", "entries");
     let bodies = summary.nix_store.as_ref().map(|dir| format!(", bodies in {}", dir.display())).unwrap_or_default();
     output::say(format!("{} {} ({entries}){bodies}", output::bold("wrote"), common.inventory.display()));
+    kept::sequences(&summary.sequences).into_iter().for_each(output::warning);
     kept::large(&summary.recorded, summary.beside).into_iter().for_each(output::warning);
     summary.warning.iter().for_each(output::warning);
+}
+
+/// Whether nothing that was to be recorded was asked for.
+fn asked_nothing(summary: &Summary) -> bool {
+    summary.recorded.is_empty() && summary.left_out.iter().all(|omission| omission.reason == LeftOut::NotSelected)
 }
 
 /// How much was recorded.
@@ -229,7 +246,7 @@ pub fn omissions(left_out: &[Omission]) -> Vec<String> {
                     "{line}\n  hint: record it with --allow-private {}; it is then kept as a file, readable for everyone \
                      who has the inventory\n  or let who builds provide it: a `fetchurl` with a netrc, or a `requireFile`, \
                      among the `extraEntries` of mkBuildproxy",
-                    shell_quoted(&kept::literal_glob(url.as_str()))
+                    shell_quoted(&inventory::literal_glob(url.as_str()))
                 ),
                 LeftOut::Failed(_) | LeftOut::NotWhole(_) | LeftOut::NotStored(_) | LeftOut::NotSelected => line,
             }

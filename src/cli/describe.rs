@@ -11,6 +11,22 @@ pub fn request(entry: &Entry) -> String {
     printable(&format!("{} {}", entry.method, entry.url))
 }
 
+/// What tells the answers to one method and URL apart, in brackets; empty where nothing does.
+pub fn variant(entry: &Entry) -> String {
+    let parts = of_request(entry).into_iter().chain(of_systems(entry)).collect::<Vec<_>>();
+    if parts.is_empty() { String::new() } else { printable(&format!(" ({})", parts.join(", "))) }
+}
+
+fn of_request(entry: &Entry) -> Vec<String> {
+    let body = entry.request_body.map(|digest| format!("request-body {}", digest.hash));
+    let headers = entry.request_headers.iter().map(|(name, value)| format!("request-header {name}: {value}"));
+    body.into_iter().chain(headers).collect()
+}
+
+fn of_systems(entry: &Entry) -> Option<String> {
+    (!entry.systems.is_empty()).then(|| format!("for {}", entry.systems.join(" and ")))
+}
+
 /// What tells one answer from another: status, size, source, hash, redirects, and whom it is for.
 pub fn answer(entry: &Entry) -> String {
     let mut parts = vec![entry.status.to_string()];
@@ -33,10 +49,7 @@ pub fn answer(entry: &Entry) -> String {
         [one] => parts.push(format!("by way of {}", one.location)),
         several => parts.push(format!("by way of {} redirects, first {}", several.len(), several[0].location)),
     }
-    parts.extend(entry.request_body.map(|digest| format!("request-body {}", digest.hash)));
-    parts.extend(entry.request_headers.iter().map(|(name, value)| format!("request-header {name}: {value}")));
-    if !entry.systems.is_empty() {
-        parts.push(format!("for {}", entry.systems.join(" and ")));
-    }
+    parts.extend(of_request(entry));
+    parts.extend(of_systems(entry));
     printable(&parts.join(", "))
 }

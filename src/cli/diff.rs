@@ -93,7 +93,7 @@ fn lines(step: &Step) -> String {
         Step::Added(_) | Step::Removed(_) => format!("{head}\n      {}\n", describe::answer(entry)),
         Step::Changed { fields, .. } => {
             let fields: String = fields.iter().map(|change| field(change, "      ")).collect();
-            format!("{head}\n{fields}")
+            format!("{head}{}\n{fields}", describe::variant(entry))
         }
     }
 }

@@ -1,17 +1,16 @@
 //! `buildproxy export`.
 
 use std::{
-    fs::File,
     io::{self, BufWriter, Write},
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use clap::ValueEnum;
 
-use super::{Common, DONE, FAILED, FOUND, output};
+use super::{Common, DONE, FAILED, FOUND, output, real_file};
 use crate::{
     export::{har, nix},
-    inventory::current_system,
+    inventory::{self, current_system},
     text::printable,
 };
 
@@ -84,13 +83,19 @@ impl Export {
             output::error(&printable_lines(&error.to_string()));
             if matches!(error, har::ExportError::Bodies(_)) { FOUND } else { FAILED }
         };
+        let whole = |output: &mut dyn Write| {
+            let mut output = BufWriter::new(output);
+            let remarks = work(&mut output)?;
+            output.flush()?;
+            Ok(remarks)
+        };
         match &self.output {
-            None => match work(&mut BufWriter::new(io::stdout().lock())) {
+            None => match whole(&mut io::stdout().lock()) {
                 // A reader that has enough closes the pipe; that is no error of ours.
                 Err(har::ExportError::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Vec::new()),
                 result => result.map_err(failed),
             },
-            Some(path) => into_file(path, work).map_err(|error| match error {
+            Some(path) => inventory::write_whole(&real_file(path), |file| whole(file)).map_err(|error| match error {
                 har::ExportError::Write(error) => {
                     output::error(&format!("cannot write {}: {error}", path.display()));
                     FAILED
@@ -103,21 +108,4 @@ impl Export {
 
 fn printable_lines(text: &str) -> String {
     text.lines().map(printable).collect::<Vec<_>>().join("\n")
-}
-
-fn into_file(
-    path: &Path,
-    work: impl FnOnce(&mut dyn Write) -> Result<Vec<String>, har::ExportError>,
-) -> Result<Vec<String>, har::ExportError> {
-    let io = har::ExportError::Write;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".buildproxy-").permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666)); // less the umask
-    let file = builder.tempfile_in(folder).map_err(io)?;
-    let mut output: BufWriter<&File> = BufWriter::new(file.as_file());
-    let remarks = work(&mut output)?;
-    output.flush().map_err(io)?;
-    drop(output);
-    file.persist(path).map_err(|error| io(error.error))?;
-    Ok(remarks)
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
-use super::{Common, DONE, FAILED, FOUND, USAGE, block_on, capture, output};
+use super::{Common, DONE, FAILED, FOUND, USAGE, block_on, capture, kept, output};
 use crate::{
     capture::{CaptureError, Retelling, RetoldOptions, Summary, UrlGlobs},
     import::{self, Format, ImportError, har::Unheard, listed::List, mitm_cache, nix_buildproxy},
@@ -168,6 +168,9 @@ fn say(summary: &Summary, unheard: &[Unheard], target: &Path, common: &Common) {
     }
     output::say(format!("{} {}", output::bold("imported"), capture::answers(&summary.recorded)));
     capture::changes(&summary.changes).into_iter().for_each(output::say);
+    kept::sequences(&summary.sequences).into_iter().for_each(output::warning);
+    kept::large(&summary.recorded, summary.beside).into_iter().for_each(output::warning);
+    kept::ignored(&summary.ignored).into_iter().for_each(output::say);
     let entries = output::count(summary.total, "entry", "entries");
     output::say(format!("{} {} ({entries})", output::bold("wrote"), target.display()));
     summary.warning.iter().for_each(output::warning);

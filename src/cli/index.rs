@@ -1,8 +1,8 @@
 //! `buildproxy index`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use super::{Common, DONE, FAILED, USAGE, output};
+use super::{Common, DONE, FAILED, USAGE, is_same_file, output, real_file};
 use crate::inventory::{self, current_system};
 
 /// Compile an inventory, so that `replay` starts at once however large it is
@@ -38,7 +38,7 @@ impl Compile {
             output::error(&format!("{}: {error}", common.inventory.display()));
             USAGE
         })?;
-        inventory::write_atomically(&self.output, &mut compiled.as_slice()).map_err(|error| {
+        inventory::write_atomically(&real_file(&self.output), &mut compiled.as_slice()).map_err(|error| {
             output::error(&format!("cannot write {}: {error}", self.output.display()));
             FAILED
         })?;
@@ -48,9 +48,4 @@ impl Compile {
         }
         Ok(DONE)
     }
-}
-
-fn is_same_file(a: &Path, b: &Path) -> bool {
-    let real = |path: &Path| std::fs::canonicalize(path).ok();
-    real(a).is_some_and(|a| Some(a) == real(b))
 }

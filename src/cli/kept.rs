@@ -1,12 +1,12 @@
-//! What a capture says of the bodies that are not fetched again: why, and which are too large for version control; and
-//! the globs that its hints name.
+//! What commands say of what they put into an inventory: which bodies are not fetched again and why, which are too large for
+//! version control, what got several answers, and what requests are compared without; and the globs that hints name.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::output;
 use crate::{
-    capture::{LeftOut, Omission},
-    inventory::{Entry, Source, Why},
+    capture::{LeftOut, Omission, Sequence},
+    inventory::{self, Entry, Source, Why},
     secrets,
     text::printable,
 };
@@ -60,15 +60,42 @@ pub fn passed_through(left_out: &[Omission]) -> Vec<String> {
     lines.into_iter().collect()
 }
 
-/// The glob that matches `text` alone.
-pub fn literal_glob(text: &str) -> String {
-    // A backslash is no special character of globs for `escape`, but it is for the matcher.
-    globset::escape(text).replace('\\', r"[\]")
+/// The requests that were answered in different ways, which in another order, or once more, the next build may ask again.
+pub fn sequences(sequences: &[Sequence]) -> Vec<String> {
+    let line = |Sequence { method, url, answers, accepted }: &Sequence| {
+        let request = secrets::redacted(url.as_str());
+        let line = format!(
+            "{method} {request} got {answers} different answers; replay gives them in that order, and then the last"
+        );
+        let said = |accept: &String| if accept.is_empty() { "none".to_owned() } else { format!("`{accept}`") };
+        let hint = match &accepted[..] {
+            [] => String::new(),
+            several => format!(
+                "\n  hint: the requests differ in `Accept` ({}), of which the answers' `Vary` says nothing: if that is why, write \
+                 `request-headers = {{ accept = \"…\" }}` into each of its entries, with what belongs to it",
+                printable(&several.iter().map(said).collect::<Vec<_>>().join(", "))
+            ),
+        };
+        printable(&line) + &hint
+    };
+    sequences.iter().map(line).collect()
 }
 
-/// The same with a `*` in the place of what looks like a secret: what is printed may be kept in a log.
+/// The query parameters that are now left out of the comparison of requests.
+pub fn ignored(names: &[String]) -> Vec<String> {
+    let line = |name: &String| {
+        let name = printable(name);
+        format!(
+            "{} `{name}`, a credential: no entry has it, and requests are compared without it",
+            output::bold("ignoring")
+        )
+    };
+    names.iter().map(line).collect()
+}
+
+/// The glob that matches `text`, with a `*` in the place of what looks like a secret: what is printed may be kept in a log.
 pub fn glob_without_secrets(text: &str) -> String {
-    literal_glob(&secrets::redacted(text)).replace('…', "*")
+    inventory::literal_glob(&secrets::redacted(text)).replace('…', "*")
 }
 
 #[cfg(test)]

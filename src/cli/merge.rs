@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Common, DONE, FAILED, FOUND, USAGE, describe, output};
+use super::{Common, DONE, FAILED, FOUND, USAGE, describe, is_same_file, kept, output, real_file};
 use crate::{
-    beside::{BesideFolder, Moving},
+    beside::{self, BesideFolder, Moving},
+    capture::{FolderLock, JournalFolder},
     inventory::{self, Conflict, Entry, Input, Inventory, United, toml_of_rules, unite},
     text::printable,
 };
@@ -28,9 +29,9 @@ pub struct Merge {
     /// Where the result goes [default: the inventory, `-i`]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Where they contradict each other, take what this one of the files says
+    /// Where they contradict each other, take what this one of the files says; of several, the first that says something
     #[arg(long, value_name = "FILE")]
-    prefer: Option<PathBuf>,
+    prefer: Vec<PathBuf>,
 }
 
 /// One file, with the systems that it is for.
@@ -65,13 +66,20 @@ impl Merge {
         if self.output.is_none() && target.exists() && !is_named {
             self.files.insert(0, Given { systems: Vec::new(), path: target.clone() });
         }
+        if target.exists() && !target.is_file() {
+            output::error(&format!("{} is no file, and an inventory has its bodies beside it", target.display()));
+            output::hint("name a file with `-o`");
+            return Err(USAGE);
+        }
         if target.exists() && inventory::read(&target).is_ok() && !inventory::is_toml(&target) {
             output::error(&format!("{} is no TOML, and inventories are written as TOML", target.display()));
             output::hint("name another file with `-o`");
             return Err(USAGE);
         }
+        let takes_part = self.files.iter().any(|given| is_same_file(&given.path, &target));
+        let _lock = if takes_part { Some(lock(&target)?) } else { None };
         let inputs = self.files.iter().map(read).collect::<Result<Vec<Input>, u8>>()?;
-        let united = unite(&inputs, self.preferred()?).map_err(|conflicts| {
+        let united = unite(&inputs, &self.preferred()?).map_err(|conflicts| {
             conflicts.iter().for_each(|conflict| say_conflict(conflict, &inputs));
             hint(&conflicts, &inputs);
             FOUND
@@ -79,32 +87,34 @@ impl Merge {
         self.write(united, &target, common)
     }
 
-    /// The number of the input that counts in a conflict.
-    fn preferred(&self) -> Result<Option<usize>, u8> {
-        let Some(preferred) = &self.prefer else { return Ok(None) };
-        let found =
-            self.files.iter().position(|given| given.path == *preferred || is_same_file(&given.path, preferred));
-        found.map(Some).ok_or_else(|| {
-            output::error(&format!("--prefer {}: it is none of the files that are merged", preferred.display()));
-            USAGE
-        })
+    /// The numbers of the inputs that count in a conflict.
+    fn preferred(&self) -> Result<Vec<usize>, u8> {
+        let number = |preferred: &PathBuf| {
+            let is_it = |given: &Given| given.path == *preferred || is_same_file(&given.path, preferred);
+            self.files.iter().position(is_it).ok_or_else(|| {
+                output::error(&format!("--prefer {}: it is none of the files that are merged", preferred.display()));
+                USAGE
+            })
+        };
+        self.prefer.iter().map(number).collect()
     }
 
     fn write(&self, united: United, target: &Path, common: &Common) -> Result<u8, u8> {
         // What belongs beside the inventory is beside the file, not beside a link to it.
-        let real = std::fs::canonicalize(target).unwrap_or_else(|_| target.to_owned());
-        let narrowed = united.narrowed.clone();
-        let match_rules = united.match_rules.clone();
+        let real = real_file(target);
+        let United { match_rules, entries: united, narrowed } = united;
         let mut moving = Moving::into(BesideFolder::of(&real));
-        let mut entries: Vec<Entry> = Vec::new();
-        for (input, mut entry) in united.entries {
+        let (mut entries, mut brought): (Vec<Entry>, Vec<Entry>) = (Vec::new(), Vec::new());
+        for (input, mut entry) in united {
             let from = &self.files[input].path;
-            if let Some(body) = entry.body.as_mut().filter(|_| !is_same_file(from, &real)) {
+            let is_own = is_same_file(from, &real);
+            if let Some(body) = entry.body.as_mut().filter(|_| !is_own) {
                 moving.add(body, &common.body_files_of(from)).map_err(|error| {
                     output::error(&format!("{}: {error}", describe::request(&entry)));
                     FOUND
                 })?;
             }
+            brought.extend((!is_own).then(|| entry.clone()));
             entries.push(entry);
         }
         moving.copy().map_err(|error| {
@@ -116,26 +126,39 @@ impl Merge {
             output::error(&format!("cannot write {}: {error}", target.display()));
             FAILED
         })?;
+        if !common.quiet {
+            self.report(&united, &narrowed, target);
+            kept::large(&brought, beside::bytes(&united)).into_iter().for_each(output::warning);
+        }
+        Ok(DONE)
+    }
+
+    fn report(&self, united: &Inventory, narrowed: &[String], target: &Path) {
         for request in narrowed {
             output::warning(printable(&format!(
                 "{request}: one answer was for all systems, and is now for those that are named alone"
             )));
         }
-        if !common.quiet {
-            let (all, some): (Vec<&Entry>, Vec<&Entry>) =
-                united.entries.iter().partition(|entry| entry.systems.is_empty());
-            output::say(format!(
-                "{} {}: {} for all systems, {} for some",
-                output::bold("merged"),
-                output::count(self.files.len(), "inventory", "inventories"),
-                output::count(all.len(), "entry", "entries"),
-                some.len()
-            ));
-            let entries = output::count(united.entries.len(), "entry", "entries");
-            output::say(format!("{} {} ({entries})", output::bold("wrote"), target.display()));
-        }
-        Ok(DONE)
+        let for_all = united.entries.iter().filter(|entry| entry.systems.is_empty()).count();
+        output::say(format!(
+            "{} {}: {} for all systems, {} for some",
+            output::bold("merged"),
+            output::count(self.files.len(), "inventory", "inventories"),
+            output::count(for_all, "entry", "entries"),
+            united.entries.len() - for_all
+        ));
+        let entries = output::count(united.entries.len(), "entry", "entries");
+        output::say(format!("{} {} ({entries})", output::bold("wrote"), target.display()));
     }
+}
+
+/// Keeps captures from writing to the inventory at `path` between its being read and written.
+fn lock(path: &Path) -> Result<FolderLock, u8> {
+    let locked = JournalFolder::create(&real_file(path)).and_then(|folder| folder.lock());
+    locked.map_err(|error| {
+        output::error(&error);
+        FAILED
+    })
 }
 
 fn read(given: &Given) -> Result<Input, u8> {
@@ -144,11 +167,6 @@ fn read(given: &Given) -> Result<Input, u8> {
         USAGE
     })?;
     Ok(Input { name: given.path.display().to_string(), systems: given.systems.clone(), inventory })
-}
-
-fn is_same_file(a: &Path, b: &Path) -> bool {
-    let real = |path: &Path| std::fs::canonicalize(path).ok();
-    real(a).is_some_and(|a| Some(a) == real(b))
 }
 
 /// What contradicts what, with both sides.
@@ -180,7 +198,7 @@ fn hint(conflicts: &[Conflict], inputs: &[Input]) {
         ways.push("say which system each was captured on: `buildproxy merge x86_64-linux=A aarch64-linux=B`");
     }
     if conflicts.iter().any(|conflict| conflict.can_choose) {
-        ways.push("choose one with `--prefer FILE`");
+        ways.push("choose one with `--prefer FILE`, which can be given several times");
     }
     if conflicts.iter().any(|conflict| !conflict.can_choose) {
         ways.push("write the rules into both inventories, and keep one answer for what they make the same");

@@ -161,6 +161,12 @@ fn real_file(path: &Path) -> PathBuf {
     std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
 
+/// Whether both are there and are one.
+fn is_same_file(a: &Path, b: &Path) -> bool {
+    let real = |path: &Path| std::fs::canonicalize(path).ok();
+    real(a).is_some_and(|a| Some(a) == real(b))
+}
+
 /// The name of a variable that clap reads; of one that is empty, as scripts leave it, no name.
 fn unless_empty(name: &'static str) -> Resettable<OsStr> {
     let is_empty = std::env::var_os(name).is_some_and(|value| value.is_empty());
@@ -196,7 +202,8 @@ pub fn main() -> ExitCode {
         Command::Env(command) => command.run(),
         Command::Isolated(command) => command.run(),
     };
-    ExitCode::from(code)
+    let is_lost = code == DONE && output::has_lost_data();
+    ExitCode::from(if is_lost { FAILED } else { code })
 }
 
 fn start_logging(common: &Common) {

@@ -2,7 +2,8 @@
 
 use std::{
     fmt::Display,
-    io::{IsTerminal, Write, stderr, stdout},
+    io::{ErrorKind, IsTerminal, Write, stderr, stdout},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 /// Whether stderr takes colour: a terminal, and neither `NO_COLOR` nor `TERM=dumb`.
@@ -64,11 +65,26 @@ pub fn bytes(count: u64) -> String {
     indicatif::HumanBytes(count).to_string()
 }
 
+/// Whether data for stdout got lost.
+static LOST: AtomicBool = AtomicBool::new(false);
+
 /// Data on stdout.
 pub fn data(text: &str) {
-    // A reader that has enough closes the pipe; that is no error of ours.
     let mut stdout = stdout();
-    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => {}
+        // A reader that has enough closes the pipe; that is no error of ours.
+        Err(closed) if closed.kind() == ErrorKind::BrokenPipe => {}
+        Err(failed) => {
+            LOST.store(true, Ordering::Relaxed);
+            error(&format!("cannot write to stdout: {failed}"));
+        }
+    }
+}
+
+/// Whether data for stdout got lost, so that nobody may take what is there for the whole.
+pub fn has_lost_data() -> bool {
+    LOST.load(Ordering::Relaxed)
 }
 
 /// JSON on stdout.

@@ -13,6 +13,7 @@ use crate::{
         nix::{NixPlace, NixStore},
         path::{StorePath, StorePathName},
     },
+    url::without_userinfo,
 };
 
 /// Copy the bodies that are in stores to a binary cache of Nix
@@ -43,6 +44,12 @@ impl Push {
             output::error(&"`push` copies from the Nix store, which `--no-nix-store` leaves out");
             return Err(USAGE);
         }
+        if self.to.is_empty() {
+            output::error(&"--to names no store: `ssh://HOST`, `s3://BUCKET`, `file:///FOLDER`, …");
+            return Err(USAGE);
+        }
+        // What is printed may be kept in a log.
+        let to = without_userinfo(&self.to.to_string_lossy());
         let inventory = common.read_inventory()?;
         let nix = nix_store()?;
         let files = common.body_files();
@@ -58,11 +65,11 @@ impl Push {
         }
         if self.json {
             let paths: Vec<String> = closure.objects.iter().map(StorePath::to_absolute_path).collect();
-            output::json(&serde_json::json!({ "to": self.to.to_string_lossy(), "paths": paths }));
+            output::json(&serde_json::json!({ "to": to, "paths": paths }));
         }
         if !common.quiet {
             let objects = output::count(closure.objects.len(), "store path", "store paths");
-            output::say(format!("{} {objects} to {}", output::bold("pushed"), self.to.to_string_lossy()));
+            output::say(format!("{} {objects} to {to}", output::bold("pushed")));
         }
         Ok(DONE)
     }

@@ -41,7 +41,7 @@ pub fn fix(inventory: &Inventory, asked: &mut [Asked], common: &Common) -> Resul
     if moves.is_empty() && changed == *inventory {
         return Ok(String::new());
     }
-    editing.apply(&changed, &moves, common)
+    editing.apply(&changed, &moves, common).inspect_err(|_| asked.iter_mut().for_each(|one| one.fixed = false))
 }
 
 /// Says what came of it, grouped; what is the same is only counted.

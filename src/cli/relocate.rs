@@ -4,11 +4,12 @@ use std::path::PathBuf;
 
 use globset::GlobBuilder;
 
-use super::{Common, DONE, FAILED, FOUND, USAGE, block_on, output};
+use super::{Common, DONE, FAILED, FOUND, USAGE, block_on, kept, output};
 use crate::{
+    beside,
     capture::{FolderLock, JournalFolder},
     fetch,
-    inventory::{self, BodyFiles, Inventory},
+    inventory::{self, BodyFiles, Entry, Inventory},
     relocate::{self, Move, Obstacle, Place, Target},
 };
 
@@ -29,6 +30,9 @@ pub struct Relocate {
     /// Print what would be changed, and change nothing
     #[arg(long)]
     dry_run: bool,
+    /// Print what is moved, or why it cannot be, as JSON on stdout
+    #[arg(long)]
+    json: bool,
     /// Globs of the URLs of entries; `*` stands for any text
     #[arg(required = true, value_name = "URL-GLOB")]
     urls: Vec<String>,
@@ -71,6 +75,8 @@ impl Editing {
         })?;
         if !common.quiet {
             warning.iter().for_each(output::warning);
+            let moved: Vec<Entry> = moves.iter().filter_map(|one| now.entries.get(one.entry).cloned()).collect();
+            kept::large(&moved, beside::bytes(&now)).into_iter().for_each(output::warning);
         }
         Ok(relocate::diff(&self.inventory, &now))
     }
@@ -92,14 +98,18 @@ impl Relocate {
             obstacles = ask(&moves, common)?;
         }
         if !obstacles.is_empty() {
+            self.report(&[], &obstacles, String::new);
             obstacles.iter().for_each(|obstacle| output::error(obstacle));
             output::hint("nothing was changed");
             return Ok(FOUND);
         }
-        if self.dry_run {
-            moves.iter().for_each(|one| output::data(&format!("{} -> {}\n", one.url, one.target())));
-        } else {
-            output::data(&editing.apply(&editing.inventory, &moves, common)?);
+        let dry = || moves.iter().map(|one| format!("{} -> {}\n", one.url, one.target())).collect();
+        match self.dry_run {
+            true => self.report(&moves, &[], dry),
+            false => {
+                let diff = editing.apply(&editing.inventory, &moves, common)?;
+                self.report(&moves, &[], || diff);
+            }
         }
         if !common.quiet {
             let verb = if self.dry_run { "would move" } else { "moved" };
@@ -107,6 +117,18 @@ impl Relocate {
             output::say(format!("{} {bodies} to {}", output::bold(verb), self.to));
         }
         Ok(DONE)
+    }
+}
+
+impl Relocate {
+    /// What is moved and what is in the way, as data; without `--json` the text that `lines` makes.
+    fn report(&self, moves: &[Move], obstacles: &[Obstacle], lines: impl FnOnce() -> String) {
+        if !self.json {
+            return output::data(&lines());
+        }
+        let moved = |one: &Move| serde_json::json!({ "entry": one.entry, "url": one.url, "from": one.from(), "to": one.target() });
+        let moves: Vec<_> = moves.iter().map(moved).collect();
+        output::json(&serde_json::json!({ "moves": moves, "obstacles": obstacles, "dry-run": self.dry_run }));
     }
 }
 

@@ -49,6 +49,9 @@ pub struct Replay {
     /// End the server when this process ends
     #[arg(long, value_name = "PID", conflicts_with = "command", value_parser = clap::value_parser!(i32).range(1..))]
     parent_pid: Option<i32>,
+    /// The Nix system whose answers are given, if not this one
+    #[arg(long, value_name = "SYSTEM")]
+    system: Option<String>,
     /// Print the report as JSON on stdout
     #[arg(long)]
     json: bool,
@@ -72,7 +75,8 @@ impl Replay {
             output::hint("buildproxy replay --isolate -- COMMAND");
             return Err(USAGE);
         }
-        let index = common.open_index(&current_system())?;
+        let system = self.system.clone().unwrap_or_else(current_system);
+        let index = common.open_index(&system)?;
         if self.background {
             return background::start();
         }
@@ -80,7 +84,7 @@ impl Replay {
             // clap let nothing else in.
             miss_status: StatusCode::from_u16(self.miss_status).unwrap_or(StatusCode::NOT_FOUND),
             check_bodies: self.check_bodies,
-            system: current_system(),
+            system,
         };
         let replayer = Arc::new(Replayer::with_index(index, common.body_files(), options));
         let (ending, failures) = block_on(async {

@@ -40,8 +40,10 @@ impl Verify {
         progress.finish_and_clear();
         findings.iter().for_each(|finding| output::error(finding));
         let mut asked = if self.refetch { refetch::ask(&inventory, common)? } else { Vec::new() };
-        let diff = if self.fix { refetch::fix(&inventory, &mut asked, common)? } else { String::new() };
+        let fixed = if self.fix { refetch::fix(&inventory, &mut asked, common) } else { Ok(String::new()) };
+        // What the origins said is worth the time that it took, whatever became of the repair.
         refetch::report(&asked, common.quiet);
+        let diff = fixed?;
         if self.json {
             output::json(&serde_json::json!({
                 "entries": inventory.entries.len(), "findings": findings, "refetch": asked, "diff": diff,

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Serialize, Serializer, ser::SerializeStruct};
+use similar::{Algorithm, DiffTag, capture_diff_slices};
 
 use super::{
     entry::{Body, Entry, Headers, Hop, Inventory, Source, UrlMatch},
@@ -65,6 +66,7 @@ pub struct Amount {
 
 /// The sums of a [`Diff`].
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Totals {
     /// What is new.
     pub added: Amount,
@@ -145,10 +147,14 @@ impl Serialize for Step<'_> {
                 facts(entry).into_iter().map(|(name, value)| change(name, Some(value), None)).collect()
             }
         };
-        let mut step = serializer.serialize_struct("Step", 4)?;
+        let mut step = serializer.serialize_struct("Step", 7)?;
         step.serialize_field("change", kind)?;
         step.serialize_field("method", entry.method.as_str())?;
         step.serialize_field("url", entry.url.as_str())?;
+        // With what tells the answers under one URL apart.
+        step.serialize_field("request-body", &entry.request_body.map(|digest| digest.hash.to_string()))?;
+        step.serialize_field("request-headers", &entry.request_headers)?;
+        step.serialize_field("systems", &entry.systems)?;
         step.serialize_field("fields", &fields)?;
         step.end()
     }
@@ -179,16 +185,26 @@ fn steps<'a>(before: Vec<&'a Entry>, after: Vec<&'a Entry>) -> Vec<Step<'a>> {
     if found.is_empty() { side_by_side(&before, &after) } else { found }
 }
 
+/// What is the same on both sides stays together, so that an answer more at the start of a sequence is one difference.
 fn side_by_side<'a>(before: &[&'a Entry], after: &[&'a Entry]) -> Vec<Step<'a>> {
-    let both = before.len().min(after.len());
-    let pairs = before.iter().copied().zip(after.iter().copied());
-    let changed = pairs.map(|(before, after)| {
-        let fields = field_changes(&facts(before), &facts(after));
-        Step::Changed { before, after, fields }
-    });
-    let changed = changed.filter(|step| !matches!(step, Step::Changed { fields, .. } if fields.is_empty()));
-    let removed = before[both..].iter().copied().map(Step::Removed);
-    changed.chain(removed).chain(after[both..].iter().copied().map(Step::Added)).collect()
+    let of_all =
+        |entries: &[&Entry]| -> Vec<BTreeMap<String, String>> { entries.iter().map(|one| facts(one)).collect() };
+    let (before_facts, after_facts) = (of_all(before), of_all(after));
+    let mut steps = Vec::new();
+    for differing in capture_diff_slices(Algorithm::Myers, &before_facts, &after_facts) {
+        let (tag, old, new) = differing.as_tag_tuple();
+        if tag == DiffTag::Equal {
+            continue;
+        }
+        let both = old.len().min(new.len());
+        for (from, to) in old.clone().zip(new.clone()) {
+            let fields = field_changes(&before_facts[from], &after_facts[to]);
+            steps.push(Step::Changed { before: before[from], after: after[to], fields });
+        }
+        steps.extend(before[old].iter().skip(both).copied().map(Step::Removed));
+        steps.extend(after[new].iter().skip(both).copied().map(Step::Added));
+    }
+    steps
 }
 
 fn system_set(entry: &Entry) -> BTreeSet<&String> {

@@ -207,6 +207,24 @@ impl Headers {
         self.0.retain(|(name, _)| wanted(name.as_str()));
     }
 
+    /// Gives each value that `with` has another one for that one; tells whether there was such. What HTTP does not allow as
+    /// a value stays out.
+    pub fn replace(&mut self, with: impl Fn(&str) -> Option<String>) -> bool {
+        let before = self.0.clone();
+        self.0 = Vec::with_capacity(before.len());
+        let mut is_replaced = false;
+        for (name, value) in before {
+            let new = with(text(&value));
+            is_replaced |= new.is_some();
+            match new.map(|new| HeaderValue::from_bytes(new.as_bytes())) {
+                None => self.0.push((name, value)),
+                Some(Ok(new)) => self.0.push((name, new)),
+                Some(Err(_)) => {}
+            }
+        }
+        is_replaced
+    }
+
     /// Whether there is no field.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

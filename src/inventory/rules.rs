@@ -22,6 +22,24 @@ pub struct MatchRules {
     pub rewrite: Vec<Rewrite>,
 }
 
+impl MatchRules {
+    /// Adds the query parameter `name` to `ignore_query`, unless a pattern there has it; tells whether it did.
+    pub fn ignore(&mut self, name: &str) -> bool {
+        let has = |glob: &Glob| glob.compile_matcher().is_match(name);
+        // A name that is no pattern even when it is escaped is none that a glob could match.
+        let new = Glob::new(&literal(name)).ok().filter(|_| !self.ignore_query.iter().any(has));
+        let is_new = new.is_some();
+        self.ignore_query.extend(new);
+        is_new
+    }
+}
+
+/// The glob that matches `text` alone.
+pub fn literal(text: &str) -> String {
+    // A backslash is no special character of globs for `escape`, but it is for the matcher.
+    globset::escape(text).replace('\\', r"[\]")
+}
+
 #[cfg(test)]
 impl MatchRules {
     /// `ignore-query` alone.

@@ -59,11 +59,12 @@ pub struct Side {
     pub rules: MatchRules,
 }
 
-/// Unites `inputs`. Where they contradict each other, the one with the number `prefer` counts.
+/// Unites `inputs`. Where they contradict each other, that one counts which comes first in `prefer`, a list of their
+/// numbers, of those that have an answer.
 ///
 /// # Errors
 /// Every conflict that this does not settle.
-pub fn unite(inputs: &[Input], prefer: Option<usize>) -> Result<United, Vec<Conflict>> {
+pub fn unite(inputs: &[Input], prefer: &[usize]) -> Result<United, Vec<Conflict>> {
     let match_rules = unite_rules(inputs, prefer).map_err(|conflict| vec![conflict])?;
     let mut uniting = Uniting { inputs, prefer, domain: domain(inputs), narrowed: Vec::new(), conflicts: Vec::new() };
     let requests = uniting.group(&Keys::new(&match_rules));
@@ -90,7 +91,7 @@ type Sequence<'a> = (usize, Vec<&'a Entry>);
 
 struct Uniting<'a> {
     inputs: &'a [Input],
-    prefer: Option<usize>,
+    prefer: &'a [usize],
     /// What an answer has to be for so that it is for all systems.
     domain: BTreeSet<System<'a>>,
     narrowed: Vec<String>,
@@ -218,8 +219,9 @@ impl<'a> Uniting<'a> {
         if views.iter().all(|(_, view)| agree(first, view)) {
             return views.into_iter().next();
         }
-        if let Some(preferred) = views.iter().position(|(input, _)| Some(*input) == self.prefer) {
-            return views.into_iter().nth(preferred);
+        let mut preferred = self.prefer.iter();
+        if let Some(place) = preferred.find_map(|number| views.iter().position(|(input, _)| input == number)) {
+            return views.into_iter().nth(place);
         }
         let sides: Vec<Side> = views.iter().map(|(input, view)| side(*input, view)).collect();
         let about = describe(first);
@@ -259,7 +261,7 @@ fn agree(a: &[&Entry], b: &[&Entry]) -> bool {
 }
 
 /// Every pattern of `ignore-query`. `rewrite` depends on its order: one input's rules have to hold those of the others.
-fn unite_rules(inputs: &[Input], prefer: Option<usize>) -> Result<MatchRules, Conflict> {
+fn unite_rules(inputs: &[Input], prefer: &[usize]) -> Result<MatchRules, Conflict> {
     let mut united = MatchRules::default();
     for input in inputs {
         for glob in &input.inventory.match_rules.ignore_query {
@@ -274,7 +276,7 @@ fn unite_rules(inputs: &[Input], prefer: Option<usize>) -> Result<MatchRules, Co
         let mut rest = longest.iter();
         input.inventory.match_rules.rewrite.iter().all(|rule| rest.any(|other| other == rule))
     };
-    united.rewrite = match prefer.and_then(|number| inputs.get(number)) {
+    united.rewrite = match prefer.first().and_then(|&number| inputs.get(number)) {
         _ if inputs.iter().all(holds) => longest,
         Some(preferred) => rewrites(preferred),
         None => {

@@ -60,23 +60,39 @@ pub fn write(inventory: &Inventory, path: &Path) -> io::Result<()> {
     write_atomically(&path, &mut text.as_bytes())
 }
 
-/// Replaces `path` by a file with `content`: a temporary file beside it, synced, then renamed.
+/// Replaces `path` by a file with `content`, as [`write_whole`] does.
 ///
 /// # Errors
 /// Where the folder cannot be written to; the old file is then unchanged.
 pub fn write_atomically(path: &Path, content: &mut impl Read) -> io::Result<()> {
+    write_whole(path, |output| io::copy(content, output).map(drop))
+}
+
+/// Replaces `path` by a file with what `work` writes: a temporary file beside it, synced, then renamed. What is there and is
+/// no file, such as a pipe or a device, is written to instead.
+///
+/// # Errors
+/// Where `work` fails, or the folder cannot be written to; the old file is then unchanged.
+pub fn write_whole<T, E: From<io::Error>>(
+    path: &Path,
+    work: impl FnOnce(&mut fs::File) -> Result<T, E>,
+) -> Result<T, E> {
+    let metadata = fs::metadata(path).ok();
+    if metadata.as_ref().is_some_and(|metadata| !metadata.is_file() && !metadata.is_dir()) {
+        return work(&mut fs::File::options().write(true).open(path)?);
+    }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".buildproxy-");
-    let permissions = match fs::metadata(path) {
-        Ok(metadata) => metadata.permissions(),
-        Err(_) => std::os::unix::fs::PermissionsExt::from_mode(0o666), // less the umask
+    let permissions = match metadata {
+        Some(metadata) => metadata.permissions(),
+        None => std::os::unix::fs::PermissionsExt::from_mode(0o666), // less the umask
     };
-    let mut file = builder.permissions(permissions).tempfile_in(folder)?;
-    io::copy(content, file.as_file_mut())?;
+    let mut builder = tempfile::Builder::new();
+    let mut file = builder.prefix(".buildproxy-").permissions(permissions).tempfile_in(folder)?;
+    let done = work(file.as_file_mut())?;
     file.as_file().sync_all()?;
     file.persist(path).map_err(|error| error.error)?;
-    fs::File::open(folder)?.sync_all()
+    fs::File::open(folder)?.sync_all()?;
+    Ok(done)
 }
 
 /// The `[match]` table.

@@ -49,8 +49,16 @@ pub enum TargetError {
     #[error("`{0}` is not a target that this request's method can have (RFC 9112 §3.2)")]
     Form(String),
     /// A scheme other than `http` and `https`.
-    #[error("buildproxy answers http and https, not `{0}`")]
-    Scheme(String),
+    #[error(
+        "{url}: buildproxy answers http and https, not `{scheme}`: use an https:// URL of the same file, or fetch it \
+         beforehand with Nix's fetchurl"
+    )]
+    Scheme {
+        /// The scheme.
+        scheme: String,
+        /// What was asked for, without userinfo and query.
+        url: String,
+    },
     /// The proxy itself.
     #[error(
         "this is buildproxy's proxy port, not a web server: set http_proxy={proxy} and https_proxy={proxy} and ask \
@@ -66,7 +74,7 @@ impl TargetError {
     /// The status that the client gets.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::Scheme(_) => StatusCode::NOT_IMPLEMENTED,
+            Self::Scheme { .. } => StatusCode::NOT_IMPLEMENTED,
             Self::RepeatedHost
             | Self::InvalidHost(_)
             | Self::TwoHosts { .. }
@@ -137,7 +145,7 @@ pub fn effective_uri<B>(request: &Request<B>, arrival: &Arrival) -> Result<Uri, 
                 host()?;
             }
             refuse_own_address(&host_port(authority)?, scheme, arrival)?;
-            return web_scheme(scheme).map(|()| uri.clone());
+            return web_scheme(scheme, uri).map(|()| uri.clone());
         }
         (Some(scheme), Some(authority)) => {
             let host = host()?;
@@ -148,7 +156,7 @@ pub fn effective_uri<B>(request: &Request<B>, arrival: &Arrival) -> Result<Uri, 
         (None, None) => (arrival.scheme(), host()?),
         _ => return Err(form_error(uri)),
     };
-    web_scheme(&scheme)?;
+    web_scheme(&scheme, uri)?;
     let authority = with_tunnel_port(authority, &scheme, arrival).ok_or(TargetError::NoHost)?;
     refuse_own_address(&authority, &scheme, arrival)?;
     let path = path_and_query(request)?;
@@ -197,11 +205,13 @@ fn refuse_second_host(authority: &HostPort, host: Option<&HostPort>, scheme: &Sc
     }
 }
 
-fn web_scheme(scheme: &Scheme) -> Result<(), TargetError> {
+fn web_scheme(scheme: &Scheme, uri: &Uri) -> Result<(), TargetError> {
     if *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS {
         return Ok(());
     }
-    Err(TargetError::Scheme(scheme.to_string()))
+    let url = without_userinfo(&uri.to_string());
+    let url = url.split('?').next().unwrap_or_default().to_owned();
+    Err(TargetError::Scheme { scheme: scheme.to_string(), url })
 }
 
 fn default_port(scheme: &Scheme) -> u16 {
@@ -351,7 +361,12 @@ mod tests {
             ("plain", "GET http://h.test:99999/", &[], InvalidHost("h.test:99999".into())),
             ("plain", "GET *", &["h.test"], Form("*".into())),
             ("plain", "GET h.test:80", &["h.test"], Form("h.test:80".into())),
-            ("plain", "GET ftp://h.test/", &["h.test"], Scheme("ftp".into())),
+            (
+                "plain",
+                "GET ftp://u:p@h.test/a?b",
+                &["h.test"],
+                Scheme { scheme: "ftp".into(), url: "ftp://h.test/a".into() },
+            ),
         ] {
             assert_eq!(target(way, line, hosts), Err(error), "{way}: {line} {hosts:?}");
         }

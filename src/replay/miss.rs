@@ -9,6 +9,7 @@ use super::{
     suggestion::suggestion,
 };
 use crate::{
+    credentials,
     inventory::{
         index::{Index, MissReason, RequestBody, RequestKey, field_value},
         request_body::BodyDigest,
@@ -59,8 +60,12 @@ impl Miss {
         let mut details = details(asked, &reason);
         details.extend(near.iter().flat_map(|near| lines_about(index, asked.method, near)));
         let suggestion = suggestion(index, asked, &reason, &near);
-        let (method, url) = (asked.method.clone(), asked.url.to_string());
-        Self { method, url, cause: reason.into(), near, details, suggestion }
+        let secrets = credentials::shown_in(asked.url);
+        // Logs of builds are kept, and read by many.
+        let hidden = |text: String| secrets.replaced_in(&text).unwrap_or(text);
+        let (method, url) = (asked.method.clone(), hidden(asked.url.to_string()));
+        let details = details.into_iter().map(hidden).collect();
+        Self { method, url, cause: reason.into(), near, details, suggestion: suggestion.map(hidden) }
     }
 
     /// The recorded URL that comes nearest, where nothing was recorded for the one that was asked.

@@ -15,6 +15,13 @@ const LETTERS: &[u8] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRS
 fn every_kind_of_key_is_found_wherever_it_stands() {
     for seed in 0..200 {
         let letters = |length| random(seed, length, LETTERS);
+        let hex = |length| random(seed, length, b"0123456789abcdef");
+        let uuid = hex(32);
+        let parts = [&uuid[..8], &uuid[8..12], &uuid[12..16], &uuid[16..20], &uuid[20..]];
+        let of_anaconda = format!("ab-{}", parts.join("-"));
+        let in_path = format!("https://conda.test/t/{of_anaconda}/main/linux-64/repodata.json");
+        assert_eq!(find(&in_path).map(|(found, _)| found), Some("a token of Anaconda"), "{in_path}");
+        assert!(!redacted(&in_path).contains(&of_anaconda), "{in_path}");
         let pem = format!("-----BEGIN RSA PRIVATE KEY-----\n{}\n", letters(64));
         let keys = [
             ("a private key", pem.replace('\n', "\\n")),
@@ -27,6 +34,11 @@ fn every_kind_of_key_is_found_wherever_it_stands() {
             ("a token of Slack", format!("xoxb-{}-{}", random(seed, 12, b"0123456789"), letters(24))),
             ("a token of npm", format!("npm_{}", letters(36))),
             ("a token of PyPI", format!("pypi-AgEIcHlwaS5vcmc{}", letters(130))),
+            ("a token of crates.io", format!("cio{}", letters(32))),
+            ("a token of RubyGems", format!("rubygems_{}", hex(48))),
+            ("a token of Docker", format!("dckr_pat_{}", letters(27))),
+            ("a token of Hugging Face", format!("hf_{}", letters(34))),
+            ("a key of Artifactory", format!("AKCp{}", letters(69))),
             ("an API key (`sk-…`)", format!("sk-{}", letters(48))),
             ("an API key (`sk-…`)", format!("sk-ant-api03-{}", letters(80))),
             ("a password in a URL", format!("https://user:{}@", letters(12))),
@@ -87,6 +99,9 @@ fn examples_in_documents_are_no_keys() {
     for text in [
         "ghp_xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
         "npm_000000000000000000000000000000000000",
+        "hf_transformers_and_datasets_and_more_words",
+        "cioppino",
+        "https://h.test/t/ab-00000000-0000-0000-0000-000000000000/x",
         "npm_config_registry_and_other_variables_of_npm",
         "AKIAXXXXXXXXXXXXXXXX",
         "AKIAIOSFODNN7EXAMPLE",

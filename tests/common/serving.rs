@@ -93,6 +93,11 @@ impl Serving {
     }
 }
 
+/// An inventory of these entries.
+pub fn inventory(entries: &[String]) -> String {
+    format!("version = 1\n\n{}", entries.join("\n"))
+}
+
 /// An entry of an inventory that answers `url` with `text`.
 pub fn text_entry(url: &str, text: &str) -> String {
     format!(

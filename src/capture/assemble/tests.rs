@@ -1,5 +1,5 @@
 use super::*;
-use crate::inventory::Headers;
+use crate::inventory::{Headers, UrlMatch, request_body::BodyForm};
 
 /// Exchanges come in the order in which they are made here; each answer is there before the next request.
 #[derive(Default)]
@@ -9,7 +9,16 @@ impl Build {
     fn ask(mut self, method: &Method, url: &str, outcome: Outcome) -> Self {
         let arrival = self.0.len() as u64;
         let (method, url) = (method.clone(), url.parse().unwrap());
-        self.0.push(Exchange { arrival, answered: arrival + 1, method, url, request_body: vec![], outcome });
+        self.0.push(Exchange {
+            arrival,
+            answered: arrival + 1,
+            method,
+            url,
+            bared_of: vec![],
+            request_body: vec![],
+            accept: None,
+            outcome,
+        });
         self
     }
 

@@ -59,9 +59,18 @@ fn what_means_the_same_is_no_difference() {
 #[test]
 fn the_order_of_a_sequence_counts_even_where_systems_overlap() {
     let (one, two) = (entry("http://h/a", 404), entry("http://h/a", 200));
-    assert_eq!(fields(&[one.clone(), two.clone()], &[two.clone(), one.clone()]), ["status", "status"]);
+    assert_eq!(fields(&[one.clone(), two.clone()], &[two.clone(), one.clone()]), ["+200", "-200"]);
     let two = for_systems(&["x"], two);
     assert!(!fields(&[one.clone(), two.clone()], &[two, one]).is_empty());
+}
+
+#[test]
+fn one_answer_more_in_a_sequence_is_one_difference_wherever_it_is() {
+    let sequence = |statuses: &[u16]| statuses.iter().map(|status| entry("http://h/a", *status)).collect::<Vec<_>>();
+    let before = sequence(&[200, 404, 410]);
+    assert_eq!(fields(&before, &sequence(&[500, 200, 404, 410])), ["+500"]);
+    assert_eq!(fields(&before, &sequence(&[200, 410])), ["-404"]);
+    assert_eq!(fields(&before, &sequence(&[200, 500, 410, 501])), ["status", "+501"]);
 }
 
 #[test]

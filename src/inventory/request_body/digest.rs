@@ -55,6 +55,15 @@ impl RequestDigest {
         }
     }
 
+    /// The first bytes of the body so far, decoded where that works.
+    pub fn start(&self) -> &[u8] {
+        match &self.decoder {
+            Some(Decoder::Gzip(decoder)) => &decoder.get_ref().start,
+            Some(Decoder::Zlib(decoder)) => &decoder.get_ref().start,
+            None => &self.raw.start,
+        }
+    }
+
     /// The digests of the decoded body: of its bytes first, then in each form that it has. None where it is empty.
     pub fn finish(self) -> Vec<BodyDigest> {
         if self.raw.length == 0 {

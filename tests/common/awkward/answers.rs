@@ -54,6 +54,17 @@ pub fn answer(request: &Request, visit: usize, out: &mut impl Write) -> io::Resu
         "/releases/latest/tool" if visit == 1 => redirect(out, 302, "/plain/releases/1.2.3/tool"),
         "/releases/latest/tool" => redirect(out, 302, "/plain/releases/1.3.0/tool?size=7"),
         "/page" => whole(out, request, 200, &[("content-type", "text/html")], b"<p>a page</p>\n"),
+        // Gives back what it got.
+        "/reflect" => {
+            let fields: String = request.headers.iter().map(|(name, value)| format!("{name}: {value}\n")).collect();
+            let given = request.header("x-give").unwrap_or("nothing");
+            whole(out, request, 200, &[("x-given", given), ("x-session-token", TOKEN)], fields.as_bytes())
+        }
+        "/bounce" => redirect(out, 302, &format!("/plain/target{}", request.target.trim_start_matches("/bounce"))),
+        "/vary-on-all" => {
+            let headers = [("vary", "X-My-Secret, Referer, Proxy-Authorization, X-Kind")];
+            whole(out, request, 200, &headers, b"varied\n")
+        }
         "/api" => whole(out, request, 200, &[("content-type", "application/json")], b"{\"version\": 2}\n"),
         "/busy-429" if visit == 1 => whole(out, request, 429, &[("retry-after", "0")], b"slow down\n"),
         "/busy-503" if visit == 1 => whole(out, request, 503, &[("retry-after", "0")], b"maintenance\n"),
@@ -116,6 +127,11 @@ pub fn answer(request: &Request, visit: usize, out: &mut impl Write) -> io::Resu
             let json = request.header("accept").is_some_and(|value| value.contains("json"));
             let body = if json { "{\"kind\": \"json\"}\n" } else { "kind: text\n" };
             whole(out, request, 200, &[("vary", "Accept")], body.as_bytes())
+        }
+        // As many mirrors do: `Accept` counts, and no `Vary` says so.
+        "/silent-vary" => {
+            let json = request.header("accept").is_some_and(|value| value.contains("json"));
+            whole(out, request, 200, &[], if json { b"{\"kind\": \"json\"}\n" } else { b"kind: text\n" })
         }
         "/vary-star" => whole(out, request, 200, &[("vary", "*")], b"who knows\n"),
 
