@@ -209,14 +209,15 @@ impl Recorder {
         self.write(Exchange { request_body, ..asked.exchange(head.answered, outcome) });
     }
 
-    /// Records that there is no whole answer.
-    pub fn failed(&self, asked: &Asked, reason: String) {
+    /// Records that there is no whole answer, to a request whose body has the digests `request_body`, as far as they are
+    /// known.
+    pub fn failed(&self, asked: &Asked, request_body: Vec<BodyDigest>, reason: String) {
         let reason = match asked.privacy {
             Privacy::Private(name) => LeftOut::NeededCredentials(name.to_owned()),
             Privacy::NotSelected => LeftOut::NotSelected,
             Privacy::Anonymous | Privacy::Allowed => LeftOut::Failed(reason),
         };
-        self.write(asked.exchange(self.arrivals(), Outcome::LeftOut(reason)));
+        self.write(Exchange { request_body, ..asked.exchange(self.arrivals(), Outcome::LeftOut(reason)) });
     }
 
     fn answer(&self, asked: &Asked, head: &AnswerHead, spooled: Option<Spooled>) -> io::Result<Answer> {

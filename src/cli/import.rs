@@ -92,7 +92,7 @@ impl Import {
             }
         };
         let summary = retelling.finish().map_err(|error| capture_failed(&error))?;
-        let is_whole = unheard.is_empty() && summary.left_out.is_empty();
+        let is_whole = unheard.iter().all(|one| one.is_needless) && summary.left_out.is_empty();
         say(&summary, &unheard, &target, common);
         Ok(if is_whole { DONE } else { FOUND })
     }
@@ -159,7 +159,7 @@ fn capture_failed(error: &CaptureError) -> u8 {
 }
 
 fn say(summary: &Summary, unheard: &[Unheard], target: &Path, common: &Common) {
-    for Unheard { request, reason } in unheard {
+    for Unheard { request, reason, .. } in unheard {
         output::warning(printable(&format!("{request} is not imported: {reason}")));
     }
     capture::omissions(&summary.left_out).into_iter().for_each(output::warning);

@@ -70,7 +70,7 @@ impl List {
     /// Leaves an answer out.
     pub fn drop(&mut self, url: &str, reason: impl ToString) {
         let request = format!("GET {}", crate::url::without_userinfo(url));
-        self.dropped.push(Unheard { request, reason: reason.to_string() });
+        self.dropped.push(Unheard::new(request, reason));
     }
 
     /// The bodies that have to be downloaded: none of `stores` has them. Each with the number of its answer.
@@ -127,7 +127,7 @@ impl List {
                 method: Method::GET,
                 url,
                 asked: HeaderMap::new(),
-                request_body: Ok(Vec::new()),
+                request_body: Vec::new(),
                 status,
                 headers,
                 is_decoded: false,

@@ -15,11 +15,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{
-    capture::{Retelling, Retold},
-    store::spool::Spooled,
-};
-use har::{Heard, Unheard};
+use crate::capture::Retelling;
+use har::Unheard;
 
 /// What can be imported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +47,13 @@ pub enum ImportError {
         path = .0.display()
     )]
     IsFlows(PathBuf),
+    /// It is a ZIP archive.
+    #[error(
+        "{path} is a ZIP archive, as Playwright makes it of a HAR file and its bodies\n\nhint: unpack it: `unzip -d recorded \
+         {path}`, then import recorded/har.har",
+        path = .0.display()
+    )]
+    IsArchive(PathBuf),
     /// It is nothing that is known.
     #[error(
         "{} is neither HAR (a JSON object with `log`), nor a lock file of mitm-cache (JSON with `!version`), nor a \
@@ -87,6 +91,9 @@ pub fn recognise(path: &Path) -> Result<Format, ImportError> {
     }
     let mut start = Vec::new();
     File::open(path).and_then(|file| file.take(4096).read_to_end(&mut start)).map_err(ImportError::io(path))?;
+    if start.starts_with(b"PK\x03\x04") {
+        return Err(ImportError::IsArchive(path.to_owned()));
+    }
     let text = String::from_utf8_lossy(&start);
     let text = text.trim_start_matches('\u{feff}').trim_start();
     if let Some(object) = text.strip_prefix('{') {
@@ -112,17 +119,11 @@ pub fn recognise(path: &Path) -> Result<Format, ImportError> {
 pub fn tell_har(path: &Path, retelling: &Retelling) -> Result<Vec<Unheard>, ImportError> {
     let file = File::open(path).map_err(ImportError::io(path))?;
     let mut unheard = Vec::new();
-    let told = har::read(BufReader::new(file), |exchange| match exchange {
-        Ok(heard) => retelling.tell(retold(heard)),
+    let told = har::read(BufReader::new(file), path.parent(), |exchange| match exchange {
+        Ok(retold) => retelling.tell(retold),
         Err(reason) => unheard.push(reason),
     });
     told.map_err(|error| ImportError::damaged(path, error)).map(|()| unheard)
-}
-
-fn retold(heard: Heard) -> Retold {
-    let Heard { method, url, asked, request_body, status, headers, is_decoded, is_public, body } = heard;
-    let body = body.map(|bytes| bytes.map(Spooled::in_memory));
-    Retold { method, url, asked, request_body, status, headers, is_decoded, is_public, body }
 }
 
 #[cfg(test)]
@@ -142,6 +143,7 @@ mod tests {
         assert_eq!(recognised("a", "{\"https://h/a\": {}}").unwrap(), Format::MitmCache);
         assert_eq!(recognised("a.nix", "").unwrap(), Format::NixBuildproxy);
         assert!(matches!(recognised("a", "9:4:flow,}"), Err(ImportError::IsFlows(_))));
+        assert!(matches!(recognised("a.zip", "PK\u{3}\u{4}\u{14}"), Err(ImportError::IsArchive(_))));
         for text in ["", "{", "[]", "version = 1", "12", ":"] {
             assert!(matches!(recognised("a", text), Err(ImportError::Unknown(_))), "{text}");
         }

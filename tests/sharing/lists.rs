@@ -1,0 +1,110 @@
+//! Lists of hashes: nix-buildproxy's, mitm-cache's and nixpkgs', and ours for `fetchurl`.
+
+use super::{
+    HERE,
+    common::{Awkward, Workdir, pattern, run, serving::text_entry, sri},
+    evaluated, inventory,
+};
+
+#[test]
+fn nix_reads_the_exported_expression_whatever_is_in_the_urls() {
+    let work = Workdir::new();
+    let urls = ["https://h.test/${builtins.abort", "https://h.test/$$%7Ba}?q=''${x}&\\", "https://h.test/a'b\"c$"];
+    let entries = urls.iter().map(|url| {
+        let quoted = toml::Value::String((*url).to_owned());
+        format!(
+            "[[entry]]\nurl = {quoted}\nbody = {{ hash = \"{}\", size = 1, name = \"a\", fetch = {quoted} }}\n",
+            sri(b"x")
+        )
+    });
+    work.write("inventory.toml", inventory(&entries.collect::<Vec<_>>()));
+    let exported = run(work.buildproxy("export").args(["--to", "fetchurl"])).expect_code(0);
+    work.write("sources.nix", &exported.stdout);
+    let value =
+        evaluated(&work, &format!("import {} {{ fetchurl = args: args; }}", work.path("sources.nix").display()));
+    let found: Vec<&str> = value.as_object().unwrap().values().map(|one| one["url"].as_str().unwrap()).collect();
+    assert_eq!(found.len(), 3);
+    assert!(urls.iter().all(|url| found.contains(url)), "{found:?}");
+    assert!(value.as_object().unwrap().values().all(|one| one["hash"] == sri(b"x").as_str()));
+}
+
+fn proxy_content(origin: &Awkward) -> String {
+    let one = origin.url("/plain/a");
+    format!(
+        r#"{{ fetchurl }}: [
+          {{ url = "{one}"; file = fetchurl {{ url = "{one}"; hash = "{hash}"; }}; status_code = 200;
+             headers = {{ "content-type" = "text/plain"; "Content-Length" = "7"; "content-disposition" = "a; filename=\"b\""; }}; }}
+          {{ url = "{gone}"; file = null; status_code = 302; headers = {{ location = "/plain/a"; }}; }}
+          {{ url = "{changed}"; file = fetchurl {{ urls = [ "{changed}" ]; sha256 = "{other}"; }}; status_code = 200; headers = {{}}; }}
+        ]"#,
+        hash = sri(&pattern(1000)),
+        gone = origin.url("/moved-away"),
+        changed = origin.url("/plain/changed"),
+        other = "0".repeat(64),
+    )
+}
+
+#[test]
+fn a_list_of_nix_buildproxy_is_imported_as_the_nix_side_reads_it() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    work.write("proxy_content.nix", proxy_content(&origin));
+    let outcome = run(work.buildproxy("import").args(["proxy_content.nix", "--no-fetch"])).expect_code(1);
+    outcome.expect_stderr(&["/plain/a is not recorded", "only the hash", "/plain/changed is not recorded"]);
+    let outcome = run(work.buildproxy("import").arg("proxy_content.nix")).expect_code(1);
+    outcome.expect_stderr(&["/plain/changed is not recorded", "the origin changed them"]);
+    let inventory = work.inventory();
+    assert_eq!(inventory.urls(), [origin.url("/moved-away"), origin.url("/plain/a")]);
+    let nix = format!(
+        "let read = import {HERE}/nix/inventory {{ lib = import {HERE}/nix/tests/stub/lib; \
+         fetchurl = args: args.hash or \"\"; }}; in map (entry: removeAttrs entry [ \"folder\" ]) (read {}).entry",
+        work.path("proxy_content.nix").display()
+    );
+    for theirs in evaluated(&work, &nix).as_array().unwrap() {
+        let url = theirs["url"].as_str().unwrap();
+        let Some(ours) = inventory.of(url).pop() else { continue };
+        assert_eq!(ours.status(), theirs["status"].as_i64().unwrap());
+        assert_eq!(ours.body("hash"), theirs["body"]["store-path"].as_str());
+        let headers = theirs["headers"].as_object().unwrap();
+        assert_eq!(headers.len(), ours.get(&["headers"]).unwrap().as_table().unwrap().len());
+        for (name, value) in headers {
+            assert_eq!(ours.header(name), value.as_str(), "{name}");
+        }
+    }
+    run(&mut work.buildproxy("verify")).expect_code(0);
+    work.write("broken.nix", "{ fetchurl }: [ { url = \"${fetchurl}\"; } ]");
+    run(work.buildproxy("import").arg("broken.nix"))
+        .expect_code(2)
+        .expect_stderr(&["broken.nix", "Nix cannot evaluate"]);
+    let mut without = work.buildproxy("import");
+    without.arg("proxy_content.nix").env("PATH", work.root());
+    run(&mut without).expect_code(2).expect_stderr(&["nix-instantiate", "hint:"]);
+}
+
+#[test]
+fn a_lock_file_of_mitm_cache_is_imported_and_answers_without_queries() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let lock = format!(
+        r#"{{"!version": 1, "{}": {{"hash": "{}"}}, "{}": {{"text": "<a/>"}}, "{}": {{"redirect": "{}"}}}}"#,
+        origin.url("/plain/a.jar"),
+        sri(&pattern(1000)),
+        origin.url("/maven-metadata.xml"),
+        origin.url("/latest"),
+        origin.url("/plain/a.jar"),
+    );
+    work.write("deps.json", lock);
+    run(work.buildproxy("import").arg("deps.json")).expect_code(0).expect_stderr(&["imported 3 answers"]);
+    let imported = work.inventory();
+    assert_eq!(imported.one(&origin.url("/maven-metadata.xml")).body("text"), Some("<a/>"));
+    let before = work.read("inventory.toml");
+    run(work.buildproxy("import").args(["deps.json", "--no-fetch"])).expect_code(0);
+    assert_eq!(work.read("inventory.toml"), before, "once more changes nothing, and downloads nothing");
+    work.replay_sh(&format!(
+        "curl -sSfL -o jar '{}?a=b'; test \"$(curl -sSf '{}')\" = '<a/>'",
+        origin.url("/latest"),
+        origin.url("/maven-metadata.xml")
+    ))
+    .expect_code(0);
+    assert_eq!(work.read("jar"), pattern(1000));
+    work.write("other.toml", inventory(&[text_entry("https://a.test/x?y", "one")]));
+    run(work.buildproxy("import").args(["deps.json", "-o", "other.toml"])).expect_code(2).expect_stderr(&["merge"]);
+}
