@@ -265,7 +265,9 @@ fn what_is_wrong_is_said_with_what_to_do() {
         ("outside.toml", &with_file("../x")),
         ("good.bodies/altered", "pasted\n"),
         ("v2.json", r#"{"!version": 2}"#),
-        ("gradle.json", r#"{"!version": 1, "https://repo": {"g#a/1": {"jar": "sha256-x"}}}"#),
+        ("gradle.json", r#"{"!version": 1, "https://repo": {"g#a": {"jar": "sha256-x"}}}"#),
+        ("forged.json", r#"{"!version": 1, "https://repo": {"g/a/maven-metadata": {"xml": {"groupId": "<g>"}}}}"#),
+        ("empty.json", r#"{"!version": 1, "https://repo/a": {}}"#),
         ("odd.nix", "[ { link = 1; } ]"),
     ]);
     let cases: &[(&str, &[&str])] = &[
@@ -284,7 +286,9 @@ fn what_is_wrong_is_said_with_what_to_do() {
         ),
         ("./outside.toml", &["`../x` is not below the inventory's folder"]),
         ("./v2.json", &["lock file of version 2", "buildproxy capture"]),
-        ("./gradle.json", &["https://repo has none of `hash`, `text` and `redirect`", "Gradle", "capture"]),
+        ("./gradle.json", &["gradle.json: what is behind `#` in https://repo/g#a is not the name and the version"]),
+        ("./forged.json", &["https://repo/g/a/maven-metadata.xml is not right", "<g>"]),
+        ("./empty.json", &["https://repo/a is none of what lock files have"]),
         ("./odd.nix", &["an entry has no `url`"]),
         ("42", &["is int, and no inventory"]),
         (

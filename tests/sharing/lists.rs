@@ -1,5 +1,9 @@
 //! Lists of hashes: nix-buildproxy's, mitm-cache's and nixpkgs', and ours for `fetchurl`.
 
+use std::{collections::BTreeMap, fs};
+
+use serde_json::Value;
+
 use super::{
     HERE,
     common::{Awkward, Workdir, pattern, run, serving::text_entry, sri},
@@ -107,4 +111,48 @@ fn a_lock_file_of_mitm_cache_is_imported_and_answers_without_queries() {
     assert_eq!(work.read("jar"), pattern(1000));
     work.write("other.toml", inventory(&[text_entry("https://a.test/x?y", "one")]));
     run(work.buildproxy("import").args(["deps.json", "-o", "other.toml"])).expect_code(2).expect_stderr(&["merge"]);
+}
+
+/// `gradle.json`, a lock file of nixpkgs' Gradle support, or what it stands for, of files that `origin` has.
+fn gradle(origin: &Awkward, name: &str) -> String {
+    let text = fs::read_to_string(format!("{HERE}/tests/sharing/{name}")).unwrap();
+    let plain = origin.url("/plain");
+    let (scheme, rest) = plain.split_once("//").unwrap();
+    let mut text = text.replace("https://m2.test", &plain).replace("https://snapshots.test", &plain);
+    text = text.replace("https://plain.test", &plain).replace("\"https:/\"", &format!("\"{scheme}/\""));
+    text = text.replace("plain.test", rest);
+    for hash in ["x6Hn+H0n5RCK0jLZfVZ9qSD3VVdKtbbLrqlmUd/AqKs=", "EO8z/AIwqIxBpWQ3/aU0Dr4L2qgS4VmXgR9s0mmeZlQ="] {
+        assert!(text.contains(hash), "{text}");
+        text = text.replace(&format!("sha256-{hash}"), &sri(&pattern(1000)));
+    }
+    text
+}
+
+/// `gradle-expanded.json` is what nixpkgs' own expression makes of `gradle.json`: fetch-deps.nix, from before and after
+/// 2025, on the real `nixpkgs.lib`.
+#[test]
+fn a_lock_file_of_gradle_becomes_here_and_in_nix_what_nixpkgs_makes_of_it() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    work.write("deps.json", gradle(&origin, "gradle.json"));
+    let expected: BTreeMap<String, Value> = serde_json::from_str(&gradle(&origin, "gradle-expanded.json")).unwrap();
+    run(work.buildproxy("import").arg("deps.json")).expect_code(0);
+    let imported = work.inventory();
+    let nix = format!(
+        "let read = import {HERE}/nix/inventory {{ lib = import {HERE}/nix/tests/stub/lib; fetchurl = abort \"\"; }}; \
+         in builtins.listToAttrs (map (entry: {{ name = entry.url; value = entry.body; }}) (read {}).entry)",
+        work.path("deps.json").display()
+    );
+    let theirs = evaluated(&work, &nix);
+    assert_eq!((imported.0.len(), theirs.as_object().unwrap().len()), (expected.len(), expected.len()));
+    let mut texts = 0;
+    for (url, answer) in &expected {
+        let key = if answer["text"].is_string() { "text" } else { "hash" };
+        assert_eq!(imported.one(url).body(key), answer[key].as_str(), "{url}");
+        assert_eq!(theirs[url][key], answer[key], "{url}");
+        texts += usize::from(key == "text");
+    }
+    assert_eq!(texts, 4, "what is made of what the lock file says is among it");
+    let url = origin.url("/plain/repo/com/s/core/2.2.4-SNAPSHOT/maven-metadata.xml");
+    work.replay_sh(&format!("curl -sSf -o metadata '{url}'")).expect_code(0);
+    assert_eq!(String::from_utf8(work.read("metadata")).unwrap(), expected[&url]["text"]);
 }
