@@ -1,9 +1,8 @@
 //! `buildproxy export`.
 
 use std::{
-    fs::File,
     io::{self, BufWriter, Write},
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use clap::ValueEnum;
@@ -11,7 +10,7 @@ use clap::ValueEnum;
 use super::{Common, DONE, FAILED, FOUND, output};
 use crate::{
     export::{har, nix},
-    inventory::current_system,
+    inventory::{self, current_system},
     text::printable,
 };
 
@@ -52,6 +51,9 @@ impl Export {
     }
 
     fn try_run(self, common: &Common) -> Result<u8, u8> {
+        if let Some(output) = &self.output {
+            common.spare_the_inventory(output)?;
+        }
         let inventory = common.read_inventory()?;
         let system = self.system.clone().unwrap_or_else(current_system);
         let remarks = match self.to {
@@ -90,7 +92,13 @@ impl Export {
                 Err(har::ExportError::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Vec::new()),
                 result => result.map_err(failed),
             },
-            Some(path) => into_file(path, work).map_err(|error| match error {
+            Some(path) => inventory::write_output(path, |file| {
+                let mut output = BufWriter::new(file);
+                let remarks = work(&mut output)?;
+                output.flush()?;
+                Ok(remarks)
+            })
+            .map_err(|error| match error {
                 har::ExportError::Write(error) => {
                     output::error(&format!("cannot write {}: {error}", path.display()));
                     FAILED
@@ -103,21 +111,4 @@ impl Export {
 
 fn printable_lines(text: &str) -> String {
     text.lines().map(printable).collect::<Vec<_>>().join("\n")
-}
-
-fn into_file(
-    path: &Path,
-    work: impl FnOnce(&mut dyn Write) -> Result<Vec<String>, har::ExportError>,
-) -> Result<Vec<String>, har::ExportError> {
-    let io = har::ExportError::Write;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".buildproxy-").permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666)); // less the umask
-    let file = builder.tempfile_in(folder).map_err(io)?;
-    let mut output: BufWriter<&File> = BufWriter::new(file.as_file());
-    let remarks = work(&mut output)?;
-    output.flush().map_err(io)?;
-    drop(output);
-    file.persist(path).map_err(|error| io(error.error))?;
-    Ok(remarks)
 }

@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use super::{Common, DONE, FAILED, FOUND, USAGE, block_on, capture, output};
 use crate::{
     capture::{CaptureError, Retelling, RetoldOptions, Summary, UrlGlobs},
-    import::{self, Format, ImportError, har::Unheard, listed::List, mitm_cache, nix_buildproxy},
+    import::{self, Format, ImportError, Input, har::Unheard, listed::List, mitm_cache, nix_buildproxy},
     inventory::{self, MatchRules, current_system},
     text::printable,
 };
@@ -24,7 +24,7 @@ the inventory, which is added to where it is there. The lists of mitm-cache and 
 the hashes of bodies: those that are in no store are downloaded and checked, because an inventory has
 their sizes. What cannot be taken over is listed at the end; exit code 1 where there is such.")]
 pub struct Import {
-    /// The file to import
+    /// The file to import, `-` for the standard input
     file: PathBuf,
     /// Where it goes [default: the inventory, `-i`]
     #[arg(short, long, value_name = "FILE")]
@@ -53,6 +53,12 @@ enum From {
     NixBuildproxy,
 }
 
+/// What there is to take in: exchanges that are still to be read, or a list.
+enum Taken {
+    Har(Input),
+    List(List),
+}
+
 impl Import {
     pub fn run(self, common: &Common) -> u8 {
         self.try_run(common).unwrap_or_else(|code| code)
@@ -60,14 +66,18 @@ impl Import {
 
     fn try_run(self, common: &Common) -> Result<u8, u8> {
         let target = self.output.clone().unwrap_or_else(|| common.inventory.clone());
+        let input = Input::open(&self.file).map_err(|error| usage(&error))?;
         let format = match self.from {
             Some(From::Har) => Format::Har,
             Some(From::MitmCache) => Format::MitmCache,
             Some(From::NixBuildproxy) => Format::NixBuildproxy,
-            None => import::recognise(&self.file).map_err(|error| usage(&error))?,
+            None => input.recognise().map_err(|error| usage(&error))?,
         };
-        let list = self.list(format)?;
-        let match_rules = list.as_ref().map(|list| list.match_rules.clone()).unwrap_or_default();
+        let source = self.source(input, format)?;
+        let match_rules = match &source {
+            Taken::Har(_) => MatchRules::default(),
+            Taken::List(list) => list.match_rules.clone(),
+        };
         self.check_rules(&match_rules, &target)?;
         let options = RetoldOptions {
             inventory: target.clone(),
@@ -80,9 +90,9 @@ impl Import {
             match_rules,
         };
         let retelling = Retelling::start(options).map_err(|error| capture_failed(&error))?;
-        let told = match list {
-            None => import::tell_har(&self.file, &retelling).map_err(|error| usage(&error)),
-            Some(list) => self.tell(list, &retelling, common),
+        let told = match source {
+            Taken::Har(input) => import::tell_har(input, &retelling).map_err(|error| usage(&error)),
+            Taken::List(list) => self.tell(list, &retelling, common),
         };
         let unheard = match told {
             Ok(unheard) => unheard,
@@ -97,16 +107,15 @@ impl Import {
         Ok(if is_whole { DONE } else { FOUND })
     }
 
-    /// What the file lists, where it is no HAR.
-    fn list(&self, format: Format) -> Result<Option<List>, u8> {
+    /// What there is to take in.
+    fn source(&self, input: Input, format: Format) -> Result<Taken, u8> {
         let damaged = |reason: String| usage(&ImportError::Damaged { path: self.file.clone(), reason });
         match format {
-            Format::Har => Ok(None),
-            Format::NixBuildproxy => nix_buildproxy::read(&self.file).map(Some).map_err(damaged),
+            Format::Har => Ok(Taken::Har(input)),
+            Format::NixBuildproxy => nix_buildproxy::read(input.path()).map(Taken::List).map_err(damaged),
             Format::MitmCache => {
-                let text = std::fs::read_to_string(&self.file)
-                    .map_err(|source| usage(&ImportError::Io { path: self.file.clone(), source }))?;
-                mitm_cache::read(&text).map(Some).map_err(damaged)
+                let text = input.into_text().map_err(|error| usage(&error))?;
+                mitm_cache::read(&text).map(Taken::List).map_err(damaged)
             }
         }
     }

@@ -1,6 +1,6 @@
 //! `buildproxy index`.
 
-use std::path::{Path, PathBuf};
+use std::{io::Write, path::PathBuf};
 
 use super::{Common, DONE, FAILED, USAGE, output};
 use crate::inventory::{self, current_system};
@@ -30,15 +30,14 @@ impl Compile {
     fn try_run(self, common: &Common) -> Result<u8, u8> {
         let system = self.system.unwrap_or_else(current_system);
         let index = common.open_index(&system)?;
-        if is_same_file(&self.output, &common.inventory) && !inventory::is_compiled(&common.inventory) {
-            output::error(&format!("{} is the inventory itself: name another file with `-o`", self.output.display()));
-            return Err(USAGE);
+        if !inventory::is_compiled(&common.inventory) {
+            common.spare_the_inventory(&self.output)?;
         }
         let compiled = index.compile().map_err(|error| {
             output::error(&format!("{}: {error}", common.inventory.display()));
             USAGE
         })?;
-        inventory::write_atomically(&self.output, &mut compiled.as_slice()).map_err(|error| {
+        inventory::write_output(&self.output, |mut file| file.write_all(&compiled)).map_err(|error| {
             output::error(&format!("cannot write {}: {error}", self.output.display()));
             FAILED
         })?;
@@ -48,9 +47,4 @@ impl Compile {
         }
         Ok(DONE)
     }
-}
-
-fn is_same_file(a: &Path, b: &Path) -> bool {
-    let real = |path: &Path| std::fs::canonicalize(path).ok();
-    real(a).is_some_and(|a| Some(a) == real(b))
 }

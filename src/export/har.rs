@@ -45,7 +45,7 @@ pub enum ExportError {
     },
     /// The file cannot be written.
     #[error("cannot write: {0}")]
-    Write(io::Error),
+    Write(#[from] io::Error),
 }
 
 /// Writes what `inventory` has for `system`, with the bodies that `files` finds, or without any. Gives a remark on

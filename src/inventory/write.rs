@@ -7,7 +7,7 @@ use std::{
     collections::BTreeSet,
     fmt::Write as _,
     fs,
-    io::{self, Read},
+    io::{self, Write as _},
     path::Path,
 };
 
@@ -19,6 +19,7 @@ use super::{
     key::Keys,
     read::VERSION,
     rules::{MatchRules, Rewrite},
+    whole_file::write_output,
 };
 
 /// The canonical text of `inventory`.
@@ -51,32 +52,11 @@ fn toml_of(match_rules: &MatchRules, entries: Vec<&Entry>) -> String {
 /// # Errors
 /// Where the folder cannot be written to; the old file is then unchanged.
 pub fn write(inventory: &Inventory, path: &Path) -> io::Result<()> {
-    // A symbolic link keeps pointing to the file.
-    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let text = to_toml(inventory);
-    if fs::read(&path).is_ok_and(|old| old == text.as_bytes()) {
+    if fs::read(path).is_ok_and(|old| old == text.as_bytes()) {
         return Ok(());
     }
-    write_atomically(&path, &mut text.as_bytes())
-}
-
-/// Replaces `path` by a file with `content`: a temporary file beside it, synced, then renamed.
-///
-/// # Errors
-/// Where the folder cannot be written to; the old file is then unchanged.
-pub fn write_atomically(path: &Path, content: &mut impl Read) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".buildproxy-");
-    let permissions = match fs::metadata(path) {
-        Ok(metadata) => metadata.permissions(),
-        Err(_) => std::os::unix::fs::PermissionsExt::from_mode(0o666), // less the umask
-    };
-    let mut file = builder.permissions(permissions).tempfile_in(folder)?;
-    io::copy(content, file.as_file_mut())?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    fs::File::open(folder)?.sync_all()
+    write_output(path, |mut file| file.write_all(text.as_bytes()))
 }
 
 /// The `[match]` table.

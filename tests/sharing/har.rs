@@ -159,3 +159,37 @@ fn a_damaged_har_file_changes_nothing() {
         run(work.buildproxy("import").arg(name)).expect_code(2).expect_stderr(&[name]);
     }
 }
+
+#[test]
+fn what_is_piped_is_imported_and_an_export_never_replaces_what_it_is_made_of() {
+    let work = Workdir::new();
+    let har = r#"{"log": {"entries": [{"request": {"method": "GET", "url": "http://h.test/a"}, "response":
+        {"status": 200, "content": {"size": 1, "text": "x"}}}]}}"#;
+    // As some Windows programs begin a file.
+    work.write("a.har", format!("\u{feff}{har}"));
+    run(work.command("sh").args([
+        "-euc",
+        "exec \"$0\" import - --store store <a.har",
+        env!("CARGO_BIN_EXE_buildproxy"),
+    ]))
+    .expect_code(0);
+    let before = work.read("inventory.toml");
+    assert_eq!(work.inventory().urls(), ["http://h.test/a"]);
+    run(work.buildproxy("import").arg("a.har")).expect_code(0);
+    assert_eq!(work.read("inventory.toml"), before);
+    std::os::unix::fs::symlink("inventory.toml", work.path("link")).unwrap();
+    for (format, output) in [("har", "inventory.toml"), ("fetchurl", "link")] {
+        let outcome = run(work.buildproxy("export").args(["--to", format, "-o", output])).expect_code(2);
+        outcome.expect_stderr(&["is the inventory itself", "hint:"]);
+    }
+    run(work.buildproxy("import").args(["a.har", "-o", "a.har"])).expect_code(2).expect_stderr(&["a.har"]);
+    assert_eq!(work.read("inventory.toml"), before);
+    run(work.buildproxy("export").args(["--to", "har", "-o", "absent/x.har"]))
+        .expect_code(3)
+        .expect_stderr(&["cannot write absent/x.har: there is no folder absent"]);
+    run(work.command("mkfifo").arg("pipe")).expect_code(0);
+    let script = "cat pipe >copy & exec \"$0\" export --store store --to fetchurl -o pipe";
+    run(work.command("sh").args(["-euc", script, env!("CARGO_BIN_EXE_buildproxy")])).expect_code(0);
+    wait_for("what went through the pipe", || work.read("copy").ends_with(b"}\n").then_some(()));
+    assert!(!work.path("pipe").metadata().unwrap().is_file());
+}

@@ -102,11 +102,20 @@ impl<'de, F: FnMut(Result<Retold, Unheard>)> Visitor<'de> for Member<'_, F> {
             if name == *wanted {
                 found = true;
                 map.next_value_seed(Member { path: rest, setting: &mut *self.setting, each: &mut *self.each })?;
-            } else if name == "creator" {
+                continue;
+            }
+            match (name.as_str(), rest.is_empty()) {
                 // It comes before the entries, in HAR's own order and in that of the alphabet.
-                self.setting.counts_texts = map.next_value::<Creator>()?.name.as_deref() == Some("Playwright");
-            } else {
-                map.next_value::<IgnoredAny>()?;
+                ("creator", true) => {
+                    self.setting.counts_texts = map.next_value::<Creator>()?.name.as_deref() == Some("Playwright");
+                }
+                ("version", true) => {
+                    let version: String = map.next_value()?;
+                    if !version.is_empty() && version.split('.').next() != Some("1") {
+                        return Err(A::Error::custom(format_args!("HAR {version}, and only HAR 1 is known")));
+                    }
+                }
+                _ => drop(map.next_value::<IgnoredAny>()?),
             }
         }
         if found { Ok(()) } else { Err(A::Error::custom(format_args!("no `{wanted}`: this is no HAR file"))) }

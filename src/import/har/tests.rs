@@ -129,10 +129,17 @@ fn what_is_no_har_file_is_refused_with_its_place() {
         ("{\"log\": {\"entries\": {}}}", "entries"),
         ("{\"log\":\n {\"entries\": [{}]}}", "line 2"),
         ("{\"log\": {\"entries\": []}} x", "trailing"),
+        ("{\"log\": {\"version\": \"2.0\", \"entries\": []}}", "HAR 2.0, and only"),
         ("{\"log\": {\"entries\": [], \n\"entries\": []}}", "twice at line 2"),
     ] {
         let error = read(text.as_bytes(), None, |_| {}).unwrap_err().to_string();
         assert!(error.contains(says), "{text}: {error}");
+    }
+    for text in [
+        "{\"creator\": 1, \"version\": 7, \"log\": {\"version\": \"\", \"entries\": []}}",
+        "{\"log\": {\"entries\": []}}",
+    ] {
+        assert!(read(text.as_bytes(), None, |_| {}).is_ok(), "{text}");
     }
 }
 
