@@ -86,7 +86,7 @@ fn add_hash(list: &mut List, url: &str, hash: &str) {
 
 fn add_answer(list: &mut List, url: &str, status: StatusCode, headers: HeaderMap, body: ListedBody) {
     match url.parse() {
-        Ok(url) => list.answers.push(Listed { url, status, headers, body }),
+        Ok(parsed) => list.add(url, Listed { url: parsed, status, headers, body }),
         Err(error) => list.drop(url, error),
     }
 }
@@ -101,7 +101,8 @@ mod tests {
     fn a_lock_file_is_a_list_of_answers() {
         let list = read(&format!(
             r#"{{"!version": 1, "https://h/a.jar": {{"hash": "{HASH}"}}, "https://h/b": {{"text": "x"}},
-                "https://h/c": {{"redirect": "https://h/d"}}, "https://h/e": {{"hash": "md5-x"}}, "h/f": {{"text": ""}}}}"#
+                "https://h/c": {{"redirect": "https://h/d"}}, "https://h/e": {{"hash": "md5-x"}}, "h/f": {{"text": ""}},
+                "https://u:secret@h/g": {{"hash": "{HASH}"}}}}"#
         ))
         .unwrap();
         let urls: Vec<&str> = list.answers.iter().map(|answer| answer.url.as_str()).collect();
@@ -112,7 +113,7 @@ mod tests {
             (StatusCode::FOUND, &"https://h/d".parse().unwrap())
         );
         let dropped: Vec<&str> = list.dropped.iter().map(|one| one.request.as_str()).collect();
-        assert_eq!(dropped, ["GET https://h/e", "GET h/f"]);
+        assert_eq!(dropped, ["GET https://h/e", "GET h/f", "GET https://h/g"]);
         assert_eq!(list.match_rules, MatchRules::ignoring(&["*"]));
     }
 

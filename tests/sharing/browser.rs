@@ -93,7 +93,7 @@ fn check(work: &Workdir, origin: &Nginx, file: &str) -> Outcome {
         "/picture.png?part is not recorded: the origin answered 206",
         "/slow is not imported: it failed: net::ERR_ABORTED",
         "/download is not imported: it failed: net::ERR_ABORTED (the browser broke it off, or made a download of it",
-        "/wide is not recorded: the file has",
+        "/wide is not recorded: the file has its body as text decoded from `utf-16le`",
         "GET blob:http",
         "/socket is not imported: it is a WebSocket",
     ]);

@@ -4,9 +4,16 @@ use std::{collections::BTreeMap, fs};
 
 use serde_json::Value;
 
+use crate::with_either_nix;
+
 use super::{
     HERE,
-    common::{Awkward, Workdir, pattern, run, serving::text_entry, sri},
+    common::{
+        Awkward, Workdir, pattern, run,
+        sandbox::{Nix, Sandbox, nix_path, nix_string},
+        serving::text_entry,
+        sri,
+    },
     evaluated, inventory,
 };
 
@@ -30,6 +37,37 @@ fn nix_reads_the_exported_expression_whatever_is_in_the_urls() {
     assert_eq!(found.len(), 3);
     assert!(urls.iter().all(|url| found.contains(url)), "{found:?}");
     assert!(value.as_object().unwrap().values().all(|one| one["hash"] == sri(b"x").as_str()));
+}
+
+with_either_nix! {
+    an_exported_list_is_built_by_nix_into_the_bytes_that_were_captured
+}
+
+fn an_exported_list_is_built_by_nix_into_the_bytes_that_were_captured(nix: Nix) {
+    let (origin, work, sandbox) = (Awkward::start(), Workdir::new(), Sandbox::new(nix));
+    let paths =
+        ["/plain/a'b$%7Bx%7D%22.tar.gz?q=$%7By%7D", "/plain/.hidden.zip", "/redirect/2", "/gzip-always", "/missing"];
+    let script: String = paths
+        .iter()
+        .map(|path| format!("curl -sSL -o /dev/null \"{}\"\n", origin.url(path).replace('$', "\\$")))
+        .collect();
+    work.capture_sh(&origin, &script).expect_code(0);
+    let outcome = run(work.buildproxy("export").args(["--to", "fetchurl", "-o", "sources.nix"])).expect_code(0);
+    let outcome = outcome.expect_stderr(&["/gzip-always: its body cannot be downloaded again", "/missing: its body"]);
+    assert_eq!(outcome.stderr.matches("not exported").count(), 2, "{outcome}");
+    let inventory = work.inventory();
+    let fetched: Vec<_> = inventory.0.iter().filter(|entry| entry.source() == "fetch").collect();
+    assert_eq!(fetched.len(), 3);
+    let sources = format!("import {} {{ inherit (pkgs) fetchurl; }}", nix_path(&work.path("sources.nix")));
+    let stored = run(work.buildproxy("paths").arg("--json")).expect_code(0);
+    let stored: Value = serde_json::from_slice(&stored.stdout).unwrap();
+    for entry in fetched {
+        let url = entry.text("url");
+        let built = sandbox.built(&format!("({sources}).{}", nix_string(url)));
+        assert_eq!(Some(sri(&fs::read(&built).unwrap()).as_str()), entry.body("hash"), "{url}");
+        let row = stored.as_array().unwrap().iter().find(|row| row["url"] == url).unwrap();
+        assert!(built.ends_with(row["store-path"].as_str().unwrap().trim_start_matches('/')), "{row}");
+    }
 }
 
 fn proxy_content(origin: &Awkward) -> String {
@@ -75,6 +113,9 @@ fn a_list_of_nix_buildproxy_is_imported_as_the_nix_side_reads_it() {
         }
     }
     run(&mut work.buildproxy("verify")).expect_code(0);
+    let get = |path: &str, file: &str| format!("curl -sSf -o {file} '{}'\n", origin.url(path));
+    work.replay_sh(&(get("/plain/a", "a") + &get("/moved-away", "moved"))).expect_code(0);
+    assert_eq!((work.read("a"), work.read("moved")), (pattern(1000), vec![]), "a redirect stays one");
     work.write("broken.nix", "{ fetchurl }: [ { url = \"${fetchurl}\"; } ]");
     run(work.buildproxy("import").arg("broken.nix"))
         .expect_code(2)

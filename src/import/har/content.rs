@@ -184,14 +184,15 @@ impl Content {
             let fits = |bytes: &Vec<u8>| sizes.contains(&(bytes.len() as u64));
             let marked = || (is_utf8 && !text.is_empty()).then(|| format!("\u{feff}{text}").into_bytes());
             let found = as_it_is.filter(fits).or_else(|| in_latin1().filter(fits)).or_else(|| marked().filter(fits));
-            let bytes = found.ok_or_else(|| differs(text.len(), sizes))?;
+            let is_known = is_utf8 || is_narrow && text.is_ascii() || is_latin1(charset);
+            let reason = || if is_known { differs(text.len(), sizes) } else { undecided(charset) };
+            let bytes = found.ok_or_else(reason)?;
             return Ok(Bytes { bytes, are_certain: !is_replaced });
         }
         let is_certain_utf8 = charset.is_some() || text.is_ascii() || self.says_utf8(text);
         let bytes = as_it_is.filter(|_| is_certain_utf8 && !is_replaced);
         let bytes = bytes.or_else(|| in_latin1().filter(|_| charset.is_some()));
-        let unknown = || "the file has its body as text, which does not tell the bytes".to_owned();
-        Ok(Bytes { bytes: bytes.ok_or_else(unknown)?, are_certain: false })
+        Ok(Bytes { bytes: bytes.ok_or_else(|| undecided(charset))?, are_certain: false })
     }
 
     /// Whether `text` is UTF-8 though no header says so: by its media type, or because it says so itself.
@@ -218,8 +219,14 @@ fn differs(length: usize, sizes: &[u64]) -> String {
         Some(size) => {
             format!("the file has {length} bytes of its body, and says that it has {size}: it may be cut short")
         }
-        None => "the file has its body as text, which does not tell the bytes".to_owned(),
+        None => undecided(None),
     }
+}
+
+/// Why a text in this charset is not taken.
+fn undecided(charset: Option<&str>) -> String {
+    let of = charset.map_or("without a declared charset".to_owned(), |charset| format!("decoded from `{charset}`"));
+    format!("the file has its body as text {of}, which does not tell the bytes")
 }
 
 fn of_base64(code: &[u8]) -> Result<Vec<u8>, String> {

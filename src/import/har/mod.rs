@@ -205,6 +205,10 @@ impl RawEntry {
             // Whatever they were: the answer is for who had them.
             asked.insert(header::COOKIE, HeaderValue::from_static("-"));
         }
+        if without_userinfo(&request.url.to_text()) != request.url.to_text() {
+            // The same, in the URL itself.
+            asked.entry(header::AUTHORIZATION).or_insert(HeaderValue::from_static("-"));
+        }
         let request_body = match ours.digest() {
             Some(digest) => digest,
             None => {

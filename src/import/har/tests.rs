@@ -231,3 +231,14 @@ fn what_playwright_keeps_in_files_is_read_from_its_folder_alone() {
         assert!(body(name, 0).is_err(), "{name}");
     }
 }
+
+#[test]
+fn credentials_in_a_url_make_the_answer_private() {
+    let asked = |url: &str| {
+        let entry = format!(r#"{{"request": {{"method": "GET", "url": "{url}"}}, "response": {{"status": 204}}}}"#);
+        let retold = heard(&entry).pop().unwrap().unwrap();
+        (retold.url.to_string(), retold.asked.contains_key("authorization"))
+    };
+    assert_eq!(asked("http://user:pass@h/a"), ("http://h/a".to_owned(), true));
+    assert_eq!(asked("http://h/@a"), ("http://h/@a".to_owned(), false));
+}
