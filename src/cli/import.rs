@@ -9,6 +9,7 @@ use crate::{
     capture::{CaptureError, Retelling, RetoldOptions, Summary, UrlGlobs},
     import::{self, Format, ImportError, Input, har::Unheard, listed::List, mitm_cache, nix_buildproxy},
     inventory::{self, MatchRules, current_system},
+    secrets,
     text::printable,
 };
 
@@ -38,6 +39,9 @@ pub struct Import {
     /// Take answers to requests that carried credentials, for URLs that match; kept as files, not fetched
     #[arg(long, value_name = "URL-GLOB")]
     allow_private: Vec<String>,
+    /// Print what was imported and what was not as JSON
+    #[arg(long)]
+    json: bool,
     /// The Nix system that it was recorded on, if not this one
     #[arg(long, value_name = "SYSTEM")]
     system: Option<String>,
@@ -103,6 +107,9 @@ impl Import {
         };
         let summary = retelling.finish().map_err(|error| capture_failed(&error))?;
         let is_whole = unheard.iter().all(|one| one.is_needless) && summary.left_out.is_empty();
+        if self.json {
+            output::json(&as_json(&summary, &unheard));
+        }
         say(&summary, &unheard, &target, common);
         Ok(if is_whole { DONE } else { FOUND })
     }
@@ -167,9 +174,25 @@ fn capture_failed(error: &CaptureError) -> u8 {
     if error.is_usage() { USAGE } else { FAILED }
 }
 
+fn as_json(summary: &Summary, unheard: &[Unheard]) -> serde_json::Value {
+    let unheard = unheard.iter().map(|one| {
+        let Unheard { request, reason, is_needless } = one;
+        serde_json::json!({ "request": secrets::redacted(request), "reason": reason, "needless": is_needless })
+    });
+    let left_out = summary.left_out.iter().map(|one| {
+        let request = format!("{} {}", one.method, one.url);
+        serde_json::json!({ "request": secrets::redacted(&request), "reason": one.reason.to_string(), "needless": false })
+    });
+    serde_json::json!({
+        "answers": summary.recorded.len(),
+        "entries": summary.total,
+        "left-out": unheard.chain(left_out).collect::<Vec<_>>(),
+    })
+}
+
 fn say(summary: &Summary, unheard: &[Unheard], target: &Path, common: &Common) {
     for Unheard { request, reason, .. } in unheard {
-        output::warning(printable(&format!("{request} is not imported: {reason}")));
+        output::warning(printable(&format!("{} is not imported: {reason}", secrets::redacted(request))));
     }
     capture::omissions(&summary.left_out).into_iter().for_each(output::warning);
     if common.quiet {

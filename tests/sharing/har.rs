@@ -175,6 +175,18 @@ fn what_is_piped_is_imported_and_an_export_never_replaces_what_it_is_made_of() {
     .expect_code(0);
     let before = work.read("inventory.toml");
     assert_eq!(work.inventory().urls(), ["http://h.test/a"]);
+    let token = format!("ghp_{}", "k3Vq9XzT7bLmW2cRf8HsYd4GjNp6aEuQo1Ki");
+    let failed = format!(
+        r#"{{"log": {{"entries": [{{"request": {{"method": "GET", "url": "data:,x"}}}},
+            {{"request": {{"method": "GET", "url": "http://h.test/b?{token}"}}}}]}}}}"#
+    );
+    work.write("b.har", failed);
+    let outcome = run(work.buildproxy("import").args(["b.har", "--json"])).expect_code(1);
+    let json: Value = serde_json::from_slice(&outcome.stdout).unwrap();
+    assert_eq!((&json["answers"], &json["entries"]), (&0.into(), &1.into()), "{json}");
+    assert_eq!(json["left-out"][1]["reason"], "it was not answered");
+    assert_eq!((&json["left-out"][0]["needless"], &json["left-out"][1]["needless"]), (&true.into(), &false.into()));
+    assert!(!format!("{json}{}", outcome.stderr).contains(&token), "{outcome}");
     run(work.buildproxy("import").arg("a.har")).expect_code(0);
     assert_eq!(work.read("inventory.toml"), before);
     std::os::unix::fs::symlink("inventory.toml", work.path("link")).unwrap();
