@@ -11,12 +11,14 @@ use std::{
 
 use data_encoding::BASE64;
 use http::{HeaderMap, Method, StatusCode, header};
-use serde::{Deserialize, de::IgnoredAny};
+use serde::Deserialize;
 
 use super::raw::{Raw, whole};
 
 /// How many characters at the start of a text may name its charset, as HTML, XML and CSS do.
 const PROLOGUE: usize = 1024;
+
+const ABSENT_REQUEST: &str = "the file does not have the body of the request";
 
 /// What is said of a whole file, or where it is.
 #[derive(Debug, Default)]
@@ -36,7 +38,6 @@ pub struct Content {
     text: Option<Raw>,
     encoding: Option<Raw>,
     mime_type: Option<Raw>,
-    params: Option<Vec<IgnoredAny>>,
     comment: Option<Raw>,
     /// The file with the bytes, in Playwright's folder.
     #[serde(rename = "_file")]
@@ -78,7 +79,7 @@ impl Content {
         let size = whole(self.size);
         let length = content_length(headers).filter(|_| !self.is_decoded(headers));
         let has_nothing = self.file.is_none() && self.text.as_ref().is_none_or(|text| text.as_bytes().is_empty());
-        if has_nothing && (status.is_redirection() || size == Some(0) && length.unwrap_or(0) == 0) {
+        if has_nothing && (status.is_redirection() || length.or(size) == Some(0)) {
             return Ok(None);
         }
         if has_nothing && (self.text.is_none() || size.is_none()) {
@@ -96,18 +97,30 @@ impl Content {
         Ok(Some(bytes).filter(|found| !found.bytes.is_empty()))
     }
 
-    /// The bytes of a request body.
+    /// The bytes of a request body. A request without one has no `content`.
     ///
     /// # Errors
     /// Why they are not known.
-    pub fn posted(&self, size: Option<u64>, headers: &HeaderMap, setting: &Setting) -> Result<Vec<u8>, String> {
+    pub fn posted(
+        content: Option<Self>,
+        size: Option<u64>,
+        headers: &HeaderMap,
+        setting: &Setting,
+    ) -> Result<Vec<u8>, String> {
+        match content {
+            Some(content) => content.of_request(size, headers, setting),
+            None if content_length(headers).or(size).unwrap_or(0) == 0 => Ok(Vec::new()),
+            None => Err(ABSENT_REQUEST.to_owned()),
+        }
+    }
+
+    fn of_request(&self, size: Option<u64>, headers: &HeaderMap, setting: &Setting) -> Result<Vec<u8>, String> {
         let size = content_length(headers).or(size);
         let has_nothing = self.file.is_none() && self.text.as_ref().is_none_or(|text| text.as_bytes().is_empty());
-        let has_parameters = self.params.as_ref().is_some_and(|params| !params.is_empty());
-        match (has_nothing, size.unwrap_or(0)) {
-            (true, 0) if !has_parameters || size == Some(0) => Ok(Vec::new()),
-            (true, _) => Err("the file does not have the body of the request".to_owned()),
-            (false, _) => {
+        match size {
+            Some(0) if has_nothing => Ok(Vec::new()),
+            _ if has_nothing => Err(ABSENT_REQUEST.to_owned()),
+            _ => {
                 let sizes: Vec<u64> = size.into_iter().collect();
                 let found = self.bytes(&sizes, &self.charset(headers), setting);
                 found.map(|found| found.bytes).map_err(|error| error.replace("its body", "the request's body"))

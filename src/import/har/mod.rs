@@ -211,13 +211,11 @@ impl RawEntry {
         }
         let request_body = match ours.digest() {
             Some(digest) => digest,
-            None => {
-                request.post_data.unwrap_or_default().posted(whole(request.body_size), &asked, setting).map(|bytes| {
-                    let mut digest = RequestDigest::new(&asked);
-                    digest.update(&bytes);
-                    digest.finish()
-                })
-            }
+            None => Content::posted(request.post_data, whole(request.body_size), &asked, setting).map(|bytes| {
+                let mut digest = RequestDigest::new(&asked);
+                digest.update(&bytes);
+                digest.finish()
+            }),
         };
         let request_body = request_body.map_err(&unheard)?;
         let headers = fields(response.headers);

@@ -203,10 +203,23 @@ fn where_nothing_tells_the_length_a_text_is_taken_by_its_charset_and_not_expecte
 }
 
 #[test]
-fn a_request_body_is_no_byte_order_mark() {
-    let entry = r#"{"request": {"method": "POST", "url": "http://h/a", "bodySize": 3, "postData": {"text": ""}},
-        "response": {"status": 204}}"#;
-    assert!(heard(entry).pop().unwrap().unwrap_err().reason.contains("body of the request"));
+fn a_request_body_of_which_the_file_has_nothing_is_neither_empty_nor_a_byte_order_mark() {
+    for size in [3, -1] {
+        let entry = format!(
+            r#"{{"request": {{"method": "POST", "url": "http://h/a", "bodySize": {size}, "postData": {{"text": ""}}}},
+                "response": {{"status": 204}}}}"#
+        );
+        assert!(heard(&entry).pop().unwrap().unwrap_err().reason.contains("body of the request"), "{size}");
+    }
+}
+
+#[test]
+fn a_body_of_no_length_is_empty_whatever_the_file_counts() {
+    let none = r#"{"name": "Content-Length", "value": "0"}"#;
+    assert_eq!(body(r#"{"size": -1, "text": ""}"#, none), Ok(None));
+    assert!(body(r#"{"size": -1, "text": ""}"#, "").is_err());
+    let one = r#"{"name": "Content-Length", "value": "1"}"#;
+    assert!(body(r#"{"size": 0, "text": ""}"#, one).is_err());
 }
 
 #[test]
