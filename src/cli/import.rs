@@ -192,7 +192,9 @@ fn as_json(summary: &Summary, unheard: &[Unheard]) -> serde_json::Value {
 
 fn say(summary: &Summary, unheard: &[Unheard], target: &Path, common: &Common) {
     for Unheard { request, reason, .. } in unheard {
-        output::warning(printable(&format!("{} is not imported: {reason}", secrets::redacted(request))));
+        // Each for itself: a URL can be so long that no reason would fit behind it.
+        let (request, reason) = (printable(&secrets::redacted(request)), printable(reason));
+        output::warning(format!("{request} is not imported: {reason}"));
     }
     capture::omissions(&summary.left_out).into_iter().for_each(output::warning);
     if common.quiet {

@@ -178,10 +178,15 @@ fn what_is_piped_is_imported_and_an_export_never_replaces_what_it_is_made_of() {
     let token = format!("ghp_{}", "k3Vq9XzT7bLmW2cRf8HsYd4GjNp6aEuQo1Ki");
     let failed = format!(
         r#"{{"log": {{"entries": [{{"request": {{"method": "GET", "url": "data:,x"}}}},
-            {{"request": {{"method": "GET", "url": "http://h.test/b?{token}"}}}}]}}}}"#
+            {{"request": {{"method": "GET", "url": "http://h.test/b?{token}"}}}},
+            {{"request": {{"method": "GET", "url": "http://h.test/{long}", "cookies": [{{}}]}}, "response": {{"status": 204}}}},
+            {{"request": {{"method": "GET", "url": "http://h.test/{long}?c"}}}}]}}}}"#,
+        long = "l".repeat(4000),
     );
     work.write("b.har", failed);
     let outcome = run(work.buildproxy("import").args(["b.har", "--json"])).expect_code(1);
+    let outcome =
+        outcome.expect_stderr(&["… is not imported: it was not answered", "… is not recorded: the request carried"]);
     let json: Value = serde_json::from_slice(&outcome.stdout).unwrap();
     assert_eq!((&json["answers"], &json["entries"]), (&0.into(), &1.into()), "{json}");
     assert_eq!(json["left-out"][1]["reason"], "it was not answered");

@@ -13,6 +13,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
+use serde_json::value::RawValue;
 
 use self::{
     content::{Bytes, Content, Setting},
@@ -157,7 +158,8 @@ struct RawRequest {
     method: String,
     url: Raw,
     headers: Option<Vec<Field>>,
-    cookies: Option<Vec<IgnoredAny>>,
+    /// Internet Explorer has an object in place of an array of one.
+    cookies: Option<Box<RawValue>>,
     post_data: Option<Content>,
     body_size: Option<f64>,
 }
@@ -201,7 +203,10 @@ impl RawEntry {
         let response = response.unwrap_or_default();
         let status = response.answered().map_err(&unheard)?;
         let mut asked = fields(request.headers);
-        if request.cookies.is_some_and(|cookies| !cookies.is_empty()) && !asked.contains_key(header::COOKIE) {
+        let has_cookies = |cookies: Box<RawValue>| {
+            !matches!(cookies.get().split_whitespace().collect::<String>().as_str(), "[]" | "{}" | "null")
+        };
+        if request.cookies.is_some_and(has_cookies) && !asked.contains_key(header::COOKIE) {
             // Whatever they were: the answer is for who had them.
             asked.insert(header::COOKIE, HeaderValue::from_static("-"));
         }

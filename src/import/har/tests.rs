@@ -255,3 +255,17 @@ fn credentials_in_a_url_make_the_answer_private() {
     assert_eq!(asked("http://user:pass@h/a"), ("http://h/a".to_owned(), true));
     assert_eq!(asked("http://h/@a"), ("http://h/@a".to_owned(), false));
 }
+
+#[test]
+fn cookies_are_cookies_in_whatever_form() {
+    let is_private = |cookies: &str| {
+        let entry = format!(
+            r#"{{"request": {{"method": "GET", "url": "http://h/a", "cookies": {cookies}}}, "response": {{"status": 204}}}}"#
+        );
+        heard(&entry).pop().unwrap().unwrap().asked.contains_key("cookie")
+    };
+    assert!(is_private(r#"{"name": "a", "value": "\ud800"}"#) && is_private(r#"[{}]"#));
+    for none in ["[]", "[ ]", "[\n]", "{}", "null"] {
+        assert!(!is_private(none), "{none}");
+    }
+}
