@@ -68,7 +68,7 @@ fn browse(work: &Workdir, origin: &Nginx, file: &str, content: &str) -> Outcome 
     assert!(python.exists(), "{} is missing: run ./test, which installs it", python.display());
     let mut command = work.command(python);
     command.arg(Path::new(HERE).join("fixtures/browse.py"));
-    command.args(["/usr/bin/chromium-headless-shell", file, content]);
+    command.args(["chromium-headless-shell", file, content]);
     command.args([origin.url("/page.html"), origin.tls_url("/page.html")]);
     run(&mut command).expect_code(0)
 }
