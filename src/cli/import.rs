@@ -72,7 +72,11 @@ impl Import {
         let target = self.output.clone().unwrap_or_else(|| common.inventory.clone());
         let input = Input::open(&self.file).map_err(|error| usage(&error))?;
         let format = match self.from {
-            Some(From::Har) => Format::Har,
+            Some(From::Har) => match input.recognise() {
+                // What holds a HAR file, or can be made one, is none yet.
+                Err(error @ (ImportError::IsArchive(_) | ImportError::IsFlows(_))) => return Err(usage(&error)),
+                _ => Format::Har,
+            },
             Some(From::MitmCache) => Format::MitmCache,
             Some(From::NixBuildproxy) => Format::NixBuildproxy,
             None => input.recognise().map_err(|error| usage(&error))?,

@@ -136,7 +136,9 @@ fn what_a_browser_embeds_is_replayed_byte_for_byte_and_the_rest_is_said() {
 fn what_playwright_attaches_is_read_from_beside_the_file() {
     let (origin, work) = (origin(), Workdir::new());
     browse(&work, &origin, "recorded.zip", "attach");
-    run(work.buildproxy("import").arg("recorded.zip")).expect_code(2).expect_stderr(&["ZIP", "hint: unpack"]);
+    for told in [&["recorded.zip"][..], &["recorded.zip", "--from", "har"]] {
+        run(work.buildproxy("import").args(told)).expect_code(2).expect_stderr(&["ZIP", "hint: unpack"]);
+    }
     run(work.command("unzip").args(["-q", "-d", "recorded", "recorded.zip"])).expect_code(0);
     let imported = check(&work, &origin, "recorded/har.har");
     assert!(!imported.stderr.contains("the body of the request"), "{imported}");

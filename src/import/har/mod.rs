@@ -202,18 +202,7 @@ impl RawEntry {
         let url: NormalizedUrl = request.url.to_text().parse().map_err(|error| unheard(format!("{error}")))?;
         let response = response.unwrap_or_default();
         let status = response.answered().map_err(&unheard)?;
-        let mut asked = fields(request.headers);
-        let has_cookies = |cookies: Box<RawValue>| {
-            !matches!(cookies.get().split_whitespace().collect::<String>().as_str(), "[]" | "{}" | "null")
-        };
-        if request.cookies.is_some_and(has_cookies) && !asked.contains_key(header::COOKIE) {
-            // Whatever they were: the answer is for who had them.
-            asked.insert(header::COOKIE, HeaderValue::from_static("-"));
-        }
-        if without_userinfo(&request.url.to_text()) != request.url.to_text() {
-            // The same, in the URL itself.
-            asked.entry(header::AUTHORIZATION).or_insert(HeaderValue::from_static("-"));
-        }
+        let asked = request.asked();
         let request_body = match ours.digest() {
             Some(digest) => digest,
             None => Content::posted(request.post_data, whole(request.body_size), &asked, setting).map(|bytes| {
@@ -223,7 +212,7 @@ impl RawEntry {
             }),
         };
         let request_body = request_body.map_err(&unheard)?;
-        let headers = fields(response.headers);
+        let headers = fields(response.headers.as_deref());
         let content = response.content.unwrap_or_default();
         let body = content.answer(&method, status, &headers, setting);
         let is_certain = !matches!(body, Ok(Some(Bytes { are_certain: false, .. })));
@@ -231,6 +220,22 @@ impl RawEntry {
         let is_public = ours.source.is_none_or(|source| source == "fetch") && is_certain;
         let body = body.map(|body| body.map(|found| Spooled::in_memory(found.bytes)));
         Ok(Retold { method, url, asked, request_body, status, headers, is_decoded, is_public, body })
+    }
+}
+
+impl RawRequest {
+    /// Its header fields. Credentials that are somewhere else are among them, but for what they are: the answer is for who
+    /// had them.
+    fn asked(&self) -> HeaderMap {
+        let mut asked = fields(self.headers.as_deref());
+        let cookies = self.cookies.as_ref().map(|cookies| cookies.get().split_whitespace().collect::<String>());
+        if cookies.is_some_and(|cookies| !matches!(cookies.as_str(), "[]" | "{}" | "null")) {
+            asked.entry(header::COOKIE).or_insert(HeaderValue::from_static("-"));
+        }
+        if without_userinfo(&self.url.to_text()) != self.url.to_text() {
+            asked.entry(header::AUTHORIZATION).or_insert(HeaderValue::from_static("-"));
+        }
+        asked
     }
 }
 
@@ -274,9 +279,9 @@ impl Ours {
 
 /// Header fields, without HTTP/2's pseudo-headers and what HTTP does not allow. Browsers put several values of one name
 /// on lines of one.
-fn fields(fields: Option<Vec<Field>>) -> HeaderMap {
+fn fields(fields: Option<&[Field]>) -> HeaderMap {
     let mut map = HeaderMap::new();
-    for field in fields.iter().flatten().filter(|field| !field.name.as_bytes().starts_with(b":")) {
+    for field in fields.unwrap_or_default().iter().filter(|field| !field.name.as_bytes().starts_with(b":")) {
         let (Ok(name), Some(value)) = (HeaderName::from_bytes(field.name.as_bytes()), &field.value) else { continue };
         for value in value.as_bytes().split(|&byte| byte == b'\n') {
             if let Ok(value) = HeaderValue::from_bytes(value) {
