@@ -21,6 +21,7 @@ with_either_nix! {
     the_overlay_has_the_function_in_the_package_set_and_in_lib
     a_proxy_content_of_nix_buildproxy_is_replayed
     a_lock_file_of_mitm_cache_is_replayed
+    a_lock_file_of_gradle_is_replayed_with_the_lists_of_versions_that_it_describes
     a_body_inside_of_a_store_path_is_kept_by_the_hook_and_replayed
     what_is_patched_is_the_same_in_every_build
     the_shell_replays_to_a_command_and_reports
@@ -145,6 +146,35 @@ fn a_lock_file_of_mitm_cache_is_replayed(nix: Nix) {
     let script = format!("curl -sSfLo moved {moved} -o pom '{pom}?query=1' -o there {there}");
     let files = tree(&sandbox.built(&build(&hook, "pkgs.curl", &script)));
     assert_eq!(files.into_values().collect::<Vec<_>>(), ["a jar\n", "<project/>\n", "a jar\n"]);
+}
+
+fn a_lock_file_of_gradle_is_replayed_with_the_lists_of_versions_that_it_describes(nix: Nix) {
+    let (work, sandbox) = (Workdir::new(), Sandbox::new(nix));
+    let origin = Nginx::start("");
+    fs::create_dir_all(origin.www().join("m2/org/lib/1.0")).unwrap();
+    fs::write(origin.www().join("m2/org/lib/1.0/lib-1.0.jar"), "a jar\n").unwrap();
+    let repository = origin.tls_url("/m2");
+    let lock = serde_json::json!({
+        "!comment": "nixpkgs writes one",
+        "!version": 1,
+        &repository: {
+            "org#lib/1.0": { "jar": sri(b"a jar\n") },
+            "org/lib/maven-metadata": { "xml": { "groupId": "org", "lastUpdated": "20240102030405" } },
+        },
+    });
+    work.write("deps.json", lock.to_string());
+    let hook = format!("(mkBuildproxy {{ inventory = {}; proxyLoopback = true; }})", nix_path(&work.path("deps.json")));
+    sandbox.built(&hook);
+    drop(origin);
+    let script = format!(
+        "curl -sSfo jar {repository}/org/lib/1.0/lib-1.0.jar -o metadata {repository}/org/lib/maven-metadata.xml"
+    );
+    let files = tree(&sandbox.built(&build(&hook, "pkgs.curl", &script)));
+    let expected = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<metadata modelVersion=\"1.1.0\">\n  <groupId>org</groupId>\n  \
+                    <artifactId>lib</artifactId>\n  <versioning>\n    <latest>1.0</latest>\n    <release>1.0</release>\n    \
+                    <versions>\n      <version>1.0</version>\n    </versions>\n    <lastUpdated>20240102030405</lastUpdated>\n  \
+                    </versioning>\n</metadata>\n";
+    assert_eq!(files.into_values().collect::<Vec<_>>(), ["a jar\n", expected]);
 }
 
 /// A hook with a patched text, and patched archives of the usual forms.

@@ -5,9 +5,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)] // Helpers of tests are not seen as tests.
 
+mod common;
+
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Output},
 };
 
@@ -19,6 +21,7 @@ use buildproxy::{
     },
     url::NormalizedUrl,
 };
+use common::sandbox::Nix;
 use proptest::{
     prelude::*,
     sample::select,
@@ -32,27 +35,15 @@ const HERE: &str = env!("CARGO_MANIFEST_DIR");
 /// Some body's hash.
 const HASH: &str = "sha256-TVih2jPMwKwbt3QJVriUAucQ9wvfVCzKQH2angzmt8Q=";
 
-/// The folders with each version's programs; none for what is in `PATH`.
-fn versions() -> [Option<PathBuf>; 2] {
-    let newer = Path::new(HERE).join("target/tools/nix/bin");
-    assert!(
-        newer.join("nix-instantiate").exists(),
-        "there is no newer Nix in {}: ./test puts it there",
-        newer.display()
-    );
-    [None, Some(newer)]
-}
-
 /// Evaluates `expression` in `folder` with `scope`, what `import ./nix` gives, and `pkgs` at hand. The store is in memory.
-fn evaluate(version: Option<&Path>, folder: &Path, expression: &str) -> Output {
+fn evaluate(nix: Nix, folder: &Path, expression: &str) -> Output {
     let file = tempfile::Builder::new().suffix(".nix").tempfile_in(folder).unwrap();
     let text = format!(
         "let pkgs = import {HERE}/nix/tests/stub {{ config.prebuilt = {HERE}/nix; }};\n\
          scope = import {HERE}/nix {{ inherit pkgs; }};\nin {expression}\n"
     );
     fs::write(file.path(), text).unwrap();
-    let program = version.map_or_else(|| PathBuf::from("nix-instantiate"), |bin| bin.join("nix-instantiate"));
-    let mut command = Command::new(program);
+    let mut command = Command::new(nix.program("nix-instantiate"));
     command.args(["--eval", "--strict", "--json", "--readonly-mode"]).arg(file.path()).env("NIX_REMOTE", "dummy://");
     for directory in ["HOME", "NIX_STATE_DIR", "NIX_LOG_DIR", "NIX_LOCALSTATE_DIR", "NIX_CONF_DIR"] {
         command.env(directory, folder);
@@ -63,8 +54,8 @@ fn evaluate(version: Option<&Path>, folder: &Path, expression: &str) -> Output {
 /// What every version says that `expression` is: the same.
 #[track_caller]
 fn value_in(folder: &Path, expression: &str) -> Value {
-    let values = versions().map(|version| {
-        let output = evaluate(version.as_deref(), folder, expression);
+    let values = Nix::BOTH.map(|nix| {
+        let output = evaluate(nix, folder, expression);
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{expression}: {errors}");
         serde_json::from_slice::<Value>(&output.stdout).unwrap()
@@ -86,8 +77,8 @@ fn inventory_in(folder: &Path, argument: &str) -> Inventory {
 /// What every version says is wrong with `argument`.
 #[track_caller]
 fn errors_in(folder: &Path, argument: &str) -> [String; 2] {
-    versions().map(|version| {
-        let output = evaluate(version.as_deref(), folder, &format!("(scope.mkBuildproxy {argument}).index.inventory"));
+    Nix::BOTH.map(|nix| {
+        let output = evaluate(nix, folder, &format!("(scope.mkBuildproxy {argument}).index.inventory"));
         assert!(!output.status.success(), "{argument} is taken");
         String::from_utf8_lossy(&output.stderr).into_owned()
     })
@@ -265,7 +256,9 @@ fn what_is_wrong_is_said_with_what_to_do() {
         ("outside.toml", &with_file("../x")),
         ("good.bodies/altered", "pasted\n"),
         ("v2.json", r#"{"!version": 2}"#),
-        ("gradle.json", r#"{"!version": 1, "https://repo": {"g#a/1": {"jar": "sha256-x"}}}"#),
+        ("gradle.json", r#"{"!version": 1, "https://repo": {"g#a": {"jar": "sha256-x"}}}"#),
+        ("forged.json", r#"{"!version": 1, "https://repo": {"g/a/maven-metadata": {"xml": {"groupId": "<g>"}}}}"#),
+        ("empty.json", r#"{"!version": 1, "https://repo/a": {}}"#),
         ("odd.nix", "[ { link = 1; } ]"),
     ]);
     let cases: &[(&str, &[&str])] = &[
@@ -284,7 +277,9 @@ fn what_is_wrong_is_said_with_what_to_do() {
         ),
         ("./outside.toml", &["`../x` is not below the inventory's folder"]),
         ("./v2.json", &["lock file of version 2", "buildproxy capture"]),
-        ("./gradle.json", &["https://repo has none of `hash`, `text` and `redirect`", "Gradle", "capture"]),
+        ("./gradle.json", &["gradle.json: what is behind `#` in https://repo/g#a is not the name and the version"]),
+        ("./forged.json", &["https://repo/g/a/maven-metadata.xml is not right", "<g>"]),
+        ("./empty.json", &["https://repo/a is none of what lock files have"]),
         ("./odd.nix", &["an entry has no `url`"]),
         ("42", &["is int, and no inventory"]),
         (

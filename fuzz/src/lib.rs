@@ -3,8 +3,8 @@
 
 #![allow(dead_code, missing_docs, unused_imports)]
 
-#[path = "../../src/import/har.rs"]
-#[rustfmt::skip]
+pub mod capture;
+#[path = "../../src/import/har/mod.rs"]
 pub mod har;
 #[path = "../../src/inventory/mod.rs"]
 pub mod inventory;

@@ -2,9 +2,20 @@
 { lib }:
 let
   names = import ./names.nix { inherit lib; };
+  fromGradle = import ./gradle.nix { inherit lib; };
+
+  # Whether it is an answer of mitm-cache's own form, and not a part of a URL.
+  isAnswer =
+    answer:
+    lib.isAttrs answer
+    && lib.any (key: lib.isString (answer.${key} or null)) [
+      "hash"
+      "text"
+      "redirect"
+    ];
 
   entry =
-    what: url: answer:
+    url: answer:
     if answer ? hash then
       {
         inherit url;
@@ -18,16 +29,12 @@ let
         inherit url;
         body = { inherit (answer) text; };
       }
-    else if answer ? redirect then
+    else
       {
         inherit url;
         status = 302;
         headers.location = answer.redirect;
-      }
-    else
-      throw ''
-        buildproxy: ${what}: ${url} has none of `hash`, `text` and `redirect`, and mitm-cache's lock files have nothing else.
-        If this is a lock file of nixpkgs' Gradle support, it is a shorter form of that: capture the build instead.'';
+      };
 in
 # `what` is how messages call it.
 what: data:
@@ -36,9 +43,14 @@ if data."!version" != 1 then
     buildproxy: ${what} is a lock file of version ${toString data."!version"}; only version 1 is known.
     Capture the build instead: `buildproxy capture -- COMMAND`.''
 else
+  let
+    answers = lib.filterAttrs (url: _: !(lib.hasPrefix "!" url)) data;
+    own = lib.filterAttrs (_: isAnswer) answers;
+    shorter = lib.filterAttrs (_: answer: !(isAnswer answer)) answers;
+  in
   {
     version = 1;
     # mitm-cache looks up and records URLs without their query.
     match.ignore-query = [ "*" ];
-    entry = lib.mapAttrsToList (entry what) (lib.filterAttrs (url: _: !(lib.hasPrefix "!" url)) data);
+    entry = lib.mapAttrsToList entry (fromGradle what shorter // own);
   }

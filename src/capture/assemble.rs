@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use http::Method;
 
+use self::answered::Answered;
 use super::exchange::{Answer, Exchange, LeftOut, Outcome, RecordedBody, RecordedBytes};
 use crate::{
     beside,
@@ -83,26 +84,15 @@ pub fn assemble(mut exchanges: Vec<Exchange>, inventory: &Inventory) -> Assemble
     let keys = Keys::new(&inventory.match_rules);
     let forms = BodyForms::of(inventory, &keys);
     exchanges.iter_mut().for_each(|exchange| forms.choose(exchange));
-    let last_answer = |wanted: fn(&Answer) -> bool| -> HashMap<_, _> {
-        let answers =
-            exchanges.iter().filter(|one| matches!(&one.outcome, Outcome::Answered(answer) if wanted(answer)));
-        answers.map(|answer| ((answer.method.clone(), answer.url.clone()), answer.arrival)).collect()
-    };
-    let (last_answers, last_successes) = (last_answer(|_| true), last_answer(|answer| answer.status < 400));
+    let answered = Answered::of(&exchanges);
     let mut assembled = Assembled::default();
     let mut drafts = Vec::new();
     for chain in settle(join_redirects(exchanges), &keys) {
-        let arrival = chain.links.last().map(|link| link.arrival);
+        let last = chain.links.last().map(|link| (link.arrival, link.body_digest()));
         match chain.into_draft() {
             Ok(draft) => drafts.extend(draft),
-            Err(omission) => {
-                // A retry may have made it good. That somebody else gets an error makes no private answer good.
-                let is_private = matches!(omission.reason, LeftOut::NeededCredentials(_));
-                let better = if is_private { &last_successes } else { &last_answers };
-                if better.get(&(omission.method.clone(), omission.url.clone())).copied() < arrival {
-                    assembled.left_out.push(omission);
-                }
-            }
+            Err(omission) if last.is_some_and(|(arrival, digest)| answered.makes_good(&omission, arrival, digest)) => {}
+            Err(omission) => assembled.left_out.push(omission),
         }
     }
     let drafts = drop_unneeded(drafts, &assembled.left_out, &keys);

@@ -232,7 +232,7 @@ impl Recorder {
             Privacy::NotSelected => LeftOut::NotSelected,
             Privacy::Anonymous | Privacy::Allowed => LeftOut::Failed(reason),
         };
-        self.write(asked.exchange(self.arrivals(), Outcome::LeftOut(reason)));
+        self.write(Exchange { request_body, ..asked.exchange(self.arrivals(), Outcome::LeftOut(reason)) });
     }
 
     fn answer(&self, asked: &Asked, head: &AnswerHead, spooled: Option<Spooled>) -> io::Result<Answer> {

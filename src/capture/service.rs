@@ -125,7 +125,7 @@ impl CaptureService {
         match self.origin.ask(head.method, &origin_url, head.headers, body).await {
             Ok(response) => pass_on(&self.recorder, &asked, lead, response, answer).await,
             Err(error) => {
-                self.recorder.failed(&asked, error.to_string());
+                self.recorder.failed(&asked, Vec::new(), error.to_string());
                 drop(answer.send(bad_gateway(&asked, &error)));
             }
         }
@@ -206,7 +206,7 @@ async fn pass_on(
             let reason = format!("the answer did not arrive whole: {}", broken.error);
             tracing::info!("{}: {reason}", asked.url());
             progress.inspect(|progress| progress.failed(&reason));
-            recorder.failed(asked, reason);
+            recorder.failed(asked, Vec::new(), reason);
             broken.tell().await;
         }
     }

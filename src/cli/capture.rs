@@ -235,7 +235,9 @@ pub fn omissions(left_out: &[Omission]) -> Vec<String> {
         .iter()
         .filter(|omission| omission.reason != LeftOut::NotSelected)
         .map(|Omission { method, url, reason }| {
-            let line = printable(&format!("{method} {} is not recorded: {reason}", secrets::redacted(url.as_str())));
+            // Each for itself: a URL can be so long that no reason would fit behind it.
+            let (url_text, reason_text) = (printable(&secrets::redacted(url.as_str())), printable(&reason.to_string()));
+            let line = format!("{method} {url_text} is not recorded: {reason_text}");
             match reason {
                 LeftOut::Secret(..) => format!(
                     "{line}\n  hint: if that is no secret, or one that everyone who has the inventory may know, record it with \

@@ -51,6 +51,9 @@ impl Export {
     }
 
     fn try_run(self, common: &Common) -> Result<u8, u8> {
+        if let Some(output) = &self.output {
+            common.spare_the_inventory(output)?;
+        }
         let inventory = common.read_inventory()?;
         let system = self.system.clone().unwrap_or_else(current_system);
         let remarks = match self.to {

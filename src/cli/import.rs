@@ -7,8 +7,9 @@ use clap::ValueEnum;
 use super::{Common, DONE, FAILED, FOUND, USAGE, block_on, capture, kept, output};
 use crate::{
     capture::{CaptureError, Retelling, RetoldOptions, Summary, UrlGlobs},
-    import::{self, Format, ImportError, har::Unheard, listed::List, mitm_cache, nix_buildproxy},
+    import::{self, Format, ImportError, Input, har::Unheard, listed::List, mitm_cache, nix_buildproxy},
     inventory::{self, MatchRules, current_system},
+    secrets,
     text::printable,
 };
 
@@ -24,7 +25,7 @@ the inventory, which is added to where it is there. The lists of mitm-cache and 
 the hashes of bodies: those that are in no store are downloaded and checked, because an inventory has
 their sizes. What cannot be taken over is listed at the end; exit code 1 where there is such.")]
 pub struct Import {
-    /// The file to import
+    /// The file to import, `-` for the standard input
     file: PathBuf,
     /// Where it goes [default: the inventory, `-i`]
     #[arg(short, long, value_name = "FILE")]
@@ -38,6 +39,9 @@ pub struct Import {
     /// Take answers to requests that carried credentials, for URLs that match; kept as files, not fetched
     #[arg(long, value_name = "URL-GLOB")]
     allow_private: Vec<String>,
+    /// Print what was imported and what was not as JSON
+    #[arg(long)]
+    json: bool,
     /// The Nix system that it was recorded on, if not this one
     #[arg(long, value_name = "SYSTEM")]
     system: Option<String>,
@@ -53,6 +57,12 @@ enum From {
     NixBuildproxy,
 }
 
+/// What there is to take in: exchanges that are still to be read, or a list.
+enum Taken {
+    Har(Input),
+    List(List),
+}
+
 impl Import {
     pub fn run(self, common: &Common) -> u8 {
         self.try_run(common).unwrap_or_else(|code| code)
@@ -60,14 +70,22 @@ impl Import {
 
     fn try_run(self, common: &Common) -> Result<u8, u8> {
         let target = self.output.clone().unwrap_or_else(|| common.inventory.clone());
+        let input = Input::open(&self.file).map_err(|error| usage(&error))?;
         let format = match self.from {
-            Some(From::Har) => Format::Har,
+            Some(From::Har) => match input.recognise() {
+                // What holds a HAR file, or can be made one, is none yet.
+                Err(error @ (ImportError::IsArchive(_) | ImportError::IsFlows(_))) => return Err(usage(&error)),
+                _ => Format::Har,
+            },
             Some(From::MitmCache) => Format::MitmCache,
             Some(From::NixBuildproxy) => Format::NixBuildproxy,
-            None => import::recognise(&self.file).map_err(|error| usage(&error))?,
+            None => input.recognise().map_err(|error| usage(&error))?,
         };
-        let list = self.list(format)?;
-        let match_rules = list.as_ref().map(|list| list.match_rules.clone()).unwrap_or_default();
+        let source = self.source(input, format)?;
+        let match_rules = match &source {
+            Taken::Har(_) => MatchRules::default(),
+            Taken::List(list) => list.match_rules.clone(),
+        };
         self.check_rules(&match_rules, &target)?;
         let options = RetoldOptions {
             inventory: target.clone(),
@@ -80,9 +98,9 @@ impl Import {
             match_rules,
         };
         let retelling = Retelling::start(options).map_err(|error| capture_failed(&error))?;
-        let told = match list {
-            None => import::tell_har(&self.file, &retelling).map_err(|error| usage(&error)),
-            Some(list) => self.tell(list, &retelling, common),
+        let told = match source {
+            Taken::Har(input) => import::tell_har(input, &retelling).map_err(|error| usage(&error)),
+            Taken::List(list) => self.tell(list, &retelling, common),
         };
         let unheard = match told {
             Ok(unheard) => unheard,
@@ -92,21 +110,23 @@ impl Import {
             }
         };
         let summary = retelling.finish().map_err(|error| capture_failed(&error))?;
-        let is_whole = unheard.is_empty() && summary.left_out.is_empty();
+        let is_whole = unheard.iter().all(|one| one.is_needless) && summary.left_out.is_empty();
+        if self.json {
+            output::json(&as_json(&summary, &unheard));
+        }
         say(&summary, &unheard, &target, common);
         Ok(if is_whole { DONE } else { FOUND })
     }
 
-    /// What the file lists, where it is no HAR.
-    fn list(&self, format: Format) -> Result<Option<List>, u8> {
+    /// What there is to take in.
+    fn source(&self, input: Input, format: Format) -> Result<Taken, u8> {
         let damaged = |reason: String| usage(&ImportError::Damaged { path: self.file.clone(), reason });
         match format {
-            Format::Har => Ok(None),
-            Format::NixBuildproxy => nix_buildproxy::read(&self.file).map(Some).map_err(damaged),
+            Format::Har => Ok(Taken::Har(input)),
+            Format::NixBuildproxy => nix_buildproxy::read(input.path()).map(Taken::List).map_err(damaged),
             Format::MitmCache => {
-                let text = std::fs::read_to_string(&self.file)
-                    .map_err(|source| usage(&ImportError::Io { path: self.file.clone(), source }))?;
-                mitm_cache::read(&text).map(Some).map_err(damaged)
+                let text = input.into_text().map_err(|error| usage(&error))?;
+                mitm_cache::read(&text).map(Taken::List).map_err(damaged)
             }
         }
     }
@@ -158,9 +178,27 @@ fn capture_failed(error: &CaptureError) -> u8 {
     if error.is_usage() { USAGE } else { FAILED }
 }
 
+fn as_json(summary: &Summary, unheard: &[Unheard]) -> serde_json::Value {
+    let unheard = unheard.iter().map(|one| {
+        let Unheard { request, reason, is_needless } = one;
+        serde_json::json!({ "request": secrets::redacted(request), "reason": reason, "needless": is_needless })
+    });
+    let left_out = summary.left_out.iter().map(|one| {
+        let request = format!("{} {}", one.method, one.url);
+        serde_json::json!({ "request": secrets::redacted(&request), "reason": one.reason.to_string(), "needless": false })
+    });
+    serde_json::json!({
+        "answers": summary.recorded.len(),
+        "entries": summary.total,
+        "left-out": unheard.chain(left_out).collect::<Vec<_>>(),
+    })
+}
+
 fn say(summary: &Summary, unheard: &[Unheard], target: &Path, common: &Common) {
-    for Unheard { request, reason } in unheard {
-        output::warning(printable(&format!("{request} is not imported: {reason}")));
+    for Unheard { request, reason, .. } in unheard {
+        // Each for itself: a URL can be so long that no reason would fit behind it.
+        let (request, reason) = (printable(&secrets::redacted(request)), printable(reason));
+        output::warning(format!("{request} is not imported: {reason}"));
     }
     capture::omissions(&summary.left_out).into_iter().for_each(output::warning);
     if common.quiet {

@@ -30,9 +30,8 @@ impl Compile {
     fn try_run(self, common: &Common) -> Result<u8, u8> {
         let system = self.system.unwrap_or_else(current_system);
         let index = common.open_index(&system)?;
-        if is_same_file(&self.output, &common.inventory) && !inventory::is_compiled(&common.inventory) {
-            output::error(&format!("{} is the inventory itself: name another file with `-o`", self.output.display()));
-            return Err(USAGE);
+        if !inventory::is_compiled(&common.inventory) {
+            common.spare_the_inventory(&self.output)?;
         }
         let compiled = index.compile().map_err(|error| {
             output::error(&format!("{}: {error}", common.inventory.display()));

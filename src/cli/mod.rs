@@ -114,6 +114,17 @@ enum Command {
 }
 
 impl Common {
+    /// Refuses to write something else to where the inventory is.
+    fn spare_the_inventory(&self, output: &Path) -> Result<(), u8> {
+        let real = |path: &Path| std::fs::canonicalize(path).ok();
+        if real(output).is_none_or(|output| Some(output) != real(&self.inventory)) {
+            return Ok(());
+        }
+        output::error(&format!("{} is the inventory itself, which this would replace", output.display()));
+        output::hint("name another file with `-o`");
+        Err(USAGE)
+    }
+
     /// Reads the inventory; says what is wrong with it and gives the exit code otherwise.
     fn read_inventory(&self) -> Result<Inventory, u8> {
         inventory::read(&self.inventory).map_err(|error| self.unreadable(&error.into()))

@@ -1,6 +1,11 @@
 //! `buildproxy replay`.
 
-use std::{ffi::OsString, io, path::PathBuf, sync::Arc};
+use std::{
+    ffi::OsString,
+    io::{self, Write},
+    path::PathBuf,
+    sync::Arc,
+};
 
 use http::StatusCode;
 use rustix::process::Pid;
@@ -131,7 +136,7 @@ impl Replay {
         let mut end = End::new(self.parent_pid).map_err(|error| failed("cannot wait for a signal", error))?;
         let lines = environment.shell_lines();
         if let Some(file) = &self.env_file {
-            let written = inventory::write_atomically(file, &mut lines.as_bytes());
+            let written = inventory::write_output(file, |mut file| file.write_all(lines.as_bytes()));
             written.map_err(|error| failed(&format!("cannot write {}", file.display()), error))?;
         }
         if let Some(state) = &self.background_state {

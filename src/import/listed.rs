@@ -67,10 +67,24 @@ pub enum ListedBody {
 }
 
 impl List {
+    /// Adds an answer, unless its URL, or one that its body comes from, has credentials in it: they may not be kept, and
+    /// without them it is no answer for others.
+    pub fn add(&mut self, url: &str, answer: Listed) {
+        let from = match &answer.body {
+            ListedBody::Hash { urls, .. } => urls.as_slice(),
+            ListedBody::Empty | ListedBody::Text(_) | ListedBody::File(_) => &[],
+        };
+        let is_private = |url: &str| crate::url::without_userinfo(url) != url;
+        match is_private(url) || from.iter().any(|url| is_private(url)) {
+            true => self.drop(url, "its URL has credentials in it"),
+            false => self.answers.push(answer),
+        }
+    }
+
     /// Leaves an answer out.
     pub fn drop(&mut self, url: &str, reason: impl ToString) {
         let request = format!("GET {}", crate::url::without_userinfo(url));
-        self.dropped.push(Unheard { request, reason: reason.to_string() });
+        self.dropped.push(Unheard::new(request, reason));
     }
 
     /// The bodies that have to be downloaded: none of `stores` has them. Each with the number of its answer.
@@ -127,7 +141,7 @@ impl List {
                 method: Method::GET,
                 url,
                 asked: HeaderMap::new(),
-                request_body: Ok(Vec::new()),
+                request_body: Vec::new(),
                 status,
                 headers,
                 is_decoded: false,

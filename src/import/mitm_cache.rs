@@ -1,13 +1,16 @@
 //! Lock files of mitm-cache, and the shorter form that nixpkgs has of them for Gradle.
 //!
-//! A lock file maps URLs to `hash`, `text` or `redirect`. The shorter form nests the parts of URLs: the names on the way to
-//! a hash, joined by `/`, are the URL but for its last extension, and `REPOSITORY#NAME/VERSION` stands for
-//! `REPOSITORY/NAME/VERSION/NAME-VERSION`, as Maven lays repositories out.
+//! A lock file maps URLs to `hash`, `text` or `redirect`. The shorter form is expanded by [`gradle`] and [`metadata`].
+
+mod gradle;
+mod metadata;
+mod version;
 
 use globset::Glob;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::{Map, Value};
 
+use self::gradle::{Expanded, Shorter};
 use super::listed::{List, Listed, ListedBody};
 use crate::{inventory::MatchRules, url::NormalizedUrl};
 
@@ -28,10 +31,20 @@ pub fn read(text: &str) -> Result<List, String> {
     let every = Glob::new("*").map_err(|error| error.to_string())?;
     let match_rules = MatchRules { ignore_query: vec![every], rewrite: Vec::new() };
     let mut list = List { match_rules, ..List::default() };
+    let mut shorter = Shorter::default();
     for (name, value) in file.iter().filter(|(name, _)| !name.starts_with('!')) {
         match value.as_object().filter(|answer| ["hash", "text", "redirect"].iter().any(|key| is_text(answer, key))) {
             Some(answer) => add(&mut list, name, answer),
-            None => add_shorter(&mut list, name, value),
+            None => shorter.add(name, value),
+        }
+    }
+    for (url, answer) in shorter.expand() {
+        match answer {
+            Ok(Expanded::Hash(hash)) => add_hash(&mut list, &url, &hash),
+            Ok(Expanded::Text(text)) => {
+                add_answer(&mut list, &url, StatusCode::OK, HeaderMap::new(), ListedBody::Text(text));
+            }
+            Err(reason) => list.drop(&url, reason),
         }
     }
     Ok(list)
@@ -73,50 +86,9 @@ fn add_hash(list: &mut List, url: &str, hash: &str) {
 
 fn add_answer(list: &mut List, url: &str, status: StatusCode, headers: HeaderMap, body: ListedBody) {
     match url.parse() {
-        Ok(url) => list.answers.push(Listed { url, status, headers, body }),
+        Ok(parsed) => list.add(url, Listed { url: parsed, status, headers, body }),
         Err(error) => list.drop(url, error),
     }
-}
-
-/// Adds what lies below `prefix` in the shorter form.
-fn add_shorter(list: &mut List, prefix: &str, value: &Value) {
-    let Value::Object(members) = value else {
-        return list.drop(prefix, "it is none of what lock files have");
-    };
-    for (name, value) in members {
-        let url = || format!("{}.{name}", decompressed(prefix));
-        match value {
-            Value::String(hash) => add_hash(list, &url(), hash),
-            Value::Object(metadata) if metadata.contains_key("groupId") => {
-                let reason =
-                    "the lock file has only what nixpkgs makes this list of versions from: capture the build for it";
-                list.drop(&url(), reason);
-            }
-            other => add_shorter(list, &format!("{prefix}/{name}"), other),
-        }
-    }
-}
-
-/// The URL, but for its last extension, that `text` is the short form of.
-fn decompressed(text: &str) -> String {
-    let Some((repository, artifact)) = text.rsplit_once('#') else { return text.to_owned() };
-    let mut parts = artifact.splitn(3, '/');
-    let (name, version) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-    let rest = parts.next();
-    let (is_snapshot, classifier) = match rest.map(|rest| rest.strip_prefix("SNAPSHOT").unwrap_or(rest)) {
-        Some(after)
-            if after.len() != rest.unwrap_or_default().len() && (after.is_empty() || after.starts_with('/')) =>
-        {
-            (true, after.strip_prefix('/'))
-        }
-        _ => (false, rest),
-    };
-    // A snapshot's folder has no time and number, which its file has.
-    let time_and_number = version.rmatch_indices('-').nth(1).filter(|_| is_snapshot);
-    let folder = time_and_number.map_or(version.to_owned(), |(dash, _)| format!("{}-SNAPSHOT", &version[..dash]));
-    let folder = format!("/{name}/{folder}/");
-    let classifier = classifier.map_or(String::new(), |classifier| format!("-{classifier}"));
-    format!("{}{folder}{name}-{version}{classifier}", repository.replace('#', &folder))
 }
 
 #[cfg(test)]
@@ -129,7 +101,8 @@ mod tests {
     fn a_lock_file_is_a_list_of_answers() {
         let list = read(&format!(
             r#"{{"!version": 1, "https://h/a.jar": {{"hash": "{HASH}"}}, "https://h/b": {{"text": "x"}},
-                "https://h/c": {{"redirect": "https://h/d"}}, "https://h/e": {{"hash": "md5-x"}}, "h/f": {{"text": ""}}}}"#
+                "https://h/c": {{"redirect": "https://h/d"}}, "https://h/e": {{"hash": "md5-x"}}, "h/f": {{"text": ""}},
+                "https://u:secret@h/g": {{"hash": "{HASH}"}}}}"#
         ))
         .unwrap();
         let urls: Vec<&str> = list.answers.iter().map(|answer| answer.url.as_str()).collect();
@@ -140,38 +113,27 @@ mod tests {
             (StatusCode::FOUND, &"https://h/d".parse().unwrap())
         );
         let dropped: Vec<&str> = list.dropped.iter().map(|one| one.request.as_str()).collect();
-        assert_eq!(dropped, ["GET https://h/e", "GET h/f"]);
+        assert_eq!(dropped, ["GET https://h/e", "GET h/f", "GET https://h/g"]);
         assert_eq!(list.match_rules, MatchRules::ignoring(&["*"]));
     }
 
     #[test]
-    fn the_shorter_form_of_gradle_gives_the_urls_of_maven() {
+    fn the_shorter_form_of_gradle_is_expanded() {
         let list = read(&format!(
             r#"{{"!comment": "x", "!version": 1, "https://h": {{
-                "m2#org/x/lib/1.0": {{"jar": "{HASH}", "pom": "{HASH}"}},
-                "m2/org/x#lib/1.0": {{"jar": "{HASH}"}},
-                "m2/org#lib/1.0/sources": {{"jar": "{HASH}"}},
-                "m2/org#lib/1.0-2024.1-7/SNAPSHOT": {{"jar": "{HASH}"}},
-                "m2/org#lib/1.0-2024.1-7/SNAPSHOT/all": {{"jar": "{HASH}"}},
-                "plain/a": {{"tar.gz": "{HASH}"}},
-                "m2/org/lib/maven-metadata": {{"xml": {{"groupId": "org"}}}}
+                "m2/org#lib/1.0": {{"jar": "{HASH}", "pom": "{HASH}"}},
+                "m2/org/lib/maven-metadata": {{"xml": {{"groupId": "org"}}}},
+                "m2/org#lib": {{"jar": "{HASH}"}}
             }}}}"#
         ))
         .unwrap();
         let urls: Vec<&str> = list.answers.iter().map(|answer| answer.url.as_str()).collect();
-        assert_eq!(
-            urls,
-            [
-                "https://h/m2/org/x/org-x-lib/1.0.jar",
-                "https://h/m2/org/x/org-x-lib/1.0.pom",
-                "https://h/m2/org/x/lib/1.0/lib-1.0.jar",
-                "https://h/m2/org/lib/1.0/lib-1.0-sources.jar",
-                "https://h/m2/org/lib/1.0-SNAPSHOT/lib-1.0-2024.1-7.jar",
-                "https://h/m2/org/lib/1.0-SNAPSHOT/lib-1.0-2024.1-7-all.jar",
-                "https://h/plain/a.tar.gz",
-            ]
-        );
-        assert_eq!(list.dropped[0].request, "GET https://h/m2/org/lib/maven-metadata.xml");
+        let folder = "https://h/m2/org/lib";
+        let expected =
+            ["1.0/lib-1.0.jar", "1.0/lib-1.0.pom", "maven-metadata.xml"].map(|file| format!("{folder}/{file}"));
+        assert_eq!(urls, expected);
+        assert!(matches!(&list.answers[2].body, ListedBody::Text(text) if text.contains("<version>1.0</version>")));
+        assert_eq!(list.dropped[0].request, "GET https://h/m2/org#lib.jar");
     }
 
     #[test]
@@ -180,6 +142,6 @@ mod tests {
             let error = read(text).unwrap_err();
             assert!(error.contains(says), "{text}: {error}");
         }
-        assert_eq!(read(r#"{"!version": 1, "https://h/a": 7}"#).unwrap().dropped.len(), 1);
+        assert_eq!(read(r#"{"!version": 1, "https://h/a": 7, "https://h/b": {}}"#).unwrap().dropped.len(), 2);
     }
 }

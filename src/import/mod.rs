@@ -5,21 +5,16 @@
 //! downloaded, because an inventory has their sizes.
 
 pub mod har;
+mod input;
 pub mod listed;
 pub mod mitm_cache;
 pub mod nix_buildproxy;
 
-use std::{
-    fs::File,
-    io::{self, BufReader, Read},
-    path::{Path, PathBuf},
-};
+use std::{io, path::PathBuf};
 
-use crate::{
-    capture::{Retelling, Retold},
-    store::spool::Spooled,
-};
-use har::{Heard, Unheard};
+use crate::capture::Retelling;
+use har::Unheard;
+pub use input::Input;
 
 /// What can be imported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,6 +45,13 @@ pub enum ImportError {
         path = .0.display()
     )]
     IsFlows(PathBuf),
+    /// It is a ZIP archive.
+    #[error(
+        "{path} is a ZIP archive, as Playwright makes it of a HAR file and its bodies\n\nhint: unpack it: `unzip -d recorded \
+         {path}`, then import recorded/har.har",
+        path = .0.display()
+    )]
+    IsArchive(PathBuf),
     /// It is nothing that is known.
     #[error(
         "{} is neither HAR (a JSON object with `log`), nor a lock file of mitm-cache (JSON with `!version`), nor a \
@@ -67,83 +69,19 @@ pub enum ImportError {
     },
 }
 
-impl ImportError {
-    fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Io { path: path.to_owned(), source }
-    }
-
-    fn damaged(path: &Path, reason: impl ToString) -> Self {
-        Self::Damaged { path: path.to_owned(), reason: reason.to_string() }
-    }
-}
-
-/// Tells by its first bytes, or by the end of its name, what the file at `path` is.
-///
-/// # Errors
-/// Where it cannot be read, or is nothing that can be imported.
-pub fn recognise(path: &Path) -> Result<Format, ImportError> {
-    if path.extension().is_some_and(|extension| extension == "nix") {
-        return Ok(Format::NixBuildproxy);
-    }
-    let mut start = Vec::new();
-    File::open(path).and_then(|file| file.take(4096).read_to_end(&mut start)).map_err(ImportError::io(path))?;
-    let text = String::from_utf8_lossy(&start);
-    let text = text.trim_start_matches('\u{feff}').trim_start();
-    if let Some(object) = text.strip_prefix('{') {
-        let first = serde_json::Deserializer::from_str(object).into_iter::<String>().next();
-        return match first {
-            Some(Ok(name)) if name == "log" => Ok(Format::Har),
-            Some(Ok(name)) if name.starts_with('!') || name.contains("://") => Ok(Format::MitmCache),
-            _ => Err(ImportError::Unknown(path.to_owned())),
-        };
-    }
-    // A tnetstring: the number of bytes, a colon.
-    let digits = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(0);
-    match digits > 0 && text[digits..].starts_with(':') {
-        true => Err(ImportError::IsFlows(path.to_owned())),
-        false => Err(ImportError::Unknown(path.to_owned())),
-    }
-}
-
-/// Tells the exchanges of the HAR file at `path`, and gives those that cannot be.
+/// Tells the exchanges of a HAR file, and gives those that cannot be.
 ///
 /// # Errors
 /// Where it cannot be read, or is no HAR file.
-pub fn tell_har(path: &Path, retelling: &Retelling) -> Result<Vec<Unheard>, ImportError> {
-    let file = File::open(path).map_err(ImportError::io(path))?;
+pub fn tell_har(input: Input, retelling: &Retelling) -> Result<Vec<Unheard>, ImportError> {
+    let path = input.path().to_owned();
     let mut unheard = Vec::new();
-    let told = har::read(BufReader::new(file), |exchange| match exchange {
-        Ok(heard) => retelling.tell(retold(heard)),
+    let told = har::read(input.into_reader(), path.parent(), |exchange| match exchange {
+        Ok(retold) => retelling.tell(retold),
         Err(reason) => unheard.push(reason),
     });
-    told.map_err(|error| ImportError::damaged(path, error)).map(|()| unheard)
-}
-
-fn retold(heard: Heard) -> Retold {
-    let Heard { method, url, asked, request_body, status, headers, is_decoded, is_public, body } = heard;
-    let body = body.map(|bytes| bytes.map(Spooled::in_memory));
-    Retold { method, url, asked, request_body, status, headers, is_decoded, is_public, body }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_is_told_by_its_start() {
-        let folder = tempfile::tempdir().unwrap();
-        let recognised = |name: &str, text: &str| {
-            let path = folder.path().join(name);
-            std::fs::write(&path, text).unwrap();
-            recognise(&path)
-        };
-        assert_eq!(recognised("a", "\u{feff} { \"log\": {").unwrap(), Format::Har);
-        assert_eq!(recognised("a", "{\"!version\": 1}").unwrap(), Format::MitmCache);
-        assert_eq!(recognised("a", "{\"https://h/a\": {}}").unwrap(), Format::MitmCache);
-        assert_eq!(recognised("a.nix", "").unwrap(), Format::NixBuildproxy);
-        assert!(matches!(recognised("a", "9:4:flow,}"), Err(ImportError::IsFlows(_))));
-        for text in ["", "{", "[]", "version = 1", "12", ":"] {
-            assert!(matches!(recognised("a", text), Err(ImportError::Unknown(_))), "{text}");
-        }
-    }
+    told.map(|()| unheard).map_err(|error| match error.io_error_kind() {
+        Some(_) => ImportError::Io { path, source: error.into() },
+        None => ImportError::Damaged { path, reason: error.to_string() },
+    })
 }

@@ -81,7 +81,7 @@ fn list(contents: Vec<Content>) -> List {
     let mut list = List::default();
     for content in contents {
         match listed(&content) {
-            Ok(answer) => list.answers.push(answer),
+            Ok(answer) => list.add(&content.url, answer),
             Err(reason) => list.drop(&content.url, reason),
         }
     }

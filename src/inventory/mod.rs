@@ -15,6 +15,7 @@ mod rules;
 mod strict;
 mod system;
 mod unite;
+mod whole_file;
 mod why;
 mod write;
 
@@ -29,5 +30,6 @@ pub use redirect::becomes_get;
 pub use rules::{MatchRules, Rewrite, UsedRule, literal as literal_glob};
 pub use system::current_system;
 pub use unite::{Conflict, Input, Side, United, unite};
+pub use whole_file::{write_atomically, write_output};
 pub use why::{Seen, Why, pinned_by_redirect};
 pub use write::{to_toml, toml_of_entry, toml_of_rules, write, write_atomically, write_whole};

@@ -7,7 +7,7 @@ use std::{
     collections::BTreeSet,
     fmt::Write as _,
     fs,
-    io::{self, Read},
+    io::{self, Write as _},
     path::Path,
 };
 
@@ -19,6 +19,7 @@ use super::{
     key::Keys,
     read::VERSION,
     rules::{MatchRules, Rewrite},
+    whole_file::write_output,
 };
 
 /// The canonical text of `inventory`.
@@ -51,10 +52,8 @@ fn toml_of(match_rules: &MatchRules, entries: Vec<&Entry>) -> String {
 /// # Errors
 /// Where the folder cannot be written to; the old file is then unchanged.
 pub fn write(inventory: &Inventory, path: &Path) -> io::Result<()> {
-    // A symbolic link keeps pointing to the file.
-    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let text = to_toml(inventory);
-    if fs::read(&path).is_ok_and(|old| old == text.as_bytes()) {
+    if fs::read(path).is_ok_and(|old| old == text.as_bytes()) {
         return Ok(());
     }
     write_atomically(&path, &mut text.as_bytes())

@@ -115,7 +115,7 @@ mod tests {
     use std::{path::Path, process::Command};
 
     use super::*;
-    use crate::proxy::environment::ProxyUrl;
+    use crate::proxy::ProxyUrl;
 
     /// An environment whose CA file has everything in its name that a format could take for its own.
     fn hostile() -> (String, ClientEnvironment) {

@@ -19,6 +19,7 @@ pub mod hop_by_hop;
 mod java;
 mod lifetime;
 mod prefixed;
+mod proxy_url;
 mod running;
 #[cfg(target_os = "linux")]
 mod sendfile;
@@ -31,9 +32,10 @@ mod tls;
 mod tests;
 
 pub use ca::{CaError, CertificateAuthority};
-pub use environment::{ClientEnvironment, ProxyUrl};
+pub use environment::ClientEnvironment;
 pub use exchange::plain_text;
 pub use export::{ExportError, Format};
+pub use proxy_url::{ProxyUrl, ProxyUrlError};
 pub use running::{HandshakeFailures, ListenOn, Running, StartError, StartOptions};
 pub use server::Listener;
 pub use tls::HandshakeFailure;

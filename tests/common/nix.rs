@@ -1,17 +1,8 @@
 //! The real Nix on a store of the test's own: nothing here touches `/nix`.
 
-use std::{
-    ffi::OsStr,
-    fs,
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{ffi::OsStr, fs, os::unix::fs::PermissionsExt, path::PathBuf, process::Command};
 
-use super::{Awkward, Outcome, Workdir, process::run, workdir::in_empty_network};
-
-/// Where `./test` puts a Nix that is newer than Debian's.
-const NEWER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/nix/bin");
+use super::{Awkward, Outcome, Workdir, process::run, sandbox, workdir::in_empty_network};
 
 /// A version of Nix, and a store of its own below a folder of the test's.
 pub struct Nix<'a> {
@@ -25,12 +16,11 @@ pub struct Nix<'a> {
 }
 
 impl<'a> Nix<'a> {
-    /// Runs `test` with each Nix of this machine, each time in a place of its own.
+    /// Runs `test` with either Nix, each time in a place of its own.
     pub fn each(test: impl Fn(&Nix)) {
-        let newer = Path::new(NEWER).join("nix-store").exists().then(|| Some(PathBuf::from(NEWER)));
-        for first in [None].into_iter().chain(newer) {
+        for version in sandbox::Nix::BOTH {
             let work = Workdir::new();
-            let nix = Nix::new(&work, first);
+            let nix = Nix::new(&work, version.folder());
             let version = run(nix.command("nix-store").arg("--version").env("NIX_REMOTE", "dummy://")).expect_code(0);
             eprintln!("with {}", version.text().trim());
             test(&nix);

@@ -23,29 +23,27 @@ pub enum Nix {
 }
 
 impl Nix {
+    pub const BOTH: [Self; 2] = [Self::Installed, Self::Newer];
+
+    /// The folder of its programs; none for those in PATH.
+    pub fn folder(self) -> Option<PathBuf> {
+        let folder = repository("target/tools/nix/bin");
+        (self == Self::Newer).then(|| {
+            let is_there = folder.join("nix-store").exists();
+            assert!(is_there, "{} is missing: run ./test, or fixtures/nix.sh, which installs it", folder.display());
+            folder
+        })
+    }
+
     /// One of its programs.
     pub fn program(self, name: &str) -> PathBuf {
-        match self {
-            Self::Installed => name.into(),
-            Self::Newer => {
-                let path = repository("target/tools/nix/bin").join(name);
-                assert!(
-                    path.exists(),
-                    "{} is missing: run ./test, or fixtures/nix.sh, which installs it",
-                    path.display()
-                );
-                path
-            }
-        }
+        self.folder().unwrap_or_default().join(name)
     }
 
     /// PATH for what calls Nix itself.
     fn path(self) -> String {
         let path = std::env::var("PATH").unwrap();
-        match self {
-            Self::Installed => path,
-            Self::Newer => format!("{}:{path}", repository("target/tools/nix/bin").display()),
-        }
+        self.folder().map_or(path.clone(), |folder| format!("{}:{path}", folder.display()))
     }
 
     /// Its version, such as `[2, 8, 0]`.

@@ -9,6 +9,8 @@ if [ -n "${netrcPhase-}" ]; then
 fi
 eval "more=($curlOptsList)"
 downloaded=
+# As in nixpkgs: a URL with a question mark is no pattern.
+set -o noglob
 for url in $urls; do
     echo "trying $url"
     # The hash is what this relies on, not the certificate.
@@ -18,6 +20,7 @@ for url in $urls; do
         break
     fi
 done
+set +o noglob
 if [ -z "$downloaded" ]; then
     echo "error: cannot download ${name} from any mirror"
     exit 1

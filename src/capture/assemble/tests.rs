@@ -246,3 +246,26 @@ fn a_failure_is_said_unless_a_later_answer_made_it_good() {
     assert_eq!(left_out(chain()), 1);
     assert_eq!(left_out(chain().get("http://h/a", redirect(302, "/b")).get("http://h/b", answer(200, "x"))), 0);
 }
+
+#[test]
+fn what_another_request_was_answered_makes_no_omission_good() {
+    let failed = || Outcome::LeftOut(LeftOut::Failed("cut off".to_owned()));
+    let left_out = |bodies: [&[u8]; 2], second: Outcome| {
+        let build = Build::default().ask(&Method::POST, "http://h/api", failed());
+        let mut exchanges = build.ask(&Method::POST, "http://h/api", second).0;
+        for (exchange, body) in exchanges.iter_mut().zip(bodies) {
+            exchange.request_body = vec![BodyDigest::of_bytes(body)];
+        }
+        assemble(exchanges, &Inventory::default()).left_out.len()
+    };
+    assert_eq!(left_out([b"a", b"a"], answer(200, "x")), 0, "a retry made it good");
+    assert_eq!(left_out([b"a", b"b"], answer(200, "x")), 1);
+    assert_eq!(left_out([b"a", b"a"], failed()), 1, "each once");
+    let unchanged = |first: Outcome| {
+        let build = Build::default().get("http://h/a", first);
+        let build = build.get("http://h/a", Outcome::LeftOut(LeftOut::NotWhole(304)));
+        assemble(build.0, &Inventory::default()).left_out.len()
+    };
+    assert_eq!(unchanged(answer(200, "x")), 0, "what it was before is recorded");
+    assert_eq!(unchanged(failed()), 2);
+}
