@@ -28,6 +28,18 @@ pub struct ProcessName {
     pub name: String,
 }
 
+impl ProcessName {
+    /// Process `pid` with its name; `None` where it has ended, or nobody tells.
+    #[cfg(target_os = "linux")]
+    pub fn of(pid: i32) -> Option<Self> {
+        let process = Process::new(pid).ok()?;
+        // Where the system does not tell the program, there is the name that the process gave itself.
+        let program = process.exe().ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+        let name = program.or_else(|| process.stat().ok().map(|stat| stat.comm))?;
+        Some(Self { pid, name: name.trim_end_matches(" (deleted)").to_owned() })
+    }
+}
+
 /// `NAME (process N)`.
 impl fmt::Display for ProcessName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -124,10 +136,7 @@ fn holder(inode: u64) -> Option<ProcessName> {
         let descriptors = process.fd().into_iter().flatten().filter_map(Result::ok);
         descriptors.into_iter().any(|descriptor| descriptor.target == FDTarget::Socket(inode))
     })?;
-    // Where the system does not tell the program, there is the name that the process gave itself.
-    let program = process.exe().ok().and_then(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
-    let name = program.or_else(|| process.stat().ok().map(|stat| stat.comm))?;
-    Some(ProcessName { pid: process.pid(), name: name.trim_end_matches(" (deleted)").to_owned() })
+    ProcessName::of(process.pid())
 }
 
 /// An IPv4 address that a socket for IPv6 has is that IPv4 address.

@@ -1,10 +1,10 @@
 //! `--isolate`, and the hidden command by which it works.
 
-use std::{ffi::OsString, net::SocketAddr};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 
 use clap::Args;
 
-use super::{FAILED, child, output};
+use super::{DONE, FAILED, child, output};
 use crate::isolate::{self, Isolated};
 
 /// The arguments of the commands that can isolate the command that they run.
@@ -47,6 +47,20 @@ pub struct Inside {
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     command: Vec<OsString>,
+}
+
+/// What cleans up after `--isolate` where buildproxy was killed
+#[derive(Args)]
+#[command(hide = true)]
+pub struct Keeper {
+    /// What is to be removed
+    folder: PathBuf,
+}
+
+impl Keeper {
+    pub fn run(self) -> u8 {
+        isolate::keep(&self.folder).map_or(FAILED, |()| DONE)
+    }
 }
 
 impl Inside {

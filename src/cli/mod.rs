@@ -111,6 +111,7 @@ enum Command {
     Export(export::Export),
     Env(env::Env),
     Isolated(isolation::Inside),
+    IsolatedKeeper(isolation::Keeper),
 }
 
 impl Common {
@@ -195,6 +196,7 @@ pub fn main() -> ExitCode {
         Command::Export(command) => command.run(&common),
         Command::Env(command) => command.run(),
         Command::Isolated(command) => command.run(),
+        Command::IsolatedKeeper(command) => command.run(),
     };
     ExitCode::from(code)
 }

@@ -6,6 +6,9 @@ use std::{
     net::{IpAddr, Ipv4Addr},
 };
 
+/// Where name servers are asked (RFC 1035 §4.2).
+pub const NAME_SERVICE_PORT: u16 = 53;
+
 /// The first address that is given out (RFC 2544: never a real host's), and how many names get one of their own.
 const FIRST: u32 = u32::from_be_bytes([198, 18, 0, 1]);
 const MOST: usize = 100_000;

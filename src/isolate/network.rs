@@ -18,6 +18,8 @@ use netlink_packet_route::{
 use nix::sys::socket::{AddressFamily as Family, SockFlag, SockProtocol, SockType};
 use rustix::net::{RecvFlags, SendFlags, SocketFlags, SocketType, netdevice::name_to_index, recv, send, socket_with};
 
+use super::setup_error::{SetupError, failed};
+
 /// Where name servers are asked. Like the next, of a range that is for tests of networks and never a real host's
 /// (RFC 2544), of which `names` gives out the rest.
 pub const NAME_SERVER: Ipv4Addr = Ipv4Addr::new(198, 19, 255, 253);
@@ -56,14 +58,16 @@ impl Network {
     ///
     /// # Errors
     /// What the kernel says; for example that it has no such interfaces.
-    pub fn catch_the_rest(&self) -> io::Result<OwnedFd> {
-        self.request(RouteNetlinkMessage::NewLink(veth_pair()), NLM_F_CREATE | NLM_F_EXCL)?;
+    pub fn catch_the_rest(&self) -> Result<OwnedFd, SetupError> {
+        self.request(RouteNetlinkMessage::NewLink(veth_pair()), NLM_F_CREATE | NLM_F_EXCL)
+            .map_err(failed("this kernel gives no virtual interfaces (as root: modprobe veth)"))?;
         for name in [NEAR, FAR] {
             // Without ARP and neighbour discovery: nobody is there to answer them.
-            self.set_flags(name, LinkFlags::Up | LinkFlags::Noarp)?;
+            self.set_flags(name, LinkFlags::Up | LinkFlags::Noarp)
+                .map_err(failed("cannot start a virtual interface"))?;
         }
-        let far = far_end()?;
-        self.route(OWN_ADDRESS.into())?;
+        let far = far_end().map_err(failed("this kernel gives no packet socket (as root: modprobe af_packet)"))?;
+        self.route(OWN_ADDRESS.into()).map_err(failed("cannot route into a virtual interface"))?;
         // Some systems have IPv6 switched off, and then nobody uses it.
         if let Err(error) = self.route(OWN_ADDRESS_6.into()) {
             tracing::debug!("no IPv6 inside: {error}");

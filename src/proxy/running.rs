@@ -40,6 +40,8 @@ pub enum ListenOn {
         socket: Arc<TcpListener>,
         /// A process in that network.
         member: i32,
+        /// The folder for the files that the clients read.
+        folder: PathBuf,
     },
 }
 
@@ -103,7 +105,10 @@ impl Running {
     {
         let StartOptions { listen_on, user_roots, proxy_loopback } = options;
         keep_freed_memory();
-        let is_isolated = matches!(listen_on, ListenOn::Isolated { .. });
+        let (is_isolated, folder) = match &listen_on {
+            ListenOn::Isolated { folder, .. } => (true, folder.clone()),
+            ListenOn::Address(_) => (false, std::env::temp_dir()),
+        };
         let listener = listener(listen_on).await?;
         let address = listener.local_addr();
         let ca = Arc::new(CertificateAuthority::new()?);
@@ -112,7 +117,7 @@ impl Running {
             move |source| StartError::Files { folder, source }
         };
         let client_files =
-            tempfile::Builder::new().prefix(".buildproxy-").tempdir().map_err(files_error(&std::env::temp_dir()))?;
+            tempfile::Builder::new().prefix(".buildproxy-").tempdir_in(&folder).map_err(files_error(&folder))?;
         let environment = ClientEnvironment::create(
             client_files.path(),
             address,
@@ -158,7 +163,7 @@ impl Running {
 async fn listener(listen_on: ListenOn) -> Result<Listener, StartError> {
     let (address, listener) = match listen_on {
         ListenOn::Address(address) => (address, Listener::bind(address).await),
-        ListenOn::Isolated { socket, member } => {
+        ListenOn::Isolated { socket, member, .. } => {
             let address = socket.local_addr().unwrap_or_else(|_| SocketAddr::from(([0; 4], 0)));
             (address, socket.try_clone().and_then(|socket| Listener::from_socket(socket, member)))
         }
