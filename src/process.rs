@@ -3,20 +3,22 @@
 use std::{
     fmt,
     net::SocketAddr,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicI32, AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
 #[cfg(target_os = "linux")]
 use procfs::{
     ProcResult,
+    net::{TcpNetEntry, UdpNetEntry},
     process::{FDTarget, Process},
 };
 
 use crate::text::printable;
 
-/// How long may be looked in all. It takes about a millisecond each time, and a build can open thousands of connections;
-/// what goes wrong in a build mostly goes wrong early, or again and again.
+/// How long may be looked in all, unless said otherwise. The kernel's table of connections alone takes it a millisecond,
+/// and tens of them where it has much memory, and a build can open thousands of connections; what goes wrong in a build
+/// mostly goes wrong early, or again and again.
 const BUDGET: Duration = Duration::from_millis(500);
 
 /// A process with its name.
@@ -57,12 +59,26 @@ pub enum Protocol {
 }
 
 /// Looks processes up, for a bounded time in all.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Finder {
+    budget: Duration,
     spent_micros: AtomicU64,
+    /// The process that was found last: it is looked at first, since a client mostly opens more than one connection.
+    last: AtomicI32,
+}
+
+impl Default for Finder {
+    fn default() -> Self {
+        Self::with_budget(BUDGET)
+    }
 }
 
 impl Finder {
+    /// One that looks for no longer than `budget` in all.
+    pub fn with_budget(budget: Duration) -> Self {
+        Self { budget, spent_micros: AtomicU64::new(0), last: AtomicI32::new(0) }
+    }
+
     /// The process that has a socket with the address `own`, and with the other end at `other` unless it is UDP; among
     /// the sockets of the network namespace that `member` is in, or this process where that is `None`.
     pub fn find(
@@ -76,7 +92,11 @@ impl Finder {
             return None;
         }
         let start = Instant::now();
-        let process = find(member, protocol, canonical(own), canonical(other));
+        let last = self.last.load(Ordering::Relaxed);
+        let process = find(member, protocol, canonical(own), canonical(other), last);
+        if let Some(process) = &process {
+            self.last.store(process.pid, Ordering::Relaxed);
+        }
         let micros = u64::try_from(start.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.spent_micros.fetch_add(micros, Ordering::Relaxed);
         process
@@ -84,42 +104,46 @@ impl Finder {
 
     /// Whether no more is looked up.
     pub fn is_spent(&self) -> bool {
-        Duration::from_micros(self.spent_micros.load(Ordering::Relaxed)) >= BUDGET
+        Duration::from_micros(self.spent_micros.load(Ordering::Relaxed)) >= self.budget
     }
 }
 
 /// Other systems do not tell without privilege.
 #[cfg(not(target_os = "linux"))]
-fn find(_: Option<i32>, _: Protocol, _: SocketAddr, _: SocketAddr) -> Option<ProcessName> {
+fn find(_: Option<i32>, _: Protocol, _: SocketAddr, _: SocketAddr, _: i32) -> Option<ProcessName> {
     None
 }
 
 #[cfg(target_os = "linux")]
-fn find(member: Option<i32>, protocol: Protocol, own: SocketAddr, other: SocketAddr) -> Option<ProcessName> {
-    holder(inode(member, protocol, own, other).ok().flatten()?)
+fn find(member: Option<i32>, protocol: Protocol, own: SocketAddr, other: SocketAddr, last: i32) -> Option<ProcessName> {
+    let inode = inode(member, protocol, own, other).ok().flatten()?;
+    ProcessName::of(if has(last, inode) { last } else { holder(inode)? })
 }
 
 /// The inode of that socket.
 #[cfg(target_os = "linux")]
 fn inode(member: Option<i32>, protocol: Protocol, own: SocketAddr, other: SocketAddr) -> ProcResult<Option<u64>> {
     let member = member.map_or_else(Process::myself, Process::new)?;
-    let found = match protocol {
-        Protocol::Tcp => {
-            let is_it = |local, remote| canonical(local) == own && canonical(remote) == other;
-            let sockets = member.tcp()?.into_iter().chain(member.tcp6().unwrap_or_default());
-            sockets
-                .filter(|socket| is_it(socket.local_address, socket.remote_address))
-                .map(|socket| socket.inode)
-                .next()
-        }
-        Protocol::Udp => {
-            // A socket without an address of its own has the one that the route gives it.
-            let is_it = |local: SocketAddr| {
-                local.port() == own.port() && (local.ip().is_unspecified() || canonical(local).ip() == own.ip())
-            };
-            let sockets = member.udp()?.into_iter().chain(member.udp6().unwrap_or_default());
-            sockets.filter(|socket| is_it(socket.local_address)).map(|socket| socket.inode).next()
-        }
+    let is_tcp = |local, remote| canonical(local) == own && canonical(remote) == other;
+    // A socket without an address of its own has the one that the route gives it.
+    let is_udp = |local: SocketAddr| {
+        local.port() == own.port() && (local.ip().is_unspecified() || canonical(local).ip() == own.ip())
+    };
+    let tcp = |sockets: Vec<TcpNetEntry>| {
+        sockets
+            .into_iter()
+            .find(|socket| is_tcp(socket.local_address, socket.remote_address))
+            .map(|socket| socket.inode)
+    };
+    let udp = |sockets: Vec<UdpNetEntry>| {
+        sockets.into_iter().find(|socket| is_udp(socket.local_address)).map(|socket| socket.inode)
+    };
+    // Those of IPv6 can have IPv4 addresses as well.
+    let found = match (protocol, own.is_ipv4()) {
+        (Protocol::Tcp, true) => tcp(member.tcp()?).or_else(|| tcp(member.tcp6().unwrap_or_default())),
+        (Protocol::Tcp, false) => tcp(member.tcp6()?),
+        (Protocol::Udp, true) => udp(member.udp()?).or_else(|| udp(member.udp6().unwrap_or_default())),
+        (Protocol::Udp, false) => udp(member.udp6()?),
     };
     // A socket that nobody has any more has none.
     Ok(found.filter(|inode| *inode != 0))
@@ -128,15 +152,18 @@ fn inode(member: Option<i32>, protocol: Protocol, own: SocketAddr, other: Socket
 /// The process that has the socket `inode`: the newest of those that we may look into, since children inherit what their
 /// parents forget to close, and since clients are mostly new.
 #[cfg(target_os = "linux")]
-fn holder(inode: u64) -> Option<ProcessName> {
+fn holder(inode: u64) -> Option<i32> {
     let numbers = std::fs::read_dir("/proc").ok()?.filter_map(|item| item.ok()?.file_name().to_str()?.parse().ok());
     let mut numbers: Vec<i32> = numbers.collect();
     numbers.sort_unstable_by(|a, b| b.cmp(a));
-    let process = numbers.into_iter().filter_map(|number| Process::new(number).ok()).find(|process| {
-        let descriptors = process.fd().into_iter().flatten().filter_map(Result::ok);
-        descriptors.into_iter().any(|descriptor| descriptor.target == FDTarget::Socket(inode))
-    })?;
-    ProcessName::of(process.pid())
+    numbers.into_iter().find(|number| has(*number, inode))
+}
+
+/// Whether process `number` has the socket `inode`.
+#[cfg(target_os = "linux")]
+fn has(number: i32, inode: u64) -> bool {
+    let descriptors = Process::new(number).and_then(|process| process.fd()).into_iter().flatten();
+    descriptors.filter_map(Result::ok).any(|descriptor| descriptor.target == FDTarget::Socket(inode))
 }
 
 /// An IPv4 address that a socket for IPv6 has is that IPv4 address.

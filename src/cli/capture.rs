@@ -11,6 +11,7 @@ use super::{
 use crate::{
     capture::{self, CaptureOptions, LeftOut, Omission, Summary, UrlGlobs},
     inventory::{Change, ChangeKind, Entry, Source},
+    isolate,
     proxy::ListenOn,
     replay::current_system,
     secrets,
@@ -21,6 +22,10 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long it may go on before people are told.
 const NOTICED: Duration = Duration::from_secs(1);
+
+/// What to do about a capture of nothing.
+const NOTHING_CAME: &str = "nothing was asked of the proxy: what was needed came from a cache, or was asked for past it; \
+                            `buildproxy capture --isolate -- COMMAND` gives an empty home and names what goes past the proxy";
 
 /// Run a command (or a shell) behind the capturing proxy, then write the inventory
 #[derive(clap::Args)]
@@ -107,8 +112,12 @@ impl Capture {
         })?;
         if !common.quiet {
             failures.iter().for_each(|failure| output::warning(printable(&failure.to_string())));
-            bypasses.iter().for_each(output::warning);
+            isolate::sentences(&bypasses).into_iter().for_each(output::warning);
             print_summary(&summary, common);
+            let nothing_came = summary.recorded.is_empty() && summary.left_out.is_empty() && failures.is_empty();
+            if nothing_came && !self.isolation.isolate {
+                output::hint(NOTHING_CAME);
+            }
         }
         let not_stored = summary.left_out.iter().any(|omission| matches!(omission.reason, LeftOut::NotStored(_)));
         Ok(if code == DONE && not_stored { FAILED } else { code })

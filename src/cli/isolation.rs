@@ -13,7 +13,7 @@ pub struct Isolation {
     /// Let the command reach the proxy and nothing else, and give it a fresh home without caches and credentials (Linux)
     #[arg(long, conflicts_with = "allow_remote")]
     pub isolate: bool,
-    /// With --isolate: leave this variable as it is
+    /// With --isolate: leave this variable as it is; HOME for the home that you have
     #[arg(long, value_name = "NAME", requires = "isolate")]
     keep_env: Vec<String>,
 }

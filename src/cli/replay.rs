@@ -100,6 +100,8 @@ impl Replay {
         let report = if is_written_whole { replayer.report() } else { replayer.summary() };
         let bypasses = if let Ending::Command(ended) = &ending { &ended.bypasses[..] } else { &[] };
         let report = report.with_failed_handshakes(&failures).with_bypasses(bypasses);
+        let failed = matches!(&ending, Ending::Command(ended) if ended.code != DONE);
+        let hint = report.hint(failed, self.isolation.isolate);
         let code = match &ending {
             Ending::Command(ended) if ended.code != DONE => ended.code,
             _ if report.failed(self.allow_misses) => INCOMPLETE,
@@ -107,8 +109,14 @@ impl Replay {
         };
         match (&self.background_state, ending) {
             (Some(state), Ending::Parent) => background::abandoned(state),
-            (Some(state), _) => background::ended(state, &report.to_string(), &report, code),
+            (Some(state), _) => {
+                let hint = hint.map(|hint| format!("\nhint: {hint}\n")).unwrap_or_default();
+                background::ended(state, &format!("{report}{hint}"), &report, code);
+            }
             (None, _) => self.report(&report, common),
+        }
+        if let Some(hint) = hint.filter(|_| self.background_state.is_none() && !common.quiet) {
+            output::hint(hint);
         }
         Ok(code)
     }

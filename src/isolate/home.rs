@@ -142,6 +142,9 @@ impl Home {
                 variables.push(((*name).to_owned(), Some(folder.to_owned())));
             }
         }
+        if keep.iter().any(|kept| kept == "HOME") {
+            return variables;
+        }
         // Its path was checked to be text.
         let home = self.home.to_string_lossy().into_owned();
         let java = proxy.iter().find(|(name, _)| name == "JAVA_TOOL_OPTIONS").and_then(|(_, value)| value.as_deref());
@@ -236,6 +239,12 @@ mod tests {
         let value = |name: &str| variables.iter().find(|(known, _)| known == name).unwrap().1.clone().unwrap();
         assert!(value("HOME").ends_with("/home") && value("HOME").contains("/buildproxy-isolated-"));
         assert_eq!(value("JAVA_TOOL_OPTIONS"), format!("-Da=b -Duser.home={}", value("HOME")));
+    }
+
+    #[test]
+    fn a_home_that_is_kept_is_javas_too() {
+        let variables = variables(&[("HOME", "/home/me"), ("CARGO_HOME", "/c")], &["HOME"]);
+        assert_eq!(variables, [("CARGO_HOME".to_owned(), None)]);
     }
 
     #[test]

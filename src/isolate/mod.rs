@@ -45,7 +45,7 @@ use tokio::process::Child;
 
 use crate::process::ProcessName;
 
-pub use bypass::{Bypass, BypassReport};
+pub use bypass::{Bypass, BypassReport, sentences};
 #[cfg(not(target_os = "linux"))]
 pub use elsewhere::{Isolated, IsolationError, go_inside, keep};
 pub use home::{CREDENTIAL_WORDS, HIDDEN, TOOLCHAINS};

@@ -1,10 +1,12 @@
 //! Reads what an isolated command sends past the proxy: refuses it, and notes it.
 
 use std::{
+    collections::HashMap,
     fs, io,
     net::UdpSocket,
     os::fd::OwnedFd,
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use rustix::{
@@ -19,10 +21,14 @@ use super::{
     names::{NAME_SERVICE_PORT, Names},
 };
 use crate::{
-    process::{Finder, Protocol},
+    process::{Finder, ProcessName, Protocol},
     text::printable,
 };
 
+/// How long may be looked in all for those who go past the proxy to one port. They wait for it, nobody else does.
+const LOOKING: Duration = Duration::from_secs(2);
+/// How many ports have that long, each for itself: so that nobody who asks a thousand hosts hides the others.
+const PORTS: usize = 16;
 /// Larger than any frame of the pair of interfaces: what a sender has put together for the kernel to split.
 const LONGEST_FRAME: usize = 70_000;
 /// Longer than any question about one name (RFC 1035 §4.2.1).
@@ -54,7 +60,7 @@ impl Watch {
         let (stopped, stop) = io::pipe()?;
         let own_name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let names = Names::on(&own_name);
-        let watcher = Watcher { openings, member, names, finder: Finder::default(), seen: Bypasses::default() };
+        let watcher = Watcher { openings, member, names, finders: HashMap::new(), seen: Bypasses::default() };
         let thread = thread::Builder::new().name("bypasses".to_owned()).spawn(move || watcher.watch(&stopped))?;
         Ok(Self { stop, thread })
     }
@@ -71,7 +77,7 @@ struct Watcher {
     openings: Openings,
     member: i32,
     names: Names,
-    finder: Finder,
+    finders: HashMap<u16, Finder>,
     seen: Bypasses,
 }
 
@@ -126,6 +132,14 @@ impl Watcher {
         }
     }
 
+    /// The process that sent `frame`.
+    fn find(&mut self, protocol: Protocol, frame: &Frame<'_>) -> Option<ProcessName> {
+        let port = frame.to.port();
+        let group = if self.finders.len() < PORTS || self.finders.contains_key(&port) { port } else { 0 };
+        let finder = self.finders.entry(group).or_insert_with(|| Finder::with_budget(LOOKING));
+        finder.find(Some(self.member), protocol, frame.from, frame.to)
+    }
+
     /// The answer to a frame, of which a note is taken before the client gets it: until then its socket is there.
     fn answer(&mut self, frame: &Frame<'_>) -> Option<Vec<u8>> {
         let protocol = match frame.content {
@@ -139,7 +153,8 @@ impl Watcher {
         };
         let (address, port) = (frame.to.ip(), frame.to.port());
         let host = self.names.name_of(address).map_or_else(|| address.to_string(), str::to_owned);
-        let process = self.finder.find(Some(self.member), protocol, frame.from, frame.to);
+        let is_known = self.seen.are_known(protocol, &host, port);
+        let process = if is_known { None } else { self.find(protocol, frame) };
         let who = process.as_ref().map_or_else(|| "a process".to_owned(), ToString::to_string);
         let refused = format!("{who} tried to reach {host}:{port} past the proxy, and was refused");
         // In full it is for the end of the run: clients try again and again.

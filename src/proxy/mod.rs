@@ -26,6 +26,7 @@ mod server;
 mod socket;
 mod target;
 mod tls;
+mod trust;
 
 #[cfg(test)]
 mod tests;

@@ -180,7 +180,7 @@ fn keep_freed_memory() {
     drop(std::hint::black_box(Vec::<u8>::with_capacity(KEPT)));
 }
 
-/// The hosts whose TLS handshakes failed, each once.
+/// The hosts whose TLS handshakes failed, each once for each client.
 #[derive(Debug, Clone, Default)]
 pub struct HandshakeFailures(Arc<Mutex<Vec<HandshakeFailure>>>);
 
@@ -190,10 +190,11 @@ impl HandshakeFailures {
         self.lock().clone()
     }
 
-    /// Of several failures of a host one is kept: the first, or one that says that the CA is not trusted.
+    /// Of several failures of a host and a client one is kept: the first, or one that says that the CA is not trusted.
     fn add(&self, failure: HandshakeFailure) {
+        let name = |failure: &HandshakeFailure| failure.client.as_ref().map(|client| client.name.clone());
         let mut known = self.lock();
-        match known.iter().position(|known| known.host == failure.host) {
+        match known.iter().position(|known| known.host == failure.host && name(known) == name(&failure)) {
             Some(at) if failure.client_distrusts_ca && !known[at].client_distrusts_ca => known[at] = failure,
             None if known.len() < KEPT => known.push(failure),
             _ => {}
@@ -209,15 +210,25 @@ impl HandshakeFailures {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::process::ProcessName;
 
     #[test]
-    fn a_host_is_kept_once_and_distrust_before_accidents() {
+    fn a_host_is_kept_once_for_each_client_and_distrust_before_accidents() {
         let failures = HandshakeFailures::default();
-        for (host, client_distrusts_ca) in [("a", false), ("b", true), ("a", true), ("b", false), ("a", true)] {
+        for (host, client_distrusts_ca, client) in [
+            ("a", false, "curl"),
+            ("b", true, "curl"),
+            ("a", true, "curl"),
+            ("b", false, "curl"),
+            ("a", true, "git"),
+            ("a", true, "curl"),
+        ] {
+            let client = Some(ProcessName { pid: 7, name: client.to_owned() });
             let reason = "whatever".to_owned();
-            failures.add(HandshakeFailure { host: host.to_owned(), client_distrusts_ca, reason, client: None });
+            failures.add(HandshakeFailure { host: host.to_owned(), client_distrusts_ca, reason, client });
         }
-        let list: Vec<_> = failures.list().into_iter().map(|f| (f.host, f.client_distrusts_ca)).collect();
-        assert_eq!(list, [("a".to_owned(), true), ("b".to_owned(), true)]);
+        let list = failures.list();
+        let kept = list.iter().map(|f| (&*f.host, f.client_distrusts_ca, &*f.client.as_ref().unwrap().name));
+        assert_eq!(kept.collect::<Vec<_>>(), [("a", true, "curl"), ("b", true, "curl"), ("a", true, "git")]);
     }
 }
