@@ -19,7 +19,7 @@ use crate::text::printable;
 /// How long may be looked in all, unless said otherwise. The kernel's table of connections alone takes it a millisecond,
 /// and tens of them where it has much memory, and a build can open thousands of connections; what goes wrong in a build
 /// mostly goes wrong early, or again and again.
-const BUDGET: Duration = Duration::from_millis(500);
+const BUDGET: Duration = Duration::from_secs(5);
 
 /// A process with its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
