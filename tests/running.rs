@@ -239,6 +239,9 @@ fn a_command_that_asks_nothing_of_the_proxy_is_told_how_to_see_what_goes_past_it
     let through = format!("curl -sSf -o a '{}'", origin.url("/plain/a"));
     let nothing = "hint: nothing was asked of the proxy";
     let hint = |outcome: &Outcome| outcome.stderr.lines().find(|line| line.starts_with("hint: ")).map(str::to_owned);
+    let ftp = work.capture_sh(&origin, "curl -sS ftp://h.test/x").expect_code(0);
+    let ftp = ftp.expect_stderr(&["not `ftp://h.test`: ask for an https:// URL of the same file"]);
+    assert_eq!(hint(&ftp), None);
     for (script, code) in [(&*past, 0), ("exit 7", 7)] {
         let hint = hint(&work.capture_sh(&origin, script).expect_code(code)).unwrap();
         assert!(hint.starts_with(nothing) && hint.contains("`buildproxy capture --isolate -- COMMAND`"), "{hint}");
@@ -371,7 +374,9 @@ fn the_summary_says_what_there_is_and_nothing_else() {
         let _removed = fs::remove_file(work.path("inventory.toml"));
         work.capture_sh(&origin, &script).expect_code(0).stderr
     };
-    assert_eq!(summary(&[]), "captured nothing\nwrote inventory.toml (0 entries)\n");
+    let nothing = summary(&[]);
+    let (said, _hint) = nothing.split_once("\n\nhint: nothing was asked of the proxy").unwrap();
+    assert_eq!(said, "captured nothing\nwrote inventory.toml (0 entries)");
     assert_eq!(
         summary(&["/plain/a"]),
         "captured 1 answer from 1 host, 1000 B\n         \

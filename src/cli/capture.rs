@@ -71,7 +71,7 @@ impl Capture {
             system: current_system(),
         };
         let command = if self.command.is_empty() { shell() } else { self.command };
-        let (code, result, failures, bypasses) = block_on(async {
+        let (code, result, was_asked, failures, bypasses) = block_on(async {
             let isolated = self.isolation.start(&command, listen)?;
             if let Some(isolated) = &isolated {
                 options.listen = isolated.listen_on();
@@ -93,7 +93,7 @@ impl Capture {
                     "the command failed, so nothing is pruned: it may not have asked for all that it needs",
                 );
             }
-            let failures = capture.handshake_failures();
+            let (was_asked, failures) = (capture.was_asked(), capture.handshake_failures());
             let give_up = async {
                 tokio::select! {
                     () = patience(common.quiet) => {}
@@ -101,7 +101,7 @@ impl Capture {
                 }
             };
             let result = capture.finish(self.prune && code == DONE, give_up).await;
-            Ok::<_, u8>((code, result, failures.list(), ended.bypasses))
+            Ok::<_, u8>((code, result, was_asked, failures.list(), ended.bypasses))
         })?;
         let summary = result.map_err(|error| {
             output::error(&error);
@@ -114,8 +114,7 @@ impl Capture {
             failures.iter().for_each(|failure| output::warning(printable(&failure.to_string())));
             isolate::sentences(&bypasses).into_iter().for_each(output::warning);
             print_summary(&summary, common);
-            let nothing_came = summary.recorded.is_empty() && summary.left_out.is_empty() && failures.is_empty();
-            if nothing_came && !self.isolation.isolate {
+            if !was_asked && !self.isolation.isolate {
                 output::hint(NOTHING_CAME);
             }
         }

@@ -132,7 +132,8 @@ fn hide_name_services() -> io::Result<()> {
     }
     let ours = format!("nameserver {NAME_SERVER}\n");
     // It is ours already in an isolated command that isolates: nothing can be mounted on a file whose name has gone.
-    if Path::new(RESOLVER_CONFIGURATION).exists() && fs::read(RESOLVER_CONFIGURATION)? != ours.as_bytes() {
+    let is_ours = || fs::read(RESOLVER_CONFIGURATION).is_ok_and(|text| text == ours.as_bytes());
+    if Path::new(RESOLVER_CONFIGURATION).exists() && !is_ours() {
         let mut file = tempfile::NamedTempFile::new()?;
         file.write_all(ours.as_bytes())?;
         fs::set_permissions(file.path(), std::os::unix::fs::PermissionsExt::from_mode(0o644))?;

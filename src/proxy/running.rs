@@ -6,7 +6,10 @@ use std::{
     io,
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -85,6 +88,7 @@ pub struct Running {
     address: SocketAddr,
     environment: ClientEnvironment,
     handshake_failures: HandshakeFailures,
+    was_asked: Arc<AtomicBool>,
     stop: oneshot::Sender<()>,
     server: JoinHandle<()>,
     // Holds the clients' files.
@@ -130,11 +134,12 @@ impl Running {
         let handshake_failures = HandshakeFailures::default();
         let kept = handshake_failures.clone();
         let listener = listener.on_handshake_failure(move |failure| kept.add(failure));
+        let was_asked = listener.was_asked();
         let (stop, stopped) = oneshot::channel::<()>();
         let shutdown = async move { drop(stopped.await) };
         let server = tokio::spawn(listener.serve(ca, service, shutdown, GRACE));
         tracing::debug!("the proxy is at http://{address}");
-        Ok(Self { address, environment, handshake_failures, stop, server, _client_files: client_files })
+        Ok(Self { address, environment, handshake_failures, was_asked, stop, server, _client_files: client_files })
     }
 
     /// Where it listens.
@@ -150,6 +155,11 @@ impl Running {
     /// The TLS handshakes that failed; the list goes on to grow, until the proxy has stopped.
     pub fn handshake_failures(&self) -> HandshakeFailures {
         self.handshake_failures.clone()
+    }
+
+    /// Whether a client has connected so far.
+    pub fn was_asked(&self) -> bool {
+        self.was_asked.load(Ordering::Relaxed)
     }
 
     /// Ends it: running exchanges have a moment, then all is closed.

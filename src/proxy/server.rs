@@ -1,6 +1,16 @@
 //! The listening socket: accepts connections, and ends them in good order.
 
-use std::{convert::Infallible, error::Error, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    error::Error,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -31,6 +41,7 @@ pub struct Listener {
     local_addr: SocketAddr,
     on_handshake_failure: Option<HandshakeCallback>,
     clients: Clients,
+    was_asked: Arc<AtomicBool>,
 }
 
 impl Listener {
@@ -57,12 +68,23 @@ impl Listener {
         if local_addr.ip().is_loopback() {
             without_pacing(&socket);
         }
-        Ok(Self { socket, local_addr, on_handshake_failure: None, clients: Clients::default() })
+        Ok(Self {
+            socket,
+            local_addr,
+            on_handshake_failure: None,
+            clients: Clients::default(),
+            was_asked: Arc::default(),
+        })
     }
 
     /// Where it listens, with the port that the kernel picked.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// Whether a client has ever connected.
+    pub fn was_asked(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.was_asked)
     }
 
     /// Has `callback` told of every TLS handshake that fails: those requests never reach the service.
@@ -87,12 +109,12 @@ impl Listener {
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         let (ending, ended) = watch::channel(false);
-        let Self { socket, on_handshake_failure, clients, .. } = self;
+        let Self { socket, on_handshake_failure, clients, was_asked, .. } = self;
         let settings = Settings { ca, http: exchange::server(), on_handshake_failure, clients };
         let connection = Connection { settings: Arc::new(settings), service, shutdown: Shutdown::from(ended) };
         let mut running = JoinSet::new();
         tokio::select! {
-            () = accept_all(&socket, connection, &mut running) => {}
+            () = accept_all(&socket, connection, &mut running, &was_asked) => {}
             () = shutdown => {}
         }
         drop(socket);
@@ -116,8 +138,12 @@ fn without_pacing(socket: &TcpListener) {
 }
 
 /// Accepts for ever; each connection runs as a task of `running`.
-async fn accept_all<S, B>(socket: &TcpListener, connection: Connection<S>, running: &mut JoinSet<()>)
-where
+async fn accept_all<S, B>(
+    socket: &TcpListener,
+    connection: Connection<S>,
+    running: &mut JoinSet<()>,
+    was_asked: &AtomicBool,
+) where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
     B: http_body::Body<Data = Bytes> + Send + 'static,
@@ -126,6 +152,7 @@ where
     loop {
         tokio::select! {
             (stream, peer) = accept(socket) => {
+                was_asked.store(true, Ordering::Relaxed);
                 let span = tracing::debug_span!("connection", %peer);
                 let connection = Connection {
                     settings: Arc::clone(&connection.settings),

@@ -48,8 +48,11 @@ pub enum TargetError {
     /// A form that its method does not have.
     #[error("`{0}` is not a target that this request's method can have (RFC 9112 §3.2)")]
     Form(String),
-    /// A scheme other than `http` and `https`.
-    #[error("buildproxy answers http and https, not `{0}`")]
+    /// A scheme other than `http` and `https`, with the host.
+    #[error(
+        "buildproxy answers http and https, not `{0}`: ask for an https:// URL of the same file, or fetch it beforehand with \
+         Nix's fetchurl"
+    )]
     Scheme(String),
     /// The proxy itself.
     #[error(
@@ -137,7 +140,7 @@ pub fn effective_uri<B>(request: &Request<B>, arrival: &Arrival) -> Result<Uri, 
                 host()?;
             }
             refuse_own_address(&host_port(authority)?, scheme, arrival)?;
-            return web_scheme(scheme).map(|()| uri.clone());
+            return web_scheme(scheme, authority.host()).map(|()| uri.clone());
         }
         (Some(scheme), Some(authority)) => {
             let host = host()?;
@@ -148,8 +151,8 @@ pub fn effective_uri<B>(request: &Request<B>, arrival: &Arrival) -> Result<Uri, 
         (None, None) => (arrival.scheme(), host()?),
         _ => return Err(form_error(uri)),
     };
-    web_scheme(&scheme)?;
     let authority = with_tunnel_port(authority, &scheme, arrival).ok_or(TargetError::NoHost)?;
+    web_scheme(&scheme, authority.host())?;
     refuse_own_address(&authority, &scheme, arrival)?;
     let path = path_and_query(request)?;
     Uri::builder()
@@ -197,11 +200,11 @@ fn refuse_second_host(authority: &HostPort, host: Option<&HostPort>, scheme: &Sc
     }
 }
 
-fn web_scheme(scheme: &Scheme) -> Result<(), TargetError> {
+fn web_scheme(scheme: &Scheme, host: &str) -> Result<(), TargetError> {
     if *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS {
         return Ok(());
     }
-    Err(TargetError::Scheme(scheme.to_string()))
+    Err(TargetError::Scheme(format!("{scheme}://{host}")))
 }
 
 fn default_port(scheme: &Scheme) -> u16 {
@@ -351,7 +354,7 @@ mod tests {
             ("plain", "GET http://h.test:99999/", &[], InvalidHost("h.test:99999".into())),
             ("plain", "GET *", &["h.test"], Form("*".into())),
             ("plain", "GET h.test:80", &["h.test"], Form("h.test:80".into())),
-            ("plain", "GET ftp://h.test/", &["h.test"], Scheme("ftp".into())),
+            ("plain", "GET ftp://h.test/", &["h.test"], Scheme("ftp://h.test".into())),
         ] {
             assert_eq!(target(way, line, hosts), Err(error), "{way}: {line} {hosts:?}");
         }

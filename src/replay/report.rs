@@ -266,14 +266,14 @@ impl Report {
     }
 
     /// What to do where nothing of the above says why a command did not get what it wanted; `command_failed` where that
-    /// is known.
-    pub fn hint(&self, command_failed: bool, is_isolated: bool) -> Option<&'static str> {
+    /// is known, `was_asked` where a client had connected to the proxy.
+    pub fn hint(&self, command_failed: bool, was_asked: bool) -> Option<&'static str> {
         let is_explained = self.requests_missed > 0
             || !self.failed_handshakes.is_empty()
             || !self.bypasses.is_empty()
             || !self.broken_bodies.is_empty();
-        let asked_nothing = self.requests_answered == 0 && self.entries_unused > 0;
-        match (is_explained || is_isolated, asked_nothing, command_failed) {
+        let asked_nothing = !was_asked && self.entries_unused > 0;
+        match (is_explained, asked_nothing, command_failed) {
             (false, true, _) => Some(
                 "nothing was asked of the proxy: what was needed came from a cache, or was asked for past it; \
                  `buildproxy replay --isolate -- COMMAND` gives an empty home and names what goes past the proxy",
