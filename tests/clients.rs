@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::{fs, path::Path};
+use std::fs;
 
 use common::{Nginx, TestCa, Workdir, git::GitServer, in_empty_network, pattern, python_tool, run, tree};
 use sha2::{Digest, Sha256};
@@ -336,97 +336,62 @@ fn a_client_that_checks_certificates_refuses_an_origin_that_is_not_behind_the_pr
     assert_eq!(outcome.text(), "a small file\n", "only the last one got it");
 }
 
+/// Clients that are given another CA, or none: the name of a host of its own, the process, something that it reads, and
+/// the command.
+const DISTRUSTING: &str = r#"
+curl    curl            CURL_CA_BUNDLE      curl -sS --cacert other.pem https://curl.test/
+wget    wget            WGETRC              wget -q -t 1 --ca-certificate=other.pem https://wget.test/
+aria    aria2c          --ca-certificate="$ aria2c -q -m 1 https://aria.test/
+git     git-remote-http GIT_SSL_CAINFO      env GIT_SSL_CAINFO="$PWD/other.pem" git ls-remote https://git.test/x
+urllib  python3.        SSL_CERT_FILE       env SSL_CERT_FILE=other.pem /usr/bin/python3 -c 'import urllib.request as r; r.urlopen("https://urllib.test/")'
+pip     python3.        PIP_CERT            env REQUESTS_CA_BUNDLE=other.pem "$python" -m pip --retries 0 download -i https://pip.test/simple x
+new     node            NODE_EXTRA_CA_CERTS env -u NODE_EXTRA_CA_CERTS "$node" -e 'fetch("https://new.test/").catch(() => process.exit(1))'
+old     node            NODE_EXTRA_CA_CERTS env -u NODE_EXTRA_CA_CERTS /usr/bin/node old.js "$port"
+npm     node            npm_config_cafile   env npm_config_cafile=other.pem NODE_EXTRA_CA_CERTS=other.pem npm --fetch-retries=0 --registry=https://npm.test/ view x
+java    java            JAVA_TOOL_OPTIONS   env JAVA_TOOL_OPTIONS="-Dhttps.proxyHost=127.0.0.1 -Dhttps.proxyPort=$port" groovy -e 'new URL("https://java.test/").bytes'
+go      go              SSL_CERT_FILE       env SSL_CERT_FILE=other.pem GOTOOLCHAIN=local GOSUMDB=off GOPROXY=https://go.test go list -m example.org/x@latest
+cargo   cargo           CARGO_HTTP_CAINFO   env CARGO_HTTP_CAINFO=other.pem "$cargo" --config net.retry=0 search --index sparse+https://cargo.test/ x
+"#;
+
 #[test]
 fn clients_that_do_not_trust_the_ca_are_named_with_what_they_read() {
     let work = Workdir::new();
     work.write("other.pem", TestCa::new().pem);
     work.write("inventory.toml", "version = 1\n");
-    let (node, pip) = (python_tool("node"), python_tool("pip"));
     let by_hand =
-        "require('http').request({ host: '127.0.0.1', port: process.argv[1], method: 'CONNECT', path: 'old.test:443' })
+        "require('http').request({ host: '127.0.0.1', port: process.argv[2], method: 'CONNECT', path: 'old.test:443' })
         .on('connect', (_, socket) => require('tls').connect({ socket, servername: 'old.test' })
-            .on('error', () => process.exit(1))).end()";
-    // Each with a host of its own.
-    let clients = [
-        ("curl", "curl", "CURL_CA_BUNDLE", "curl -sS --cacert other.pem https://curl.test/".to_owned()),
-        ("wget", "wget", "WGETRC", "wget -q -t 1 --ca-certificate=other.pem https://wget.test/".to_owned()),
-        ("aria", "aria2c", "--ca-certificate=\"$BUILDPROXY_CA_FILE\"", "aria2c -q -m 1 https://aria.test/".to_owned()),
-        ("git", "git-remote-http", "GIT_SSL_CAINFO", "GIT_SSL_CAINFO=\"$PWD/other.pem\" git ls-remote https://git.test/x".to_owned()),
-        (
-            "urllib",
-            "python3.",
-            "SSL_CERT_FILE",
-            "SSL_CERT_FILE=other.pem /usr/bin/python3 -c 'import urllib.request as r; r.urlopen(\"https://urllib.test/\")'"
-                .to_owned(),
-        ),
-        (
-            "pip",
-            "python3.",
-            "PIP_CERT",
-            format!("REQUESTS_CA_BUNDLE=other.pem '{pip}' --cert other.pem --retries 0 download -q -i https://pip.test/simple x"),
-        ),
-        (
-            "new",
-            "node",
-            "NODE_EXTRA_CA_CERTS",
-            format!("env -u NODE_EXTRA_CA_CERTS '{node}' -e 'fetch(\"https://new.test/\").catch(() => process.exit(1))'"),
-        ),
-        (
-            "old",
-            "node",
-            "NODE_EXTRA_CA_CERTS",
-            format!("env -u NODE_EXTRA_CA_CERTS /usr/bin/node -e \"{by_hand}\" \"${{https_proxy##*:}}\""),
-        ),
-        (
-            "npm",
-            "node",
-            "npm_config_cafile",
-            "npm_config_cafile=other.pem NODE_EXTRA_CA_CERTS=other.pem npm --fetch-retries=0 --registry=https://npm.test/ view x"
-                .to_owned(),
-        ),
-        (
-            "java",
-            "java",
-            "JAVA_TOOL_OPTIONS",
-            "JAVA_TOOL_OPTIONS=\"-Dhttps.proxyHost=127.0.0.1 -Dhttps.proxyPort=${https_proxy##*:}\" \
-             JAVA_HOME=\"${java%/bin/java}\" groovy -e 'new URL(\"https://java.test/\").bytes'"
-                .to_owned(),
-        ),
-        (
-            "go",
-            "go",
-            "SSL_CERT_FILE",
-            "SSL_CERT_FILE=other.pem GOTOOLCHAIN=local GOSUMDB=off GOPROXY=https://go.test go list -m example.org/x@latest"
-                .to_owned(),
-        ),
-        (
-            "cargo",
-            "cargo",
-            "CARGO_HTTP_CAINFO",
-            format!(
-                "PATH=\"{}:$PATH\" CARGO_HTTP_CAINFO=other.pem SSL_CERT_FILE=other.pem \
-                 cargo --config net.retry=0 search --index sparse+https://cargo.test/ x",
-                Path::new(env!("CARGO")).parent().unwrap().display()
-            ),
-        ),
-    ];
-    let together: String = clients
+            .on('error', () => process.exit(1))).end();";
+    work.write("old.js", by_hand);
+    let column = |line: &str, at: std::ops::Range<usize>| line[at].trim().to_owned();
+    let clients: Vec<_> = DISTRUSTING.lines().filter(|line| !line.is_empty()).collect();
+    let all: String = clients
         .iter()
-        .map(|(host, .., client)| format!("if {client} >{host}.log 2>&1; then touch {host}.trusts; fi &\n"))
+        .map(|line| {
+            let (host, command) = (column(line, 0..8), &line[44..]);
+            format!("if {command} >{host}.log 2>&1; then touch {host}.trusts; fi &\n")
+        })
         .collect();
-    let script = format!("java=$(readlink -f \"$(command -v java)\")\n{together}wait");
+    let script = format!(
+        "java=$(readlink -f \"$(command -v java)\"); export JAVA_HOME=\"${{java%/bin/java}}\"
+        python='{}' node='{}' cargo='{}' port=\"${{https_proxy##*:}}\"\n{all}wait",
+        python_tool("python3"),
+        python_tool("node"),
+        env!("CARGO")
+    );
     let mut replaying = work.replaying();
     let outcome = run(&mut in_empty_network(replaying.args(["--json", "--", "sh", "-euc", &script]))).expect_code(0);
     let report: serde_json::Value = serde_json::from_str(outcome.text()).unwrap();
     let failed = report["failed-handshakes"].as_array().unwrap();
-    for (host, process, variable, _) in clients {
+    for line in clients {
+        let [host, process, variable] = [0..8, 8..24, 24..44].map(|at| column(line, at));
         assert!(!work.path(&format!("{host}.trusts")).exists(), "{host} does not check");
         let of_host: Vec<_> = failed.iter().filter(|failure| failure["host"] == *format!("{host}.test")).collect();
         let log = || String::from_utf8_lossy(&work.read(&format!("{host}.log"))).into_owned();
         assert_eq!(of_host.len(), 1, "{host}: {report:#} {}", log());
         let text = |name: &str| of_host[0][name].as_str().unwrap_or_default();
-        assert!(text("process").starts_with(process), "{host}: {report:#}");
+        assert!(text("process").starts_with(&process), "{host}: {report:#}");
         let words = "does not trust buildproxy's CA, which it finds by ";
-        assert!(text("problem").contains(words) && text("problem").contains(variable), "{host}: {}", text("problem"));
+        assert!(text("problem").contains(words) && text("problem").contains(&variable), "{host}: {}", text("problem"));
     }
 }
