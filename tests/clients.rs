@@ -224,6 +224,19 @@ for name, url in map(str.split, open('urls')):
 }
 
 #[test]
+fn python_aiohttp_that_trusts_its_environment() {
+    let program = "import aiohttp, asyncio
+async def main():
+    async with aiohttp.ClientSession(trust_env=True) as session:
+        for name, url in map(str.split, open('urls')):
+            async with session.get(url) as response:
+                open(name, 'wb').write(b'%d ' % response.status + await response.read())
+asyncio.run(main())
+";
+    gets_all_of_a_list(&[], "get.py", program, "/usr/bin/python3 get.py");
+}
+
+#[test]
 fn python_httpx_with_many_streams_of_one_connection() {
     let program = "import asyncio, httpx
 async def get(client, name, url):
