@@ -189,6 +189,8 @@ fn the_users_caches_and_credentials_are_not_seen() {
     }
     assert_eq!(work.inventory().urls(), [&url], "no credentials were sent");
     run(work.capturing(&origin.ca.pem).args(["--keep-env", "A", "--", "true"])).expect_code(2);
+    let kept = run(work.capturing(&origin.ca.pem).args(["--isolate", "--keep-env", "http_proxy", "--", "true"]));
+    kept.expect_code(0).expect_stderr(&["http_proxy leads to the proxy"]);
 }
 
 #[test]

@@ -114,6 +114,10 @@ impl Isolated {
             .map(|(name, value)| (name.to_owned(), value.map(|value| value.to_string_lossy().into_owned())))
             .collect();
         let own: Vec<_> = std::env::vars_os().collect();
+        let ours = |name: &&String| proxy.iter().any(|(known, _)| known == *name) && *name != "JAVA_TOOL_OPTIONS";
+        for name in self.keep.iter().filter(ours) {
+            tracing::warn!("{name} leads to the proxy, so that it cannot be kept as it is");
+        }
         let mut variables = proxy.clone();
         // Of two values for one name, the last counts.
         variables.extend(self.place.home.variables(&own, &proxy, &self.keep));
