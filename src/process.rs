@@ -1,11 +1,17 @@
 //! Which process a connection belongs to, from what `/proc` tells.
 
+#[cfg(target_os = "linux")]
+mod connections;
+
 use std::{
     fmt,
     net::SocketAddr,
     sync::atomic::{AtomicI32, AtomicU64, Ordering},
     time::{Duration, Instant},
 };
+
+#[cfg(target_os = "linux")]
+pub use connections::Connections;
 
 #[cfg(target_os = "linux")]
 use procfs::{
@@ -16,9 +22,9 @@ use procfs::{
 
 use crate::text::printable;
 
-/// How long may be looked in all, unless said otherwise. The kernel's table of connections alone takes it a millisecond,
-/// and tens of them where it has much memory, and a build can open thousands of connections; what goes wrong in a build
-/// mostly goes wrong early, or again and again.
+/// How long may be looked in all, unless said otherwise. It takes some milliseconds where there are many processes, or
+/// where the kernel gives its table alone, and a build can open thousands of connections; what goes wrong in a build mostly
+/// goes wrong early, or again and again.
 const BUDGET: Duration = Duration::from_secs(5);
 
 /// A process with its name.
@@ -58,9 +64,39 @@ pub enum Protocol {
     Udp,
 }
 
+/// A network whose sockets are looked at.
+#[derive(Debug, Clone, Default)]
+pub struct Network {
+    /// A process in it; this one where that is `None`.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+    member: Option<i32>,
+    /// Where the kernel tells by itself.
+    #[cfg(target_os = "linux")]
+    connections: Option<std::sync::Arc<Connections>>,
+}
+
+impl Network {
+    /// That of this process.
+    pub fn own() -> Self {
+        Self {
+            member: None,
+            #[cfg(target_os = "linux")]
+            connections: Connections::open().ok().map(std::sync::Arc::new),
+        }
+    }
+
+    /// That of process `member`.
+    #[cfg(target_os = "linux")]
+    pub fn of(member: i32, connections: Option<Connections>) -> Self {
+        Self { member: Some(member), connections: connections.map(std::sync::Arc::new) }
+    }
+}
+
 /// Looks processes up, for a bounded time in all.
 #[derive(Debug)]
 pub struct Finder {
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+    network: Network,
     budget: Duration,
     spent_micros: AtomicU64,
     /// The process that was found last: it is looked at first, since a client mostly opens more than one connection.
@@ -69,31 +105,29 @@ pub struct Finder {
 
 impl Default for Finder {
     fn default() -> Self {
-        Self::with_budget(BUDGET)
+        Self::of(Network::own())
     }
 }
 
 impl Finder {
-    /// One that looks for no longer than `budget` in all.
-    pub fn with_budget(budget: Duration) -> Self {
-        Self { budget, spent_micros: AtomicU64::new(0), last: AtomicI32::new(0) }
+    /// One that looks among the sockets of `network`.
+    pub fn of(network: Network) -> Self {
+        Self::with_budget(network, BUDGET)
     }
 
-    /// The process that has a socket with the address `own`, and with the other end at `other` unless it is UDP; among
-    /// the sockets of the network namespace that `member` is in, or this process where that is `None`.
-    pub fn find(
-        &self,
-        member: Option<i32>,
-        protocol: Protocol,
-        own: SocketAddr,
-        other: SocketAddr,
-    ) -> Option<ProcessName> {
+    /// One that looks for no longer than `budget` in all.
+    pub fn with_budget(network: Network, budget: Duration) -> Self {
+        Self { network, budget, spent_micros: AtomicU64::new(0), last: AtomicI32::new(0) }
+    }
+
+    /// The process that has a socket with the address `own`, and with the other end at `other` unless it is UDP.
+    pub fn find(&self, protocol: Protocol, own: SocketAddr, other: SocketAddr) -> Option<ProcessName> {
         if self.is_spent() {
             return None;
         }
         let start = Instant::now();
         let last = self.last.load(Ordering::Relaxed);
-        let process = find(member, protocol, canonical(own), canonical(other), last);
+        let process = find(&self.network, protocol, canonical(own), canonical(other), last);
         if let Some(process) = &process {
             self.last.store(process.pid, Ordering::Relaxed);
         }
@@ -110,13 +144,20 @@ impl Finder {
 
 /// Other systems do not tell without privilege.
 #[cfg(not(target_os = "linux"))]
-fn find(_: Option<i32>, _: Protocol, _: SocketAddr, _: SocketAddr, _: i32) -> Option<ProcessName> {
+fn find(_: &Network, _: Protocol, _: SocketAddr, _: SocketAddr, _: i32) -> Option<ProcessName> {
     None
 }
 
 #[cfg(target_os = "linux")]
-fn find(member: Option<i32>, protocol: Protocol, own: SocketAddr, other: SocketAddr, last: i32) -> Option<ProcessName> {
-    let inode = inode(member, protocol, own, other).ok().flatten()?;
+fn find(network: &Network, protocol: Protocol, own: SocketAddr, other: SocketAddr, last: i32) -> Option<ProcessName> {
+    let told = network.connections.as_ref().filter(|_| protocol == Protocol::Tcp);
+    let inode = match told.map(|connections| connections.inode(own, other)) {
+        Some(Ok(found)) => found,
+        // It keeps that to itself, and its table is slower.
+        None | Some(Err(_)) => inode(network.member, protocol, own, other).ok().flatten(),
+    };
+    // A socket that nobody has any more has none.
+    let inode = inode.filter(|inode| *inode != 0)?;
     ProcessName::of(if has(last, inode) { last } else { holder(inode)? })
 }
 
@@ -145,8 +186,7 @@ fn inode(member: Option<i32>, protocol: Protocol, own: SocketAddr, other: Socket
         (Protocol::Udp, true) => udp(member.udp()?).or_else(|| udp(member.udp6().unwrap_or_default())),
         (Protocol::Udp, false) => udp(member.udp6()?),
     };
-    // A socket that nobody has any more has none.
-    Ok(found.filter(|inode| *inode != 0))
+    Ok(found)
 }
 
 /// The process that has the socket `inode`: the newest of those that we may look into, since children inherit what their
@@ -184,17 +224,32 @@ mod tests {
     }
 
     #[test]
-    fn the_process_at_the_other_end_is_found_over_both_families() {
-        for address in ["127.0.0.1:0", "[::1]:0"] {
-            let listener = TcpListener::bind(address).unwrap();
-            let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    fn the_process_at_the_other_end_is_found_over_both_families_by_either_way() {
+        let table = Network::default();
+        assert!(Network::own().connections.is_some(), "this kernel tells by itself");
+        for (listening, asked) in [("127.0.0.1:0", "127.0.0.1"), ("[::1]:0", "::1"), ("0.0.0.0:0", "::ffff:127.0.0.1")]
+        {
+            let listener = TcpListener::bind(listening).unwrap();
+            let port = listener.local_addr().unwrap().port();
+            let client = TcpStream::connect((asked, port)).unwrap();
             let (own, other) = (client.local_addr().unwrap(), client.peer_addr().unwrap());
-            let found = Finder::default().find(None, Protocol::Tcp, own, other).unwrap();
-            let expected = ProcessName { pid: i32::try_from(std::process::id()).unwrap(), name: own_program() };
-            assert_eq!(found, expected);
+            for network in [Network::own(), table.clone()] {
+                let found = Finder::of(network).find(Protocol::Tcp, own, other).unwrap();
+                let expected = ProcessName { pid: i32::try_from(std::process::id()).unwrap(), name: own_program() };
+                assert_eq!(found, expected, "{asked}");
+            }
             drop(client);
-            assert_eq!(Finder::default().find(None, Protocol::Tcp, own, other), None);
+            for network in [Network::own(), table.clone()] {
+                assert_eq!(Finder::of(network).find(Protocol::Tcp, own, other), None, "{asked}");
+            }
         }
+    }
+
+    #[test]
+    fn a_socket_that_waits_for_connections_is_none() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (own, nobody) = (listener.local_addr().unwrap(), SocketAddr::from(([127, 0, 0, 1], 9)));
+        assert_eq!(Connections::open().unwrap().inode(own, nobody).unwrap(), None);
     }
 
     #[test]
@@ -202,7 +257,7 @@ mod tests {
         let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
         let own = SocketAddr::from(([127, 0, 0, 1], socket.local_addr().unwrap().port()));
         let other = SocketAddr::from(([127, 0, 0, 1], 9));
-        let found = Finder::default().find(None, Protocol::Udp, own, other).unwrap();
+        let found = Finder::default().find(Protocol::Udp, own, other).unwrap();
         assert_eq!(found.name, own_program());
     }
 
@@ -211,9 +266,9 @@ mod tests {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let own = socket.local_addr().unwrap();
         let finder = Finder::default();
-        assert!(finder.find(None, Protocol::Udp, own, own).is_some() && !finder.is_spent());
+        assert!(finder.find(Protocol::Udp, own, own).is_some() && !finder.is_spent());
         finder.spent_micros.fetch_add(u64::try_from(BUDGET.as_micros()).unwrap(), Ordering::Relaxed);
         assert!(finder.is_spent());
-        assert_eq!(finder.find(None, Protocol::Udp, own, own), None);
+        assert_eq!(finder.find(Protocol::Udp, own, own), None);
     }
 }

@@ -27,6 +27,7 @@ use super::{
     network::{NAME_SERVER, Network},
     setup_error::{SetupError, failed},
 };
+use crate::process::Connections;
 
 /// Where programs ask for names without the network's name servers; these sockets lead out of the namespace.
 const NAME_SERVICES: &[&str] = &["/run/nscd/socket", "/var/run/nscd/socket", "/run/systemd/resolve/io.systemd.Resolve"];
@@ -38,6 +39,8 @@ struct Made {
     listener: TcpListener,
     /// The network (network_namespaces(7)).
     network: fs::File,
+    /// What the kernel tells of its connections.
+    connections: Option<OwnedFd>,
     /// The far end of the network, or why there is none.
     far: Result<OwnedFd, SetupError>,
     /// Where names are asked for, if not at the far end.
@@ -52,7 +55,7 @@ struct Made {
 /// error is `None`.
 pub fn go_inside(listen: SocketAddr, command: &[OsString]) -> Result<Infallible, Option<io::Error>> {
     let socket = stdin().as_fd().try_clone_to_owned().map_err(|_| None)?;
-    let Made { listener, network, far, name_server } = match set_up(listen) {
+    let Made { listener, network, connections, far, name_server } = match set_up(listen) {
         Ok(made) => made,
         Err(error) => {
             // Whoever would hear it has gone.
@@ -66,12 +69,13 @@ pub fn go_inside(listen: SocketAddr, command: &[OsString]) -> Result<Infallible,
     };
     let name_server = name_server.filter(|_| far.is_some());
     let (far_end, name_service) = (far.as_ref().map(AsFd::as_fd), name_server.as_ref().map(AsFd::as_fd));
-    let descriptors = [Some(listener.as_fd()), Some(network.as_fd()), far_end, name_service];
+    let told = connections.as_ref().map(AsFd::as_fd);
+    let descriptors = [Some(listener.as_fd()), Some(network.as_fd()), told, far_end, name_service];
     let descriptors: Vec<_> = descriptors.into_iter().flatten().collect();
-    handover::send(&socket, &Report::Ready { unseen }, &descriptors).map_err(|_| None)?;
+    handover::send(&socket, &Report::Ready { tells: told.is_some(), unseen }, &descriptors).map_err(|_| None)?;
     // The other side ends without orders where it could not start.
     let (orders, descriptors) = handover::receive::<Orders>(&socket).map_err(|_| None)?;
-    drop((socket, listener, network, far, name_server));
+    drop((socket, listener, network, connections, far, name_server));
     Err(Some(become_command(command, orders, descriptors)))
 }
 
@@ -105,7 +109,8 @@ fn set_up(listen: SocketAddr) -> Result<Made, SetupError> {
     let listener = TcpListener::bind(listen).map_err(failed("cannot listen inside for an isolated command"))?;
     let network =
         fs::File::open("/proc/self/ns/net").map_err(failed("cannot name the network of an isolated command"))?;
-    Ok(Made { listener, network, far, name_server: name_server_on_loopback() })
+    let connections = Connections::open().ok().map(OwnedFd::from);
+    Ok(Made { listener, network, connections, far, name_server: name_server_on_loopback() })
 }
 
 /// A network and a list of mounts of our own. Root can have them as it is, and stays what it is for the package managers

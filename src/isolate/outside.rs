@@ -21,7 +21,7 @@ use super::{
     watch::{Openings, Watch},
 };
 use crate::{
-    process::ProcessName,
+    process::{Connections, Network, ProcessName},
     proxy::{ClientEnvironment, ListenOn},
 };
 
@@ -42,7 +42,7 @@ pub enum IsolationError {
 /// A command that waits in its own network for the proxy to be ready.
 pub struct Isolated {
     child: Child,
-    member: i32,
+    sockets: Network,
     socket: OwnedFd,
     listener: Arc<TcpListener>,
     openings: Option<Openings>,
@@ -75,13 +75,14 @@ impl Isolated {
         drop(inside);
         let (report, descriptors) = handover::receive(&socket)?;
         let mut descriptors = descriptors.into_iter();
-        let unseen = match report {
-            Report::Ready { unseen } => unseen,
+        let (tells, unseen) = match report {
+            Report::Ready { tells, unseen } => (tells, unseen),
             Report::Failed(problem) => return Err(IsolationError::Inside(problem)),
         };
         let missing = || io::Error::from(io::ErrorKind::UnexpectedEof);
         let listener = Arc::new(TcpListener::from(descriptors.next().ok_or_else(missing)?));
         let network = File::from(descriptors.next().ok_or_else(missing)?);
+        let connections = if tells { descriptors.next().map(Connections::from) } else { None };
         let keeper = Keeper::start(&network, home.folder())?;
         let place = Place { network, home, keeper: Some(keeper) };
         let openings = descriptors.next().map(|far| {
@@ -90,13 +91,14 @@ impl Isolated {
         });
         let member = child.id().and_then(|id| i32::try_from(id).ok());
         let member = member.ok_or_else(missing)?;
-        Ok(Self { child, member, socket, listener, openings, unseen, place, keep: keep.to_vec() })
+        let sockets = Network::of(member, connections);
+        Ok(Self { child, sockets, socket, listener, openings, unseen, place, keep: keep.to_vec() })
     }
 
     /// Where the proxy listens.
     pub fn listen_on(&self) -> ListenOn {
         let folder = self.place.home.folder().to_owned();
-        ListenOn::Isolated { socket: Arc::clone(&self.listener), member: self.member, folder }
+        ListenOn::Isolated { socket: Arc::clone(&self.listener), network: self.sockets.clone(), folder }
     }
 
     /// Why what goes past the proxy cannot be seen, where it cannot.
@@ -121,7 +123,7 @@ impl Isolated {
         let mut variables = proxy.clone();
         // Of two values for one name, the last counts.
         variables.extend(self.place.home.variables(&own, &proxy, &self.keep));
-        let watch = self.openings.map(|openings| Watch::start(openings, self.member)).transpose()?;
+        let watch = self.openings.map(|openings| Watch::start(openings, self.sockets)).transpose()?;
         handover::send(&self.socket, &Orders { environment: variables }, &[stdin().as_fd()])?;
         let place = self.place;
         let end = move || {

@@ -21,12 +21,12 @@ use super::{
     names::{NAME_SERVICE_PORT, Names},
 };
 use crate::{
-    process::{Finder, ProcessName, Protocol},
+    process::{Finder, Network, ProcessName, Protocol},
     text::printable,
 };
 
 /// How long may be looked in all for those who go past the proxy to one port. They wait for it, nobody else does.
-const LOOKING: Duration = Duration::from_secs(2);
+const LOOKING: Duration = Duration::from_secs(5);
 /// How many ports have that long, each for itself: so that nobody who asks a thousand hosts hides the others.
 const PORTS: usize = 16;
 /// Larger than any frame of the pair of interfaces: what a sender has put together for the kernel to split.
@@ -52,15 +52,15 @@ pub struct Openings {
 }
 
 impl Watch {
-    /// Watches the network that process `member` is in.
+    /// Watches `network`.
     ///
     /// # Errors
     /// Where the system gives no pipe or thread.
-    pub fn start(openings: Openings, member: i32) -> io::Result<Self> {
+    pub fn start(openings: Openings, network: Network) -> io::Result<Self> {
         let (stopped, stop) = io::pipe()?;
         let own_name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let names = Names::on(&own_name);
-        let watcher = Watcher { openings, member, names, finders: HashMap::new(), seen: Bypasses::default() };
+        let watcher = Watcher { openings, network, names, finders: HashMap::new(), seen: Bypasses::default() };
         let thread = thread::Builder::new().name("bypasses".to_owned()).spawn(move || watcher.watch(&stopped))?;
         Ok(Self { stop, thread })
     }
@@ -75,7 +75,7 @@ impl Watch {
 
 struct Watcher {
     openings: Openings,
-    member: i32,
+    network: Network,
     names: Names,
     finders: HashMap<u16, Finder>,
     seen: Bypasses,
@@ -136,8 +136,8 @@ impl Watcher {
     fn find(&mut self, protocol: Protocol, frame: &Frame<'_>) -> Option<ProcessName> {
         let port = frame.to.port();
         let group = if self.finders.len() < PORTS || self.finders.contains_key(&port) { port } else { 0 };
-        let finder = self.finders.entry(group).or_insert_with(|| Finder::with_budget(LOOKING));
-        finder.find(Some(self.member), protocol, frame.from, frame.to)
+        let finder = self.finders.entry(group).or_insert_with(|| Finder::with_budget(self.network.clone(), LOOKING));
+        finder.find(protocol, frame.from, frame.to)
     }
 
     /// The answer to a frame, of which a note is taken before the client gets it: until then its socket is there.

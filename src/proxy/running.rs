@@ -25,6 +25,7 @@ use super::{
     server::Listener,
     tls::HandshakeFailure,
 };
+use crate::process::Network;
 
 /// How long running exchanges may go on when the proxy has to end; it is gone within two seconds of a SIGTERM.
 const GRACE: Duration = Duration::from_secs(1);
@@ -41,8 +42,8 @@ pub enum ListenOn {
     Isolated {
         /// The socket.
         socket: Arc<TcpListener>,
-        /// A process in that network.
-        member: i32,
+        /// That network.
+        network: Network,
         /// The folder for the files that the clients read.
         folder: PathBuf,
     },
@@ -173,9 +174,9 @@ impl Running {
 async fn listener(listen_on: ListenOn) -> Result<Listener, StartError> {
     let (address, listener) = match listen_on {
         ListenOn::Address(address) => (address, Listener::bind(address).await),
-        ListenOn::Isolated { socket, member, .. } => {
+        ListenOn::Isolated { socket, network, .. } => {
             let address = socket.local_addr().unwrap_or_else(|_| SocketAddr::from(([0; 4], 0)));
-            (address, socket.try_clone().and_then(|socket| Listener::from_socket(socket, member)))
+            (address, socket.try_clone().and_then(|socket| Listener::from_socket(socket, network)))
         }
     };
     listener.map_err(|source| StartError::Listen { address, source })

@@ -31,6 +31,7 @@ use super::{
     lifetime::Shutdown,
     tls::{HandshakeCallback, HandshakeFailure},
 };
+use crate::process::Network;
 
 /// How long accepting pauses when the process or the system is out of file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -53,14 +54,14 @@ impl Listener {
         Self::listening(TcpListener::bind(addr).await?)
     }
 
-    /// Listens on what is a listening socket already, of the network that process `member` is in.
+    /// Listens on what is a listening socket already, of `network`.
     ///
     /// # Errors
     /// Where it is none.
-    pub fn from_socket(socket: std::net::TcpListener, member: i32) -> io::Result<Self> {
+    pub fn from_socket(socket: std::net::TcpListener, network: Network) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         let listener = Self::listening(TcpListener::from_std(socket)?)?;
-        Ok(Self { clients: Clients::of_network(Some(member)), ..listener })
+        Ok(Self { clients: Clients::of_network(network), ..listener })
     }
 
     fn listening(socket: TcpListener) -> io::Result<Self> {
