@@ -330,25 +330,6 @@ fn apt_from_a_repository_over_https() {
     same_with_and_without_the_origin(nginx, |nginx| &nginx.ca, &script);
 }
 
-#[test]
-fn a_client_that_checks_certificates_refuses_an_origin_that_is_not_behind_the_proxy() {
-    // The CA of a capture vouches for what goes through the proxy, and the clients do verify: with another CA they fail.
-    let nginx = files();
-    let work = Workdir::new();
-    let url = nginx.tls_url("/small.txt");
-    let stranger = work.path("stranger.pem");
-    fs::write(&stranger, TestCa::new().pem).unwrap();
-    let script = format!(
-        "if env CURL_CA_BUNDLE={ca} SSL_CERT_FILE={ca} curl -sS '{url}'; then exit 9; fi; \
-         if env SSL_CERT_FILE={ca} /usr/bin/python3 -c \
-         'import sys, urllib.request; urllib.request.urlopen(sys.argv[1])' '{url}' 2>/dev/null; then exit 9; fi; \
-         curl -sSf '{url}'",
-        ca = stranger.display()
-    );
-    let outcome = run(work.capturing(&nginx.ca.pem).args(["--", "sh", "-euc", &script])).expect_code(0);
-    assert_eq!(outcome.text(), "a small file\n", "only the last one got it");
-}
-
 /// Clients that are given another CA, or none: the name of a host of its own, the process, something that it reads, and
 /// the command.
 const DISTRUSTING: &str = r#"
