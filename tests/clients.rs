@@ -18,7 +18,7 @@ fn files() -> Nginx {
 }
 
 /// Runs `script` in the folder `captured` behind a capture and in `replayed` behind a replay without network, after the
-/// origin has gone; both must leave the same files behind.
+/// origin has gone, both times from an empty home; both must leave the same files behind.
 #[track_caller]
 fn same_with_and_without_the_origin<O>(origin: O, ca: impl Fn(&O) -> &TestCa, script: &str) {
     same_with_variables(origin, ca, &[], script);
@@ -34,13 +34,30 @@ fn same_with_variables<O>(origin: O, ca: impl Fn(&O) -> &TestCa, variables: &[(&
     capturing.envs(variables()).args(["--", "sh", "-euc", &within("captured")]);
     run(&mut capturing).expect_code(0);
     drop(origin);
+    work.empty_home();
     let mut replaying = work.replaying();
     replaying.envs(variables()).args(["--", "sh", "-euc", &within("replayed")]);
-    run(&mut in_empty_network(&replaying)).expect_code(0);
+    let replayed = run(&mut in_empty_network(&replaying)).expect_code(0);
+    assert!(!replayed.stderr.contains("unused entries"), "the same requests, no fewer: {replayed}");
     let (captured, replayed) = (tree(&work.path("captured")), tree(&work.path("replayed")));
     assert!(!captured.is_empty(), "the script leaves files to compare");
     assert_eq!(captured, replayed);
     run(work.buildproxy("verify").arg("--quiet")).expect_code(0);
+}
+
+/// Has `command` run `program`, a file called `name`, which gets what [`files`] has: all that is in the list `urls`, names
+/// and URLs. Under each name it leaves the status and what it got.
+#[track_caller]
+fn gets_all_of_a_list(variables: &[(&str, &str)], name: &str, program: &str, command: &str) {
+    let nginx = files();
+    let urls = [("large", "/large.bin"), ("redirected", "/latest"), ("missing", "/absent")];
+    let mut list: String = urls.iter().map(|(name, path)| format!("{name} {}\n", nginx.tls_url(path))).collect();
+    list += &format!("small {}\n", nginx.url("/small.txt"));
+    let script = format!(
+        "cat >urls <<'END'\n{list}END\ncat >{name} <<'END'\n{program}END\n{command}
+        grep -q '^200 .*line 0 ' large; grep -q '^200 .*a small' small; grep -q ^200 redirected; grep -q ^404 missing"
+    );
+    same_with_variables(nginx, |nginx| &nginx.ca, variables, &script);
 }
 
 #[test]
@@ -170,147 +187,106 @@ fn cmake_fetch_content_by_git() {
 
 #[test]
 fn python_urllib() {
-    let nginx = files();
-    let script = format!(
-        "cat >get.py <<'END'
-import urllib.error, urllib.request
-for name, url in [('large', '{}'), ('small', '{}'), ('redirected', '{}')]:
-    with urllib.request.urlopen(url) as response, open(name, 'wb') as file:
-        file.write(response.read())
-try:
-    urllib.request.urlopen('{}')
-except urllib.error.HTTPError as error:
-    open('missing', 'wb').write(b'%d ' % error.code + error.read())
-END
-/usr/bin/python3 get.py; test -s missing",
-        nginx.tls_url("/large.bin"),
-        nginx.url("/small.txt"),
-        nginx.tls_url("/latest"),
-        nginx.tls_url("/absent"),
-    );
-    same_with_and_without_the_origin(nginx, |nginx| &nginx.ca, &script);
+    let program = "import urllib.error, urllib.request
+for name, url in map(str.split, open('urls')):
+    try:
+        response = urllib.request.urlopen(url)
+    except urllib.error.HTTPError as error:
+        response = error
+    open(name, 'wb').write(b'%d ' % response.status + response.read())
+";
+    gets_all_of_a_list(&[], "get.py", program, "/usr/bin/python3 get.py");
 }
 
 #[test]
 fn python_requests() {
-    let nginx = files();
-    let script = format!(
-        "cat >get.py <<'END'
-import requests
+    let program = "import requests
 session = requests.Session()
-for name, url in [('large', '{}'), ('small', '{}'), ('redirected', '{}'), ('missing', '{}')]:
+for name, url in map(str.split, open('urls')):
     response = session.get(url)
-    with open(name, 'wb') as file:
-        file.write(b'%d ' % response.status_code + response.content)
-    with open(name + '.headers', 'w') as file:
-        print(response.headers.get('etag'), response.headers.get('content-type'), len(response.history), file=file)
-END
-/usr/bin/python3 get.py",
-        nginx.tls_url("/large.bin"),
-        nginx.url("/small.txt"),
-        nginx.tls_url("/latest"),
-        nginx.tls_url("/absent"),
-    );
-    same_with_and_without_the_origin(nginx, |nginx| &nginx.ca, &script);
+    open(name, 'wb').write(b'%d ' % response.status_code + response.content)
+    headers = [response.headers.get(name) for name in ('etag', 'content-type', 'last-modified')]
+    open(name + '.headers', 'w').write(f'{headers} {len(response.history)}')
+";
+    gets_all_of_a_list(&[], "get.py", program, "/usr/bin/python3 get.py");
 }
 
 #[test]
 fn python_urllib3_by_a_proxy_manager() {
-    let nginx = files();
     // Its pools read no variable: a program tells them.
-    let script = format!(
-        "cat >get.py <<'END'
-import os, urllib3
+    let program = "import os, urllib3
 manager = urllib3.ProxyManager(os.environ['https_proxy'], ca_certs=os.environ['SSL_CERT_FILE'])
-for name, url in [('large', '{}'), ('small', '{}'), ('redirected', '{}'), ('missing', '{}')]:
+for name, url in map(str.split, open('urls')):
     response = manager.request('GET', url)
-    with open(name, 'wb') as file:
-        file.write(b'%d ' % response.status + response.data)
-END
-/usr/bin/python3 get.py; grep -q ^404 missing",
-        nginx.tls_url("/large.bin"),
-        nginx.url("/small.txt"),
-        nginx.tls_url("/latest"),
-        nginx.tls_url("/absent"),
-    );
-    same_with_and_without_the_origin(nginx, |nginx| &nginx.ca, &script);
+    open(name, 'wb').write(b'%d ' % response.status + response.data)
+";
+    gets_all_of_a_list(&[], "get.py", program, "/usr/bin/python3 get.py");
 }
 
 #[test]
-fn node_fetch_and_https_of_a_version_that_reads_proxy_variables() {
-    let nginx = files();
-    let script = format!(
-        "cat >get.mjs <<'END'
-import {{ writeFileSync }} from 'node:fs';
-import https from 'node:https';
-const urls = {{ large: '{large}', small: '{small}', redirected: '{redirected}', missing: '{missing}' }};
-for (const [name, url] of Object.entries(urls)) {{
-    const response = await fetch(url);
-    writeFileSync(name, `${{response.status}} ${{response.redirected}} ` + await response.text());
-}}
-const body = await new Promise((resolve, reject) => https.get('{large}', async (response) => {{
-    resolve(await response.toArray());
-}}).on('error', reject));
-writeFileSync('by-https', Buffer.concat(body));
-END
-'{node}' get.mjs; grep -q '^200 true line 0 ' redirected; grep -q ^404 missing; test -s by-https",
-        large = nginx.tls_url("/large.bin"),
-        small = nginx.url("/small.txt"),
-        redirected = nginx.tls_url("/latest"),
-        missing = nginx.tls_url("/absent"),
-        node = python_tool("node"),
-    );
-    same_with_and_without_the_origin(nginx, |nginx| &nginx.ca, &script);
-}
-
-#[test]
-fn java_by_both_of_its_clients_with_options_that_were_there_before() {
-    let nginx = files();
-    // In Groovy, which needs no compiler of Java's: both clients are Java's own.
-    let script = format!(
-        "cat >get.groovy <<'END'
-import java.net.http.*
-assert System.getProperty('greeting') == 'good day'
-def client = HttpClient.newBuilder().followRedirects(HttpClient.Redirect.NORMAL).build()
-[large: '{large}', small: '{small}', redirected: '{redirected}', missing: '{missing}'].each {{ name, url ->
-    def answer = client.send(HttpRequest.newBuilder(URI.create(url)).build(), HttpResponse.BodyHandlers.ofString())
-    new File(name).text = answer.statusCode() + ' ' + answer.body()
-}}
-['{large}', '{small}', '{redirected}'].eachWithIndex {{ url, number -> new File(\"connection-$number\").bytes = new URL(url).bytes }}
-END
-JAVA_HOME=$(readlink -f \"$(command -v java)\"); export JAVA_HOME=${{JAVA_HOME%/bin/java}}
-groovy get.groovy; grep -q ^404 missing; test -s connection-2",
-        large = nginx.tls_url("/large.bin"),
-        small = nginx.url("/small.txt"),
-        redirected = nginx.tls_url("/latest"),
-        missing = nginx.tls_url("/absent"),
-    );
-    same_with_variables(nginx, |nginx| &nginx.ca, &[("JAVA_TOOL_OPTIONS", "-Dgreeting='good day'")], &script);
+fn python_aiohttp_that_trusts_its_environment() {
+    let program = "import aiohttp, asyncio
+async def main():
+    async with aiohttp.ClientSession(trust_env=True) as session:
+        for name, url in map(str.split, open('urls')):
+            async with session.get(url) as response:
+                open(name, 'wb').write(b'%d ' % response.status + await response.read())
+asyncio.run(main())
+";
+    gets_all_of_a_list(&[], "get.py", program, "/usr/bin/python3 get.py");
 }
 
 #[test]
 fn python_httpx_with_many_streams_of_one_connection() {
-    let nginx = files();
-    let script = format!(
-        "cat >get.py <<'END'
-import asyncio, httpx
+    let program = "import asyncio, httpx
 async def get(client, name, url):
     response = await client.get(url)
-    with open(name, 'wb') as file:
-        file.write(b'%d %s ' % (response.status_code, response.http_version.encode()) + response.content)
+    open(name, 'wb').write(b'%d %s ' % (response.status_code, response.http_version.encode()) + response.content)
 async def main():
+    urls = dict(map(str.split, open('urls')))
+    urls |= {f'large-{n}': urls['large'] for n in range(10)}
     async with httpx.AsyncClient(http2=True, follow_redirects=True) as client:
-        urls = [('redirected', '{}'), ('missing', '{}'), *((f'large-{{n}}', '{}') for n in range(10))]
-        await asyncio.gather(*(get(client, name, url) for name, url in urls))
+        await asyncio.gather(*(get(client, *item) for item in urls.items()))
 asyncio.run(main())
-END
-'{}' get.py; grep -q '^200 HTTP/2 line 0 ' large-9; grep -q '^404 HTTP/2 ' missing",
-        nginx.tls_url("/latest"),
-        nginx.tls_url("/absent"),
-        nginx.tls_url("/large.bin"),
-        python_tool("python3"),
-    );
-    same_with_and_without_the_origin(nginx, |nginx| &nginx.ca, &script);
+";
+    let command = format!("'{}' get.py; grep -q '^200 HTTP/2 line 0 ' large-9", python_tool("python3"));
+    gets_all_of_a_list(&[], "get.py", program, &command);
+}
+
+#[test]
+fn node_fetch_and_https_of_a_version_that_reads_proxy_variables() {
+    let program = "import { readFileSync, writeFileSync } from 'node:fs';
+import https from 'node:https';
+const urls = readFileSync('urls', 'utf8').trim().split('\\n').map((line) => line.split(' '));
+for (const [name, url] of urls) {
+    const response = await fetch(url);
+    writeFileSync(name, `${response.status} ${response.redirected} ` + await response.text());
+}
+const body = await new Promise((resolve, reject) => https.get(urls[0][1], async (response) => {
+    resolve(await response.toArray());
+}).on('error', reject));
+writeFileSync('by-https', Buffer.concat(body));
+";
+    let command =
+        format!("'{}' get.mjs; grep -q '^200 true line 0 ' redirected; test -s by-https", python_tool("node"));
+    gets_all_of_a_list(&[], "get.mjs", program, &command);
+}
+
+#[test]
+fn java_by_both_of_its_clients_with_options_that_were_there_before() {
+    // In Groovy, which needs no compiler of Java's: both clients are Java's own.
+    let program = "import java.net.http.*
+assert System.getProperty('greeting') == 'good day'
+def client = HttpClient.newBuilder().followRedirects(HttpClient.Redirect.NORMAL).build()
+new File('urls').splitEachLine(' ') { name, url ->
+    def answer = client.send(HttpRequest.newBuilder(URI.create(url)).build(), HttpResponse.BodyHandlers.ofString())
+    new File(name).text = answer.statusCode() + ' ' + answer.body()
+    if (name != 'missing') new File(name + '-by-connection').bytes = new URL(url).bytes
+}
+";
+    let command = "JAVA_HOME=$(readlink -f \"$(command -v java)\"); export JAVA_HOME=${JAVA_HOME%/bin/java}
+        groovy get.groovy; test -s small-by-connection";
+    gets_all_of_a_list(&[("JAVA_TOOL_OPTIONS", "-Dgreeting='good day'")], "get.groovy", program, command);
 }
 
 #[test]
@@ -354,21 +330,62 @@ fn apt_from_a_repository_over_https() {
     same_with_and_without_the_origin(nginx, |nginx| &nginx.ca, &script);
 }
 
+/// Clients that are given another CA, or none: the name of a host of its own, the process, something that it reads, and
+/// the command.
+const DISTRUSTING: &str = r#"
+curl    curl            CURL_CA_BUNDLE      curl -sS --cacert other.pem https://curl.test/
+wget    wget            WGETRC              wget -q -t 1 --ca-certificate=other.pem https://wget.test/
+aria    aria2c          --ca-certificate="$ aria2c -q -m 1 https://aria.test/
+git     git-remote-http GIT_SSL_CAINFO      env GIT_SSL_CAINFO="$PWD/other.pem" git ls-remote https://git.test/x
+urllib  python3.        SSL_CERT_FILE       env SSL_CERT_FILE=other.pem /usr/bin/python3 -c 'import urllib.request as r; r.urlopen("https://urllib.test/")'
+pip     python3.        PIP_CERT            env REQUESTS_CA_BUNDLE=other.pem "$python" -m pip --retries 0 download -i https://pip.test/simple x
+new     node            NODE_EXTRA_CA_CERTS env -u NODE_EXTRA_CA_CERTS "$node" -e 'fetch("https://new.test/").catch(() => process.exit(1))'
+old     node            NODE_EXTRA_CA_CERTS env -u NODE_EXTRA_CA_CERTS /usr/bin/node old.js "$port"
+npm     node            npm_config_cafile   env npm_config_cafile=other.pem NODE_EXTRA_CA_CERTS=other.pem npm --fetch-retries=0 --registry=https://npm.test/ view x
+java    java            JAVA_TOOL_OPTIONS   env JAVA_TOOL_OPTIONS="-Dhttps.proxyHost=127.0.0.1 -Dhttps.proxyPort=$port" groovy -e 'new URL("https://java.test/").bytes'
+go      go              SSL_CERT_FILE       env SSL_CERT_FILE=other.pem GOTOOLCHAIN=local GOSUMDB=off GOPROXY=https://go.test go list -m example.org/x@latest
+cargo   cargo           CARGO_HTTP_CAINFO   env CARGO_HTTP_CAINFO=other.pem "$cargo" --config net.retry=0 search --index sparse+https://cargo.test/ x
+"#;
+
 #[test]
-fn a_client_that_checks_certificates_refuses_an_origin_that_is_not_behind_the_proxy() {
-    // The CA of a capture vouches for what goes through the proxy, and the clients do verify: with another CA they fail.
-    let nginx = files();
+fn clients_that_do_not_trust_the_ca_are_named_with_what_they_read() {
     let work = Workdir::new();
-    let url = nginx.tls_url("/small.txt");
-    let stranger = work.path("stranger.pem");
-    fs::write(&stranger, TestCa::new().pem).unwrap();
+    work.write("other.pem", TestCa::new().pem);
+    work.write("inventory.toml", "version = 1\n");
+    let by_hand =
+        "require('http').request({ host: '127.0.0.1', port: process.argv[2], method: 'CONNECT', path: 'old.test:443' })
+        .on('connect', (_, socket) => require('tls').connect({ socket, servername: 'old.test' })
+            .on('error', () => process.exit(1))).end();";
+    work.write("old.js", by_hand);
+    let column = |line: &str, at: std::ops::Range<usize>| line[at].trim().to_owned();
+    let clients: Vec<_> = DISTRUSTING.lines().filter(|line| !line.is_empty()).collect();
+    let all: String = clients
+        .iter()
+        .map(|line| {
+            let (host, command) = (column(line, 0..8), &line[44..]);
+            format!("if {command} >{host}.log 2>&1; then touch {host}.trusts; fi &\n")
+        })
+        .collect();
     let script = format!(
-        "if env CURL_CA_BUNDLE={ca} SSL_CERT_FILE={ca} curl -sS '{url}'; then exit 9; fi; \
-         if env SSL_CERT_FILE={ca} /usr/bin/python3 -c \
-         'import sys, urllib.request; urllib.request.urlopen(sys.argv[1])' '{url}' 2>/dev/null; then exit 9; fi; \
-         curl -sSf '{url}'",
-        ca = stranger.display()
+        "java=$(readlink -f \"$(command -v java)\"); export JAVA_HOME=\"${{java%/bin/java}}\"
+        python='{}' node='{}' cargo='{}' port=\"${{https_proxy##*:}}\"\n{all}wait",
+        python_tool("python3"),
+        python_tool("node"),
+        env!("CARGO")
     );
-    let outcome = run(work.capturing(&nginx.ca.pem).args(["--", "sh", "-euc", &script])).expect_code(0);
-    assert_eq!(outcome.text(), "a small file\n", "only the last one got it");
+    let mut replaying = work.replaying();
+    let outcome = run(&mut in_empty_network(replaying.args(["--json", "--", "sh", "-euc", &script]))).expect_code(0);
+    let report: serde_json::Value = serde_json::from_str(outcome.text()).unwrap();
+    let failed = report["failed-handshakes"].as_array().unwrap();
+    for line in clients {
+        let [host, process, variable] = [0..8, 8..24, 24..44].map(|at| column(line, at));
+        assert!(!work.path(&format!("{host}.trusts")).exists(), "{host} does not check");
+        let of_host: Vec<_> = failed.iter().filter(|failure| failure["host"] == *format!("{host}.test")).collect();
+        let log = || String::from_utf8_lossy(&work.read(&format!("{host}.log"))).into_owned();
+        assert_eq!(of_host.len(), 1, "{host}: {report:#} {}", log());
+        let text = |name: &str| of_host[0][name].as_str().unwrap_or_default();
+        assert!(text("process").starts_with(&process), "{host}: {report:#}");
+        let words = "does not trust buildproxy's CA, which it finds by ";
+        assert!(text("problem").contains(words) && text("problem").contains(&variable), "{host}: {}", text("problem"));
+    }
 }

@@ -9,7 +9,7 @@ mod common;
 use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
 use common::{
-    Awkward, Outcome, Workdir, in_empty_network, pattern,
+    Awkward, Entries, Outcome, Workdir, in_empty_network, pattern,
     process::{Guard, wait_for},
     python_tool, run,
     workdir::{behind, within},
@@ -96,6 +96,8 @@ fn what_goes_past_the_proxy_is_named_with_its_process_and_what_to_do() {
     let udp = "import socket; s = socket.socket(type=socket.SOCK_DGRAM); s.connect(('past.test', 443)); s.send(b'x'); s.recv(1)";
     for (client, port, process, words) in [
         ("curl -sS --noproxy '*' https://past.test/", 443, "curl", "--noproxy"),
+        ("wget -6 -q -t 1 --no-proxy http://past.test:8080/", 8080, "wget", "no_proxy"),
+        ("rsync -q rsync://past.test/x .", 873, "rsync", "rsync is not recorded"),
         (
             "/usr/bin/python3 -c 'import urllib3; urllib3.PoolManager().request(\"GET\", \"https://past.test/\", retries=2)'",
             443,
@@ -187,6 +189,8 @@ fn the_users_caches_and_credentials_are_not_seen() {
     }
     assert_eq!(work.inventory().urls(), [&url], "no credentials were sent");
     run(work.capturing(&origin.ca.pem).args(["--keep-env", "A", "--", "true"])).expect_code(2);
+    let kept = run(work.capturing(&origin.ca.pem).args(["--isolate", "--keep-env", "http_proxy", "--", "true"]));
+    kept.expect_code(0).expect_stderr(&["http_proxy leads to the proxy"]);
 }
 
 #[test]
@@ -216,51 +220,169 @@ fn an_ordinary_user_can_isolate_as_well() {
 }
 
 #[test]
-fn without_namespaces_nothing_is_started_and_the_setting_is_named() {
+fn without_namespaces_nothing_is_started_and_the_reason_is_named() {
     let (origin, work) = (Awkward::start(), Workdir::new());
     let mut command = work.capturing(&origin.ca.pem);
     command.args(["--isolate", "--", "touch", "started"]);
-    let forbidden = "echo 0 >/proc/sys/user/max_user_namespaces
-        exec setpriv --bounding-set=-all --inh-caps=-all \"$@\"";
-    let outcome = run(&mut within(&command, "-r", forbidden)).expect_code(3);
-    outcome.expect_stderr(&["namespaces", "sysctl -w user.max_user_namespaces=", "hint: this system forbids it"]);
-    assert!(!work.path("started").exists() && !work.path("inventory.toml").exists());
-    assert!(!work.path(".buildproxy").exists());
-}
-
-#[test]
-fn the_environment_of_a_proxy_is_printed_for_others_to_use() {
-    let (origin, work) = (Awkward::start(), Workdir::new());
-    let url = origin.tls_url("/plain/a");
-    let script = format!(
-        "buildproxy env --dir files >env.sh; env -i PATH=\"$PATH\" sh -euc \"$FETCH\" sh ./env.sh '{url}'
-        buildproxy env --format json"
+    let forbidding = |limit: &str| {
+        let prelude =
+            format!("echo 0 >/proc/sys/user/{limit}; exec setpriv --bounding-set=-all --inh-caps=-all \"$@\"");
+        within(&command, "-r", &prelude)
+    };
+    // A root that is no mount point, as that of a chroot.
+    let root = work.root().join("root");
+    let chroot = format!(
+        "cd '{root}'; for folder in /*; do [ -d \"$folder\" ] || continue; mkdir .\"$folder\"; mount --rbind \"$folder\" .\"$folder\"; done
+        exec chroot . sh -c 'cd {work}; exec \"$@\"' sh \"$@\"",
+        root = root.display(),
+        work = work.path("").display(),
     );
-    let mut command = work.capturing(&origin.ca.pem);
-    let own = Path::new(env!("CARGO_BIN_EXE_buildproxy")).parent().unwrap();
-    let path =
-        command.get_envs().find_map(|(name, value)| (name == "PATH").then(|| value.unwrap().to_owned())).unwrap();
-    command.env("PATH", format!("{}:{}", own.display(), path.to_str().unwrap()));
-    command.env("FETCH", ". \"$1\"; curl -sSf -o a \"$2\"; wget -q -O b \"$2\"").env("BUILDPROXY_PROXY_LOOPBACK", "1");
-    let outcome = run(command.args(["--", "sh", "-euc", &script])).expect_code(0);
-    assert_eq!((work.read("a"), work.read("b")), (pattern(1000), pattern(1000)));
-    let json: serde_json::Value = serde_json::from_str(outcome.text()).unwrap();
-    assert!(json["http_proxy"]["value"].as_str().unwrap().starts_with("http://127.0.0.1:"), "{json}");
-    assert!(json["SSL_CERT_DIR"]["value"].is_null() && json["JAVA_TOOL_OPTIONS"]["value"].is_string(), "{json}");
+    fs::create_dir(&root).unwrap();
+    // As seccomp answers in a container, and as a kernel that has none.
+    let refusing = |error: &str| {
+        let inject = format!("inject=unshare:error={error}");
+        behind(&["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=unshare", "-e", &inject], &command)
+    };
+    for (mut command, words) in [
+        (
+            forbidding("max_user_namespaces"),
+            "this system forbids it (user.max_user_namespaces is 0); as root: sysctl -w",
+        ),
+        (forbidding("max_net_namespaces"), "sysctl -w user.max_net_namespaces=10000"),
+        (forbidding("max_mnt_namespaces"), "sysctl -w user.max_mnt_namespaces=10000"),
+        (within(&command, "-rm", &chroot), "its root has to be a mount point"),
+        (refusing("EPERM"), "--security-opt seccomp=unconfined"),
+        (refusing("EINVAL"), "run without --isolate"),
+    ] {
+        run(&mut command).expect_code(3).expect_stderr(&["an isolated command", "hint: ", words]);
+        assert!(!work.path("started").exists() && !work.path("inventory.toml").exists(), "{words}");
+        assert!(!work.path(".buildproxy").exists(), "{words}");
+    }
+    assert_eq!(fs::read_dir(work.root().join("tmp")).unwrap().count(), 0);
 }
 
 #[test]
-fn env_says_what_it_does_not_know() {
-    let work = Workdir::new();
-    run(&mut work.buildproxy("env")).expect_code(2).expect_stderr(&["BUILDPROXY_PROXY_URL", "--proxy and --ca"]);
-    for (arguments, code, words) in [
-        (["--proxy", "h.test:1", "--ca", "ca.pem"], 2, "expected http://HOST:PORT"),
-        (["--proxy", "http://h.test:1", "--ca", "missing.pem"], 3, "cannot read the CA's certificate"),
-    ] {
-        run(work.buildproxy("env").args(arguments).args(["--dir", "files"])).expect_code(code).expect_stderr(&[words]);
+fn without_virtual_interfaces_the_command_still_reaches_nothing_and_is_told_so() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let script = format!(
+        "if curl -sS --noproxy '*' http://192.0.2.1/; then exit 9; fi; curl -sSf -o a '{}'",
+        origin.url("/plain/a")
+    );
+    for (call, error, words) in
+        [("sendto", "EOPNOTSUPP", "as root: modprobe veth"), ("socket", "EAFNOSUPPORT", "as root: modprobe af_packet")]
+    {
+        let mut command = work.capturing(&origin.ca.pem);
+        command.args(["--isolate", "--", "sh", "-euc", &script]);
+        // Its second call starts what such a kernel has not.
+        let (trace, inject) = (format!("trace={call}"), format!("inject={call}:error={error}:when=2"));
+        let strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject];
+        let outcome = run(&mut behind(&strace, &command)).expect_code(0);
+        outcome.expect_stderr(&["warning: what goes past the proxy is refused, but cannot be seen here: ", words]);
+        assert_eq!(work.read("a"), pattern(1000));
     }
-    let outcome = run(work.buildproxy("env").args(["--proxy", "http://h.test:1", "--ca", "/later/ca.pem"]));
-    let outcome = outcome.expect_code(0).expect_stderr(&["--dir"]);
-    assert!(outcome.text().contains("\nexport SSL_CERT_FILE='/later/ca.pem'\n"), "{outcome}");
-    assert!(!outcome.text().contains("WGETRC") && !outcome.text().contains("JAVA"), "{outcome}");
+}
+
+#[test]
+fn what_a_command_leaves_running_ends_with_it_and_is_named() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    // One that is nobody's child any more, and one that does not listen.
+    let script =
+        "setsid sh -c 'echo $$ >one; exec sleep 60' & sh -c 'trap \"\" TERM; echo $$ >two; sleep 60; sleep 60' &
+        while [ ! -s one ] || [ ! -s two ]; do sleep 0.01; done; exit 7";
+    let outcome = capture_sh(&work, &origin, script).expect_code(7);
+    let (one, two) = (pid_in(&work, "one"), pid_in(&work, "two"));
+    let outcome = outcome.expect_stderr(&["left processes running, which --isolate ended: "]);
+    assert!(outcome.stderr.contains(&format!("sleep (process {one})")), "{outcome}");
+    for pid in [one, two] {
+        wait_for("the end of what was left", || (!runs(pid)).then_some(()));
+    }
+}
+
+#[test]
+fn a_capture_that_is_killed_leaves_no_process_and_no_file() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let mut command = work.capturing(&origin.ca.pem);
+    let script = "echo here >~/file; setsid sh -c 'echo $$ >one; exec sleep 60' & echo $$ >two; sleep 60; touch after";
+    let mut capture = Guard(command.args(["--isolate", "--", "sh", "-euc", script]).spawn().unwrap());
+    let pids = ["one", "two"].map(|name| {
+        wait_for("the command", || fs::read_to_string(work.path(name)).ok().filter(|pid| pid.ends_with('\n')));
+        pid_in(&work, name)
+    });
+    assert!(pids.into_iter().all(runs));
+    capture.signal(Signal::KILL);
+    assert_eq!(capture.wait(Duration::from_secs(10)), Some(128 + 9));
+    for pid in pids {
+        wait_for("the end of the command", || (!runs(pid)).then_some(()));
+    }
+    let files = || fs::read_dir(work.root().join("tmp")).unwrap().count();
+    wait_for("the end of its home", || (files() == 0).then_some(()));
+    assert!(!work.path("after").exists());
+}
+
+/// What a command has written about itself.
+fn pid_in(work: &Workdir, name: &str) -> i32 {
+    String::from_utf8(work.read(name)).unwrap().trim().parse().unwrap()
+}
+
+/// Whether the process is there and has not ended; its parent may be slow to notice.
+fn runs(pid: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    status.lines().any(|line| line.starts_with("State:") && !line.contains('Z'))
+}
+
+#[test]
+fn a_client_with_very_many_connections_at_once_hides_no_other() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let client = "import socket, threading
+def connect(number):
+    try: socket.create_connection((f'h{number}.test', 443), 60)
+    except ConnectionRefusedError: print('refused')
+threads = [threading.Thread(target=connect, args=(number,)) for number in range(1000)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+";
+    work.write("many.py", client);
+    let script = "/usr/bin/python3 many.py; ! git ls-remote git://past.test/x";
+    let outcome = capture_sh(&work, &origin, script).expect_code(0);
+    assert_eq!(outcome.text().matches("refused").count(), 1000, "{outcome}");
+    let many = outcome.stderr.lines().find(|line| line.starts_with("warning: python3.")).unwrap();
+    assert!(many.matches(".test:443").count() == 3 && many.contains(" more past the proxy"), "{many}");
+    assert!(warning(&outcome, 9418).contains("warning: git (process "), "{outcome}");
+    assert!(outcome.stderr.lines().count() < 20, "{outcome}");
+}
+
+#[test]
+fn an_isolated_command_can_make_namespaces_and_isolate_itself() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let buildproxy = env!("CARGO_BIN_EXE_buildproxy");
+    let url = origin.url("/plain/a");
+    let script = format!(
+        "unshare -rm curl -sSf -o a '{url}'
+        '{buildproxy}' capture -i inner.toml --store inner --proxy-loopback --isolate -- \
+            sh -euc \"curl -sSf -o b '{url}'; ! curl -sS --noproxy '*' https://past.test/\""
+    );
+    let outcome = capture_sh(&work, &origin, &script).expect_code(0);
+    assert_eq!((work.read("a"), work.read("b")), (pattern(1000), pattern(1000)));
+    assert!(warning(&outcome, 443).contains("curl (process "), "{outcome}");
+    assert_eq!(work.inventory().urls(), [&url], "what the inner one asks for comes through the outer one");
+    assert_eq!(Entries::read(&work.path("inner.toml")).urls(), [&url]);
+}
+
+#[test]
+fn a_project_below_a_home_that_is_a_link_stays_where_it_is() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let home = work.root().join("home");
+    fs::create_dir(home.join("project")).unwrap();
+    std::os::unix::fs::symlink(&home, work.root().join("link")).unwrap();
+    for (keep, is_kept) in [(&[][..], false), (&["--keep-env", "HOME"], true)] {
+        let mut command = work.capturing(&origin.ca.pem);
+        command.env("HOME", work.root().join("link")).current_dir(work.root().join("link/project"));
+        let script = "pwd -P; echo \"$HOME\"; git init -q .; git rev-parse --show-toplevel; : >here";
+        let outcome = run(command.arg("--isolate").args(keep).args(["--", "sh", "-euc", script])).expect_code(0);
+        let lines: Vec<_> = outcome.text().lines().collect();
+        let project = home.join("project").canonicalize().unwrap();
+        assert_eq!((Path::new(lines[0]), Path::new(lines[2])), (&*project, &*project), "{outcome}");
+        assert_eq!(Path::new(lines[1]) == work.root().join("link"), is_kept, "{outcome}");
+        assert!(project.join("here").exists());
+    }
 }

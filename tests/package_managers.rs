@@ -60,10 +60,7 @@ fn with_and_without_the_origin(origin: Nginx, project: &[(&str, &str)], script: 
     drop(origin);
 
     fs::rename(work.path("project"), work.path("captured")).unwrap();
-    for folder in ["home", "tmp"].map(|name| work.root().join(name)) {
-        fs::remove_dir_all(&folder).unwrap();
-        fs::create_dir(&folder).unwrap();
-    }
+    work.empty_home();
     let mut replaying = work.replaying();
     replaying.args(["--", "sh", "-euc", &script]);
     let replayed = run(&mut in_empty_network(&replaying)).expect_code(0);

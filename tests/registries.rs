@@ -66,10 +66,7 @@ fn registry_files() -> Vec<(PathBuf, PathBuf)> {
 
 /// A home and a folder for temporary files with nothing in them but where the registries are.
 fn begin_anew(work: &Workdir) {
-    for folder in ["home", "tmp"].map(|name| work.root().join(name)) {
-        fs::remove_dir_all(&folder).unwrap();
-        fs::create_dir(&folder).unwrap();
-    }
+    work.empty_home();
     for (file, place) in registry_files() {
         let place = work.root().join("home").join(place);
         fs::create_dir_all(place.parent().unwrap()).unwrap();

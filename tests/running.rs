@@ -7,7 +7,7 @@ mod common;
 use std::{fs, net::TcpListener, process::Command, time::Duration};
 
 use common::{
-    Awkward, Workdir, pattern,
+    Awkward, Outcome, Workdir, pattern,
     process::{Guard, wait_for},
     run,
     workdir::{behind, within},
@@ -233,6 +233,43 @@ fn a_client_that_does_not_trust_the_ca_is_named_at_the_end() {
 }
 
 #[test]
+fn a_command_that_asks_nothing_of_the_proxy_is_told_how_to_see_what_goes_past_it() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let past = format!("curl -sS --noproxy '*' -o a '{}'", origin.url("/plain/a"));
+    let through = format!("curl -sSf -o a '{}'", origin.url("/plain/a"));
+    let nothing = "hint: nothing was asked of the proxy";
+    let hint = |outcome: &Outcome| outcome.stderr.lines().find(|line| line.starts_with("hint: ")).map(str::to_owned);
+    let ftp = work.capture_sh(&origin, "curl -sS ftp://h.test/x").expect_code(0);
+    let ftp = ftp.expect_stderr(&["not `ftp://h.test`: ask for an https:// URL of the same file"]);
+    assert_eq!(hint(&ftp), None);
+    for (script, code) in [(&*past, 0), ("exit 7", 7)] {
+        let hint = hint(&work.capture_sh(&origin, script).expect_code(code)).unwrap();
+        assert!(hint.starts_with(nothing) && hint.contains("`buildproxy capture --isolate -- COMMAND`"), "{hint}");
+    }
+    assert_eq!(hint(&work.capture_sh(&origin, &format!("{through}; exit 7")).expect_code(7)), None);
+    let replayed = |script: &str| run(work.replaying().args(["--", "sh", "-euc", script]));
+    for (script, code, start) in [
+        (&*past, 0, nothing),
+        ("exit 7", 7, nothing),
+        (
+            &format!("{through}; exit 7"),
+            7,
+            "hint: the command failed, though nothing that it asked of the proxy was missing",
+        ),
+    ] {
+        let hint = hint(&replayed(script).expect_code(code)).unwrap();
+        assert!(hint.starts_with(start) && hint.contains("`buildproxy replay --isolate -- COMMAND`"), "{hint}");
+    }
+    for (script, code) in [(&*through, 0), (&format!("{through}/absent; exit 7"), 22)] {
+        assert_eq!(hint(&replayed(script).expect_code(code)), None, "{script}");
+    }
+    // In a build the server is in the background.
+    let script = "eval \"$(\"$@\" --background --parent-pid $$)\"; \"$1\" stop";
+    let background = run(&mut behind(&["sh", "-euc", script, "sh"], &work.replaying()));
+    assert_eq!(hint(&background.expect_code(0)).map(|hint| hint.starts_with(nothing)), Some(true));
+}
+
+#[test]
 fn a_signal_ends_the_waiting_for_downloads_whose_clients_left() {
     let (origin, work) = (Awkward::start(), Workdir::new());
     let (done, slow) = (origin.url("/plain/done"), origin.url("/slow?ms=7000"));
@@ -337,7 +374,9 @@ fn the_summary_says_what_there_is_and_nothing_else() {
         let _removed = fs::remove_file(work.path("inventory.toml"));
         work.capture_sh(&origin, &script).expect_code(0).stderr
     };
-    assert_eq!(summary(&[]), "captured nothing\nwrote inventory.toml (0 entries)\n");
+    let nothing = summary(&[]);
+    let (said, _hint) = nothing.split_once("\n\nhint: nothing was asked of the proxy").unwrap();
+    assert_eq!(said, "captured nothing\nwrote inventory.toml (0 entries)");
     assert_eq!(
         summary(&["/plain/a"]),
         "captured 1 answer from 1 host, 1000 B\n         \

@@ -32,6 +32,7 @@ with_either_nix! {
     run_command_subshells_strict_scripts_and_sourcing_are_served
     a_request_that_the_inventory_has_not_fails_the_build_and_the_log_shows_the_nearest
     a_miss_fails_the_build_however_the_hook_was_started
+    a_client_that_goes_past_the_replay_is_named_by_isolation_inside_the_sandbox
     a_body_that_is_gone_or_was_changed_at_its_origin_fails_before_the_build
     a_body_that_was_changed_in_the_store_fails_the_build
     two_builds_at_once_have_a_replay_each
@@ -220,6 +221,25 @@ fn a_miss_fails_the_build_however_the_hook_was_started(nix: Nix) {
         assert!(!log.stderr.contains("not here\n"), "{log}");
         log.expect_stderr(&[&format!("GET {url}/more"), "1 miss", "failed with exit code 4"]);
     }
+}
+
+fn a_client_that_goes_past_the_replay_is_named_by_isolation_inside_the_sandbox(nix: Nix) {
+    let (work, sandbox) = (Workdir::new(), Sandbox::new(nix));
+    let (url, hook) = one_file(&work, &sandbox);
+    // Who goes past the hook's replay gets nothing and is not seen; the report says how to see it.
+    let past = format!("curl -sS --noproxy '*' {}", url.replace("localhost", "past.test"));
+    sandbox.fails(&build(&hook, "pkgs.curl", &past)).expect_stderr(&["nothing was asked of the proxy", "--isolate"]);
+    let script = format!(
+        "cp $inventory inventory.toml; if {{ buildproxy replay --store none --isolate -- {past}; }} 2>log; then exit 9; fi; cat log >&2"
+    );
+    let package = build("", "pkgs.curl buildproxy", &script).replacen(
+        "nativeBuildInputs",
+        &format!("inventory = {}; nativeBuildInputs", nix_path(&work.path("inventory.toml"))),
+        1,
+    );
+    let outcome = sandbox.build(&package).expect_code(0);
+    // There is no file that names a name server, and the name is known all the same.
+    outcome.expect_stderr(&["curl (process ", "tried to reach past.test:", "look for --noproxy"]);
 }
 
 fn a_body_that_is_gone_or_was_changed_at_its_origin_fails_before_the_build(nix: Nix) {

@@ -1,10 +1,10 @@
-//! Replay as a server: with an environment file, in the background, and its ends.
+//! Replay as a server: with an environment file, in the background, and its ends; and the environment for others to use.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 
-use std::{fs, time::Duration};
+use std::{fs, path::Path, time::Duration};
 
 use common::{
     Awkward, Workdir, pattern,
@@ -188,4 +188,41 @@ fn a_server_whose_parent_is_gone_already_ends_at_once() {
     let gone = run(work.command("sh").args(["-c", "echo $$"]));
     let outcome = run(work.replaying().args(["--parent-pid", gone.text().trim()])).expect_code(0);
     assert!(outcome.took < Duration::from_secs(5), "{:?}", outcome.took);
+}
+
+#[test]
+fn the_environment_of_a_proxy_is_printed_for_others_to_use() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let url = origin.tls_url("/plain/a");
+    let script = format!(
+        "buildproxy env --dir files >env.sh; env -i PATH=\"$PATH\" sh -euc \"$FETCH\" sh ./env.sh '{url}'
+        buildproxy env --format json"
+    );
+    let mut command = work.capturing(&origin.ca.pem);
+    let own = Path::new(env!("CARGO_BIN_EXE_buildproxy")).parent().unwrap();
+    let path =
+        command.get_envs().find_map(|(name, value)| (name == "PATH").then(|| value.unwrap().to_owned())).unwrap();
+    command.env("PATH", format!("{}:{}", own.display(), path.to_str().unwrap()));
+    command.env("FETCH", ". \"$1\"; curl -sSf -o a \"$2\"; wget -q -O b \"$2\"").env("BUILDPROXY_PROXY_LOOPBACK", "1");
+    let outcome = run(command.args(["--", "sh", "-euc", &script])).expect_code(0);
+    assert_eq!((work.read("a"), work.read("b")), (pattern(1000), pattern(1000)));
+    let json: serde_json::Value = serde_json::from_str(outcome.text()).unwrap();
+    assert!(json["http_proxy"]["value"].as_str().unwrap().starts_with("http://127.0.0.1:"), "{json}");
+    assert!(json["SSL_CERT_DIR"]["value"].is_null() && json["JAVA_TOOL_OPTIONS"]["value"].is_string(), "{json}");
+}
+
+#[test]
+fn env_says_what_it_does_not_know() {
+    let work = Workdir::new();
+    run(&mut work.buildproxy("env")).expect_code(2).expect_stderr(&["BUILDPROXY_PROXY_URL", "--proxy and --ca"]);
+    for (arguments, code, words) in [
+        (["--proxy", "h.test:1", "--ca", "ca.pem"], 2, "expected http://HOST:PORT"),
+        (["--proxy", "http://h.test:1", "--ca", "missing.pem"], 3, "cannot read the CA's certificate"),
+    ] {
+        run(work.buildproxy("env").args(arguments).args(["--dir", "files"])).expect_code(code).expect_stderr(&[words]);
+    }
+    let outcome = run(work.buildproxy("env").args(["--proxy", "http://h.test:1", "--ca", "/later/ca.pem"]));
+    let outcome = outcome.expect_code(0).expect_stderr(&["--dir"]);
+    assert!(outcome.text().contains("\nexport SSL_CERT_FILE='/later/ca.pem'\n"), "{outcome}");
+    assert!(!outcome.text().contains("WGETRC") && !outcome.text().contains("JAVA"), "{outcome}");
 }

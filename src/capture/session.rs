@@ -207,6 +207,11 @@ impl Capture {
         self.proxy.handshake_failures()
     }
 
+    /// Whether a client has connected so far.
+    pub fn was_asked(&self) -> bool {
+        self.proxy.was_asked()
+    }
+
     /// Stops the proxy, lets exchanges end whose clients have gone until `give_up` resolves, and writes the inventory;
     /// with `prune`, without the entries that this system did not ask for.
     ///

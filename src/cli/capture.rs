@@ -22,6 +22,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How long it may go on before people are told.
 const NOTICED: Duration = Duration::from_secs(1);
 
+/// What to do about a capture of nothing.
+const NOTHING_CAME: &str = "nothing was asked of the proxy: what was needed came from a cache, or was asked for past it; \
+                            `buildproxy capture --isolate -- COMMAND` gives an empty home and names what goes past the proxy";
+
 /// Run a command (or a shell) behind the capturing proxy, then write the inventory
 #[derive(clap::Args)]
 #[command(after_help = "Example:
@@ -67,7 +71,7 @@ impl Capture {
             system: current_system(),
         };
         let command = if self.command.is_empty() { shell() } else { self.command };
-        let (code, result, failures, bypasses) = block_on(async {
+        let (code, result, was_asked, failures, bypasses) = block_on(async {
             let isolated = self.isolation.start(&command, listen)?;
             if let Some(isolated) = &isolated {
                 options.listen = isolated.listen_on();
@@ -89,7 +93,7 @@ impl Capture {
                     "the command failed, so nothing is pruned: it may not have asked for all that it needs",
                 );
             }
-            let failures = capture.handshake_failures();
+            let (was_asked, failures) = (capture.was_asked(), capture.handshake_failures());
             let give_up = async {
                 tokio::select! {
                     () = patience(common.quiet) => {}
@@ -97,7 +101,7 @@ impl Capture {
                 }
             };
             let result = capture.finish(self.prune && code == DONE, give_up).await;
-            Ok::<_, u8>((code, result, failures.list(), ended.bypasses))
+            Ok::<_, u8>((code, result, was_asked, failures.list(), ended.bypasses))
         })?;
         let summary = result.map_err(|error| {
             output::error(&error);
@@ -108,7 +112,7 @@ impl Capture {
         })?;
         if !common.quiet {
             failures.iter().for_each(|failure| output::warning(printable(&failure.to_string())));
-            bypasses.iter().for_each(output::warning);
+            isolate::sentences(&bypasses).into_iter().for_each(output::warning);
             print_summary(&summary, common);
             if !self.only.is_empty() && asked_nothing(&summary) {
                 output::warning("the command asked for nothing that `--only` names: globs are for whole URLs");

@@ -12,7 +12,7 @@ use tokio::process::Child;
 
 use super::{FAILED, output, signals::Signals};
 use crate::{
-    isolate::{Bypass, Isolated, Running},
+    isolate::{Bypass, Isolated, Remains, Running},
     proxy::ClientEnvironment,
     text::printable,
 };
@@ -60,7 +60,12 @@ pub async fn run(
             FAILED
         }
     };
-    Ended { code, bypasses: end() }
+    let Remains { bypasses, left_running } = end();
+    if !left_running.is_empty() {
+        let names: Vec<_> = left_running.iter().map(ToString::to_string).collect();
+        tracing::warn!("the command left processes running, which --isolate ended: {}", names.join(", "));
+    }
+    Ended { code, bypasses }
 }
 
 /// Says that `command` cannot be run, and gives the exit code for it.

@@ -1,10 +1,10 @@
 //! `--isolate`, and the hidden command by which it works.
 
-use std::{ffi::OsString, net::SocketAddr};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 
 use clap::Args;
 
-use super::{FAILED, child, output};
+use super::{DONE, FAILED, child, output};
 use crate::isolate::{self, Isolated};
 
 /// The arguments of the commands that can isolate the command that they run.
@@ -13,7 +13,7 @@ pub struct Isolation {
     /// Let the command reach the proxy and nothing else, and give it a fresh home without caches and credentials (Linux)
     #[arg(long, conflicts_with = "allow_remote")]
     pub isolate: bool,
-    /// With --isolate: leave this variable as it is
+    /// With --isolate: leave this variable as it is; HOME for the home that you have
     #[arg(long, value_name = "NAME", requires = "isolate")]
     keep_env: Vec<String>,
 }
@@ -47,6 +47,20 @@ pub struct Inside {
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     command: Vec<OsString>,
+}
+
+/// What cleans up after `--isolate` where buildproxy was killed
+#[derive(Args)]
+#[command(hide = true)]
+pub struct Keeper {
+    /// What is to be removed
+    folder: PathBuf,
+}
+
+impl Keeper {
+    pub fn run(self) -> u8 {
+        isolate::keep(&self.folder).map_or(FAILED, |()| DONE)
+    }
 }
 
 impl Inside {

@@ -111,6 +111,7 @@ enum Command {
     Export(export::Export),
     Env(env::Env),
     Isolated(isolation::Inside),
+    IsolatedKeeper(isolation::Keeper),
 }
 
 impl Common {
@@ -212,6 +213,7 @@ pub fn main() -> ExitCode {
         Command::Export(command) => command.run(&common),
         Command::Env(command) => command.run(),
         Command::Isolated(command) => command.run(),
+        Command::IsolatedKeeper(command) => command.run(),
     };
     let is_lost = code == DONE && output::has_lost_data();
     ExitCode::from(if is_lost { FAILED } else { code })

@@ -92,7 +92,7 @@ impl Replay {
             system,
         };
         let replayer = Arc::new(Replayer::with_index(index, common.body_files(), options));
-        let (ending, failures) = block_on(async {
+        let (ending, was_asked, failures) = block_on(async {
             let isolated = self.isolation.start(&self.command, address)?;
             let listen_on = isolated.as_ref().map_or(ListenOn::Address(address), Isolated::listen_on);
             let start = StartOptions { listen_on, user_roots: None, proxy_loopback: self.listen.proxy_loopback };
@@ -101,14 +101,16 @@ impl Replay {
                 FAILED
             })?;
             let ending = self.serve(proxy.environment(), isolated).await?;
-            let failures = proxy.handshake_failures();
+            let (was_asked, failures) = (proxy.was_asked(), proxy.handshake_failures());
             proxy.stop().await;
-            Ok::<_, u8>((ending, failures.list()))
+            Ok::<_, u8>((ending, was_asked, failures.list()))
         })?;
         let is_written_whole = self.json || self.background_state.is_some();
         let report = if is_written_whole { replayer.report() } else { replayer.summary() };
         let bypasses = if let Ending::Command(ended) = &ending { &ended.bypasses[..] } else { &[] };
         let report = report.with_failed_handshakes(&failures).with_bypasses(bypasses);
+        let failed = matches!(&ending, Ending::Command(ended) if ended.code != DONE);
+        let hint = report.hint(failed, was_asked).filter(|_| !self.isolation.isolate);
         let code = match &ending {
             Ending::Command(ended) if ended.code != DONE => ended.code,
             _ if report.failed(self.allow_misses) => INCOMPLETE,
@@ -116,8 +118,14 @@ impl Replay {
         };
         match (&self.background_state, ending) {
             (Some(state), Ending::Parent) => background::abandoned(state),
-            (Some(state), _) => background::ended(state, &report.to_string(), &report, code),
+            (Some(state), _) => {
+                let hint = hint.map(|hint| format!("\nhint: {hint}\n")).unwrap_or_default();
+                background::ended(state, &format!("{report}{hint}"), &report, code);
+            }
             (None, _) => self.report(&report, common),
+        }
+        if let Some(hint) = hint.filter(|_| self.background_state.is_none() && !common.quiet) {
+            output::hint(hint);
         }
         Ok(code)
     }

@@ -9,8 +9,13 @@ use crate::{
     text::printable,
 };
 
-/// Different attempts that are kept. A client that asks for ever new addresses must not fill the memory.
+/// Different attempts that are kept; of a new client, or to a new port, as many again. A client that asks for ever new
+/// addresses must neither fill the memory nor hide the others.
 const KEPT: usize = 1000;
+/// Attempts whose process is looked up, of those with one destination: whoever makes more than that makes the same again.
+const NAMED: u64 = 3;
+/// Destinations that a sentence has.
+const SHOWN: usize = 3;
 
 /// What an isolated command wanted to reach past the proxy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,23 +59,30 @@ pub struct BypassReport {
 pub struct Bypasses(Vec<Bypass>);
 
 impl Bypasses {
-    /// Counts an attempt, and says whether it is the first of its kind. Where its process is not known, it is taken for one
-    /// that another process was seen to make.
+    /// Whether so many attempts with this destination are known that nobody has to look who makes the next one.
+    pub fn are_known(&self, protocol: Protocol, host: &str, port: u16) -> bool {
+        let same = self.0.iter().filter(|known| (known.protocol, &*known.host, known.port) == (protocol, host, port));
+        same.map(|known| known.count).sum::<u64>() >= NAMED
+    }
+
+    /// Counts an attempt, and says whether people should be told at once: of each kind of the first few. Where its process
+    /// is not known, it is taken for one that another process was seen to make.
     pub fn add(&mut self, attempt: Bypass) -> bool {
-        let name = |bypass: &Bypass| bypass.process.as_ref().map(|process| process.name.clone());
-        let is_it = |known: &Bypass| {
-            (known.protocol, &known.host, known.port) == (attempt.protocol, &attempt.host, attempt.port)
-                && (name(known) == name(&attempt) || attempt.process.is_none())
+        let is_it = |known: &&mut Bypass| {
+            known.host == attempt.host
+                && (known.kind() == attempt.kind()
+                    || attempt.process.is_none() && known.port == attempt.port && known.protocol == attempt.protocol)
         };
-        match self.0.iter().position(is_it) {
-            Some(at) => {
-                self.0[at].count += 1;
-                return false;
-            }
-            None if self.0.len() < KEPT => self.0.push(attempt),
-            None => {}
+        if let Some(known) = self.0.iter_mut().find(is_it) {
+            known.count += 1;
+            return false;
         }
-        true
+        let of_its_kind = self.0.iter().filter(|known| known.kind() == attempt.kind()).count();
+        let limit = if of_its_kind == 0 { 2 * KEPT } else { KEPT };
+        if self.0.len() < limit {
+            self.0.push(attempt);
+        }
+        of_its_kind < SHOWN
     }
 
     /// All of them, by time.
@@ -79,7 +91,43 @@ impl Bypasses {
     }
 }
 
+/// A sentence for each client and what it should do instead, with the first of the destinations.
+pub fn sentences(bypasses: &[Bypass]) -> Vec<String> {
+    let mut groups: Vec<Vec<&Bypass>> = Vec::new();
+    for bypass in bypasses {
+        let name = |of: &Bypass| (of.process.as_ref().map(|process| process.name.clone()), of.fix());
+        match groups.iter_mut().find(|group| name(group[0]) == name(bypass)) {
+            Some(group) => group.push(bypass),
+            None => groups.push(vec![bypass]),
+        }
+    }
+    groups.iter().map(|group| sentence(group)).collect()
+}
+
+/// One sentence about attempts of one client, of which there is at least one.
+fn sentence(attempts: &[&Bypass]) -> String {
+    let who = attempts[0].process.as_ref().map_or("a process that is not known".to_owned(), ToString::to_string);
+    let mut where_to = attempts.iter().take(SHOWN).map(|attempt| attempt.destination()).collect::<Vec<_>>().join(", ");
+    if attempts.len() > SHOWN {
+        where_to += &format!(" and {} more", attempts.len() - SHOWN);
+    }
+    let count: u64 = attempts.iter().map(|attempt| attempt.count).sum();
+    let times = if count == 1 { String::new() } else { format!(", {count} times") };
+    format!("{who} tried to reach {where_to} past the proxy{times}, which --isolate refused: {}", attempts[0].fix())
+}
+
 impl Bypass {
+    /// Who wanted what, whichever the host was.
+    fn kind(&self) -> (Option<&str>, Protocol, u16) {
+        (self.process.as_ref().map(|process| &*process.name), self.protocol, self.port)
+    }
+
+    fn destination(&self) -> String {
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        let how = if self.protocol == Protocol::Udp { " over UDP" } else { "" };
+        format!("{host}:{}{how}", self.port)
+    }
+
     /// The same for a report.
     pub fn report(&self) -> BypassReport {
         BypassReport {
@@ -152,19 +200,7 @@ fn fix_for_client(name: &str) -> &'static str {
 /// One sentence for people, with what to do.
 impl fmt::Display for Bypass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.process {
-            Some(process) => write!(f, "{process}")?,
-            None => f.write_str("a process that is not known")?,
-        }
-        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        let how = if self.protocol == Protocol::Udp { " over UDP" } else { "" };
-        let times = if self.count == 1 { String::new() } else { format!(", {} times", self.count) };
-        write!(
-            f,
-            " tried to reach {host}:{}{how} past the proxy{times}, which --isolate refused: {}",
-            self.port,
-            self.fix()
-        )
+        f.write_str(&sentence(&[self]))
     }
 }
 
@@ -204,15 +240,41 @@ mod tests {
     fn equal_attempts_are_counted_and_their_number_is_bounded() {
         let mut bypasses = Bypasses::default();
         for is_first in [true, false, false] {
+            assert!(!bypasses.are_known(Protocol::Tcp, "h.test", 443));
             assert_eq!(bypasses.add(attempt(Some("curl"), Protocol::Tcp, "h.test", 443)), is_first);
         }
+        assert!(bypasses.are_known(Protocol::Tcp, "h.test", 443) && !bypasses.are_known(Protocol::Tcp, "h.test", 80));
         bypasses.add(attempt(None, Protocol::Tcp, "h.test", 443));
         bypasses.add(attempt(Some("wget"), Protocol::Tcp, "h.test", 443));
         let counts: Vec<u64> = bypasses.0.iter().map(|bypass| bypass.count).collect();
         assert_eq!(counts, [4, 1]);
-        for port in 0..2000 {
-            bypasses.add(attempt(None, Protocol::Udp, "h.test", port));
+        for number in 0..2000 {
+            let told = bypasses.add(attempt(Some("node"), Protocol::Tcp, &format!("h{number}.test"), 443));
+            assert_eq!(told, number < SHOWN, "{number}");
         }
-        assert_eq!(bypasses.into_list().len(), KEPT);
+        assert_eq!(bypasses.0.len(), KEPT);
+        // What is of another kind has a place all the same.
+        for port in 0..3000 {
+            bypasses.add(attempt(Some("git"), Protocol::Tcp, "h.test", port));
+        }
+        let list = bypasses.into_list();
+        assert_eq!((list.len(), list[KEPT].process.as_ref().unwrap().name.as_str()), (2 * KEPT, "git"));
+    }
+
+    #[test]
+    fn a_client_has_one_sentence_for_all_that_has_the_same_remedy() {
+        let hosts = ["a.test", "b.test", "c.test", "d.test"];
+        let mut bypasses: Vec<_> = hosts.map(|host| attempt(Some("node"), Protocol::Tcp, host, 443)).into();
+        bypasses.insert(1, attempt(Some("node"), Protocol::Tcp, "a.test", 9418));
+        bypasses.push(attempt(Some("curl"), Protocol::Tcp, "a.test", 443));
+        bypasses[0].count = 7;
+        let sentences = sentences(&bypasses);
+        let starts = [
+            "node (process 7) tried to reach a.test:443, b.test:443, c.test:443 and 1 more past the proxy, 10 times, which",
+            "node (process 7) tried to reach a.test:9418 past the proxy, which --isolate refused: the git protocol",
+            "curl (process 7) tried to reach a.test:443 past the proxy, which",
+        ];
+        assert_eq!(sentences.len(), starts.len(), "{sentences:?}");
+        assert!(sentences.iter().zip(starts).all(|(sentence, start)| sentence.starts_with(start)), "{sentences:?}");
     }
 }

@@ -1,6 +1,6 @@
 //! Where there are no namespaces, nothing can be isolated.
 
-use std::{convert::Infallible, ffi::OsString, io, net::SocketAddr};
+use std::{convert::Infallible, ffi::OsString, io, net::SocketAddr, path::Path};
 
 use super::Running;
 use crate::proxy::{ClientEnvironment, ListenOn};
@@ -42,6 +42,14 @@ impl Isolated {
     pub fn run(self, _environment: &ClientEnvironment) -> io::Result<Running> {
         match self {}
     }
+}
+
+/// Nothing.
+///
+/// # Errors
+/// Always.
+pub fn keep(_folder: &Path) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// Nothing.

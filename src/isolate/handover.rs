@@ -16,14 +16,15 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 /// The longest message; sockets take twice this unless the system was told otherwise.
 const LONGEST: usize = 100 << 10;
 /// The most descriptors that a message has.
-const DESCRIPTORS: usize = 2;
+const DESCRIPTORS: usize = 5;
 
-/// What the inside says when it is ready, or that it never will be. With the first comes the listening socket; and,
-/// where attempts to bypass the proxy can be seen, the socket on which they are.
+/// What the inside says when it is ready, or that it never will be. With the first come the listening socket
+/// and the network; the socket on which the kernel tells of its connections, if it does; where attempts to bypass the proxy can be seen, the socket on which they are; and then, where a name
+/// server on loopback is asked, its socket.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Report {
-    /// Why attempts to bypass the proxy cannot be seen, if they cannot.
-    Ready { unseen: Option<String> },
+    /// Whether the kernel tells of connections, and why attempts to bypass the proxy cannot be seen, if they cannot.
+    Ready { tells: bool, unseen: Option<String> },
     /// What failed.
     Failed(String),
 }

@@ -92,9 +92,12 @@ pub const TOOLCHAINS: &[(&str, &str)] = &[
     ("VOLTA_HOME", ".volta"),
 ];
 
-/// An empty home, which is gone when this is dropped.
+/// A folder with an empty home in it, which is gone when this is dropped.
 #[derive(Debug)]
-pub struct Home(PathBuf);
+pub struct Home {
+    folder: PathBuf,
+    home: PathBuf,
+}
 
 impl Home {
     /// A new one in the temporary folder.
@@ -102,12 +105,19 @@ impl Home {
     /// # Errors
     /// Where it cannot be made, or its path is no UTF-8.
     pub fn create() -> io::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("buildproxy-home-").tempdir()?;
+        let folder = tempfile::Builder::new().prefix("buildproxy-isolated-").tempdir()?;
         if folder.path().to_str().is_none() {
             let message = format!("the temporary folder {} is not UTF-8", folder.path().display());
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
-        Ok(Self(folder.keep()))
+        let home = folder.path().join("home");
+        fs::create_dir(&home)?;
+        Ok(Self { folder: folder.keep(), home })
+    }
+
+    /// The folder that the home is in; what else is put there is gone with it.
+    pub fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// What differs in `environment` for a command with this home; `None` is to be unset. The variables in `keep` stay,
@@ -132,8 +142,11 @@ impl Home {
                 variables.push(((*name).to_owned(), Some(folder.to_owned())));
             }
         }
+        if keep.iter().any(|kept| kept == "HOME") {
+            return variables;
+        }
         // Its path was checked to be text.
-        let home = self.0.to_string_lossy().into_owned();
+        let home = self.home.to_string_lossy().into_owned();
         let java = proxy.iter().find(|(name, _)| name == "JAVA_TOOL_OPTIONS").and_then(|(_, value)| value.as_deref());
         // Java does not look at HOME, but into the system's list of users.
         variables.push(("JAVA_TOOL_OPTIONS".to_owned(), Some(with_java_home(java.unwrap_or_default(), &home))));
@@ -144,14 +157,14 @@ impl Home {
 
 impl Drop for Home {
     fn drop(&mut self) {
-        if let Err(error) = remove(&self.0) {
-            tracing::warn!("cannot remove the temporary home {}: {error}", self.0.display());
+        if let Err(error) = remove(&self.folder) {
+            tracing::warn!("cannot remove the temporary home {}: {error}", self.folder.display());
         }
     }
 }
 
 /// Removes a folder, also where some in it are read-only, as Go's downloads are.
-fn remove(folder: &Path) -> io::Result<()> {
+pub fn remove(folder: &Path) -> io::Result<()> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             make_writable(folder)?;
@@ -224,8 +237,14 @@ mod tests {
     fn java_gets_the_home_that_the_others_have() {
         let variables = variables(&[("HOME", "/home/me")], &[]);
         let value = |name: &str| variables.iter().find(|(known, _)| known == name).unwrap().1.clone().unwrap();
-        assert!(Path::new(&value("HOME")).file_name().unwrap().to_str().unwrap().starts_with("buildproxy-home-"));
+        assert!(value("HOME").ends_with("/home") && value("HOME").contains("/buildproxy-isolated-"));
         assert_eq!(value("JAVA_TOOL_OPTIONS"), format!("-Da=b -Duser.home={}", value("HOME")));
+    }
+
+    #[test]
+    fn a_home_that_is_kept_is_javas_too() {
+        let variables = variables(&[("HOME", "/home/me"), ("CARGO_HOME", "/c")], &["HOME"]);
+        assert_eq!(variables, [("CARGO_HOME".to_owned(), None)]);
     }
 
     #[test]
@@ -243,13 +262,14 @@ mod tests {
     #[test]
     fn a_home_with_read_only_folders_is_removed_whole() {
         let home = Home::create().unwrap();
-        let path = home.0.clone();
+        let path = home.home.clone();
         fs::create_dir_all(path.join("go/pkg")).unwrap();
         fs::write(path.join("go/pkg/file"), "").unwrap();
         fs::set_permissions(path.join("go/pkg"), fs::Permissions::from_mode(0o500)).unwrap();
         make_writable(&path).unwrap();
         assert_eq!(fs::metadata(path.join("go/pkg")).unwrap().permissions().mode() & 0o777, 0o700);
+        let folder = home.folder().to_owned();
         drop(home);
-        assert!(!path.exists());
+        assert!(!path.exists() && !folder.exists());
     }
 }

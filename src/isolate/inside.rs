@@ -4,9 +4,9 @@
 use std::{
     convert::Infallible,
     ffi::OsString,
-    fmt, fs,
+    fs,
     io::{self, Write, stdin},
-    net::{SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     os::{
         fd::{AsFd, OwnedFd},
         unix::process::CommandExt,
@@ -23,33 +23,28 @@ use rustix::{
 
 use super::{
     handover::{self, Orders, Report},
+    names::NAME_SERVICE_PORT,
     network::{NAME_SERVER, Network},
+    setup_error::{SetupError, failed},
 };
+use crate::process::Connections;
 
 /// Where programs ask for names without the network's name servers; these sockets lead out of the namespace.
 const NAME_SERVICES: &[&str] = &["/run/nscd/socket", "/var/run/nscd/socket", "/run/systemd/resolve/io.systemd.Resolve"];
 const RESOLVER_CONFIGURATION: &str = "/etc/resolv.conf";
 
-/// Why there is no isolation.
-#[derive(Debug)]
-struct SetupError {
-    what: &'static str,
-    source: io::Error,
-}
-
-impl fmt::Display for SetupError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.what, self.source)?;
-        match self.source.kind() {
-            // ENOSPC is what a limit of namespaces gives.
-            io::ErrorKind::PermissionDenied | io::ErrorKind::StorageFull => write!(f, "\n\nhint: {}", remedy()),
-            _ => Ok(()),
-        }
-    }
-}
-
-fn failed<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> SetupError {
-    move |source| SetupError { what, source: source.into() }
+/// What the inside hands out.
+struct Made {
+    /// The socket on which the proxy listens.
+    listener: TcpListener,
+    /// The network (network_namespaces(7)).
+    network: fs::File,
+    /// What the kernel tells of its connections.
+    connections: Option<OwnedFd>,
+    /// The far end of the network, or why there is none.
+    far: Result<OwnedFd, SetupError>,
+    /// Where names are asked for, if not at the far end.
+    name_server: Option<UdpSocket>,
 }
 
 /// Makes the namespaces, tells over standard input, where the other side waits, and becomes `command` when it is told
@@ -60,7 +55,7 @@ fn failed<E: Into<io::Error>>(what: &'static str) -> impl FnOnce(E) -> SetupErro
 /// error is `None`.
 pub fn go_inside(listen: SocketAddr, command: &[OsString]) -> Result<Infallible, Option<io::Error>> {
     let socket = stdin().as_fd().try_clone_to_owned().map_err(|_| None)?;
-    let (listener, far) = match set_up(listen) {
+    let Made { listener, network, connections, far, name_server } = match set_up(listen) {
         Ok(made) => made,
         Err(error) => {
             // Whoever would hear it has gone.
@@ -72,11 +67,15 @@ pub fn go_inside(listen: SocketAddr, command: &[OsString]) -> Result<Infallible,
         Ok(far) => (None, Some(far)),
         Err(error) => (Some(error.to_string()), None),
     };
-    let descriptors: Vec<_> = [Some(listener.as_fd()), far.as_ref().map(AsFd::as_fd)].into_iter().flatten().collect();
-    handover::send(&socket, &Report::Ready { unseen }, &descriptors).map_err(|_| None)?;
+    let name_server = name_server.filter(|_| far.is_some());
+    let (far_end, name_service) = (far.as_ref().map(AsFd::as_fd), name_server.as_ref().map(AsFd::as_fd));
+    let told = connections.as_ref().map(AsFd::as_fd);
+    let descriptors = [Some(listener.as_fd()), Some(network.as_fd()), told, far_end, name_service];
+    let descriptors: Vec<_> = descriptors.into_iter().flatten().collect();
+    handover::send(&socket, &Report::Ready { tells: told.is_some(), unseen }, &descriptors).map_err(|_| None)?;
     // The other side ends without orders where it could not start.
     let (orders, descriptors) = handover::receive::<Orders>(&socket).map_err(|_| None)?;
-    drop((socket, listener, far));
+    drop((socket, listener, network, connections, far, name_server));
     Err(Some(become_command(command, orders, descriptors)))
 }
 
@@ -97,15 +96,21 @@ fn become_command(command: &[OsString], orders: Orders, descriptors: Vec<OwnedFd
     command.exec()
 }
 
-/// The listening socket in a new network, and the far end of that, or why there is none.
-fn set_up(listen: SocketAddr) -> Result<(TcpListener, io::Result<OwnedFd>), SetupError> {
+/// Makes the place for the command.
+fn set_up(listen: SocketAddr) -> Result<Made, SetupError> {
     new_namespaces()?;
+    // What is mounted here is not to be seen elsewhere.
+    mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)
+        .map_err(failed("cannot keep mounts to an isolated command (in a chroot, its root has to be a mount point)"))?;
     hide_name_services().map_err(failed("cannot replace the name servers for an isolated command"))?;
-    let network = Network::open().map_err(failed("cannot set up the network of an isolated command"))?;
-    network.start_loopback().map_err(failed("cannot start loopback for an isolated command"))?;
-    let far = network.catch_the_rest();
+    let links = Network::open().map_err(failed("cannot set up the network of an isolated command"))?;
+    links.start_loopback().map_err(failed("cannot start loopback for an isolated command"))?;
+    let far = links.catch_the_rest();
     let listener = TcpListener::bind(listen).map_err(failed("cannot listen inside for an isolated command"))?;
-    Ok((listener, far))
+    let network =
+        fs::File::open("/proc/self/ns/net").map_err(failed("cannot name the network of an isolated command"))?;
+    let connections = Connections::open().ok().map(OwnedFd::from);
+    Ok(Made { listener, network, connections, far, name_server: name_server_on_loopback() })
 }
 
 /// A network and a list of mounts of our own. Root can have them as it is, and stays what it is for the package managers
@@ -127,14 +132,15 @@ fn new_namespaces() -> Result<(), SetupError> {
 
 /// Has names looked up where they are seen, and nowhere else.
 fn hide_name_services() -> io::Result<()> {
-    // What is mounted here is not seen elsewhere.
-    mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)?;
     for socket in NAME_SERVICES.iter().filter(|socket| Path::new(socket).exists()) {
         mount_bind("/dev/null", *socket)?;
     }
-    if Path::new(RESOLVER_CONFIGURATION).exists() {
+    let ours = format!("nameserver {NAME_SERVER}\n");
+    // It is ours already in an isolated command that isolates: nothing can be mounted on a file whose name has gone.
+    let is_ours = || fs::read(RESOLVER_CONFIGURATION).is_ok_and(|text| text == ours.as_bytes());
+    if Path::new(RESOLVER_CONFIGURATION).exists() && !is_ours() {
         let mut file = tempfile::NamedTempFile::new()?;
-        writeln!(file, "nameserver {NAME_SERVER}")?;
+        file.write_all(ours.as_bytes())?;
         fs::set_permissions(file.path(), std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
         // The mount keeps the file when its name has gone.
         mount_bind(file.path(), RESOLVER_CONFIGURATION)?;
@@ -142,23 +148,12 @@ fn hide_name_services() -> io::Result<()> {
     Ok(())
 }
 
-/// What to change where namespaces are not allowed.
-fn remedy() -> String {
-    let setting = |name: &str| fs::read_to_string(Path::new("/proc/sys").join(name)).unwrap_or_default();
-    for (name, forbids, allows) in [
-        ("kernel/unprivileged_userns_clone", "0", "1"),
-        ("kernel/apparmor_restrict_unprivileged_userns", "1", "0"),
-        ("user/max_user_namespaces", "0", "10000"),
-        ("user/max_net_namespaces", "0", "10000"),
-    ] {
-        if setting(name).trim() == forbids {
-            let name = name.replace('/', ".");
-            return format!(
-                "this system forbids it ({name} is {forbids}); as root: sysctl -w {name}={allows}; or run without --isolate"
-            );
-        }
+/// Where no file says which name server to ask, as in Nix's sandbox, programs ask this one (resolv.conf(5)).
+fn name_server_on_loopback() -> Option<UdpSocket> {
+    if Path::new(RESOLVER_CONFIGURATION).exists() {
+        return None;
     }
-    "in a container, allow user namespaces (for Docker: --security-opt seccomp=unconfined, or --cap-add SYS_ADMIN as root); \
-     in a sandbox, run without --isolate"
-        .to_owned()
+    let bound = UdpSocket::bind((Ipv4Addr::LOCALHOST, NAME_SERVICE_PORT));
+    let socket = bound.and_then(|socket| socket.set_nonblocking(true).map(|()| socket));
+    socket.inspect_err(|error| tracing::warn!("names cannot be looked up by an isolated command: {error}")).ok()
 }

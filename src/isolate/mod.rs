@@ -10,6 +10,8 @@
 //! `watch` refuses what arrives there at once, so that nobody waits for an answer, and notes who tried to go where.
 //! It holds each attempt until the process is found that made it, which is why the kernel's own refusals will not do.
 //!
+//! When the command has ended, so has what it left running; also where this program was killed, for which a `keeper` waits.
+//!
 //! This keeps a build from downloading past a capture by mistake. It is no wall against a program that wants out.
 
 #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
@@ -25,22 +27,32 @@ mod home;
 #[cfg(target_os = "linux")]
 mod inside;
 #[cfg(target_os = "linux")]
+mod keeper;
+#[cfg(target_os = "linux")]
+mod leftovers;
+#[cfg(target_os = "linux")]
 mod names;
 #[cfg(target_os = "linux")]
 mod network;
 #[cfg(target_os = "linux")]
 mod outside;
 #[cfg(target_os = "linux")]
+mod setup_error;
+#[cfg(target_os = "linux")]
 mod watch;
 
 use tokio::process::Child;
 
-pub use bypass::{Bypass, BypassReport};
+use crate::process::ProcessName;
+
+pub use bypass::{Bypass, BypassReport, sentences};
 #[cfg(not(target_os = "linux"))]
-pub use elsewhere::{Isolated, IsolationError, go_inside};
+pub use elsewhere::{Isolated, IsolationError, go_inside, keep};
 pub use home::{CREDENTIAL_WORDS, HIDDEN, TOOLCHAINS};
 #[cfg(target_os = "linux")]
 pub use inside::go_inside;
+#[cfg(target_os = "linux")]
+pub use keeper::keep;
 #[cfg(target_os = "linux")]
 pub use outside::{Isolated, IsolationError};
 
@@ -48,13 +60,22 @@ pub use outside::{Isolated, IsolationError};
 pub struct Running {
     /// Its process.
     pub child: Child,
-    /// Ends what was made for it, and gives what it tried to reach past the proxy. To be called when it has ended.
-    pub end: Box<dyn FnOnce() -> Vec<Bypass> + Send>,
+    /// Ends what was made for it and what it left running. To be called when it has ended.
+    pub end: Box<dyn FnOnce() -> Remains + Send>,
+}
+
+/// What there is to be said of a command when it has ended.
+#[derive(Debug, Default)]
+pub struct Remains {
+    /// What it tried to reach past the proxy.
+    pub bypasses: Vec<Bypass>,
+    /// What it left running, which has been ended.
+    pub left_running: Vec<ProcessName>,
 }
 
 impl Running {
     /// A command that is not isolated.
     pub fn open(child: Child) -> Self {
-        Self { child, end: Box::new(Vec::new) }
+        Self { child, end: Box::new(Remains::default) }
     }
 }

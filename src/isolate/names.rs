@@ -2,19 +2,25 @@
 //! then wants there shows under its name.
 
 use std::{
-    collections::HashMap,
-    net::{IpAddr, Ipv4Addr},
+    collections::{HashMap, HashSet},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
+
+/// Where name servers are asked (RFC 1035 §4.2).
+pub const NAME_SERVICE_PORT: u16 = 53;
 
 /// The first address that is given out (RFC 2544: never a real host's), and how many names get one of their own.
 const FIRST: u32 = u32::from_be_bytes([198, 18, 0, 1]);
 const MOST: usize = 100_000;
+/// What the same addresses begin with for those who want no other: a unique local one (RFC 4193), routed as any other.
+const FIRST_6: [u16; 6] = [0xfd62, 0x7569, 0x6c64, 1, 0, 0];
 /// Seconds that an answer is good for.
 const LIFETIME: u32 = 60;
 
 /// The length of a message's header (RFC 1035 §4.1.1).
 const HEADER: usize = 12;
 const TYPE_A: u16 = 1;
+const TYPE_AAAA: u16 = 28;
 const CLASS_IN: u16 = 1;
 /// The answer's flags: a response, recursion desired and available; and the code for "I cannot".
 const RESPONSE: u16 = 0x8180;
@@ -29,6 +35,8 @@ pub struct Names {
     own: String,
     addresses: HashMap<String, Ipv4Addr>,
     names: HashMap<Ipv4Addr, String>,
+    /// Those whose IPv4 address was asked for.
+    asked: HashSet<Ipv4Addr>,
 }
 
 impl Names {
@@ -39,32 +47,50 @@ impl Names {
 
     /// The name that got `address`.
     pub fn name_of(&self, address: IpAddr) -> Option<&str> {
-        let IpAddr::V4(address) = address.to_canonical() else { return None };
+        let address = match address.to_canonical() {
+            IpAddr::V4(address) => address,
+            IpAddr::V6(address) => short(address)?,
+        };
         self.names.get(&address).map(String::as_str)
     }
 
-    /// The answer to `query`: an address for an A record, else that there is no such record. `None` where it is no
-    /// question that could be answered.
+    /// The answer to `query`: an address for an A record, and for an AAAA record where nobody asked for the other one,
+    /// which most clients use; else that there is no such record. `None` where it is no question that could be answered.
     pub fn answer(&mut self, query: &[u8]) -> Option<Vec<u8>> {
         let (name, question) = question(query)?;
         let (kind, class) = (number(question, question.len() - 4)?, number(question, question.len() - 2)?);
-        let wants_address = kind == TYPE_A && class == CLASS_IN;
+        let wants_address = matches!(kind, TYPE_A | TYPE_AAAA) && class == CLASS_IN;
         let address = if wants_address { self.address_of(name) } else { None };
         let code = if wants_address && address.is_none() { SERVER_FAILURE } else { 0 };
+        let address = address.and_then(|address| self.as_record(kind, address));
         let mut answer = query[..2].to_vec();
         for field in [RESPONSE | code, 1, u16::from(address.is_some()), 0, 0] {
             answer.extend(field.to_be_bytes());
         }
         answer.extend_from_slice(question);
         if let Some(address) = address {
-            for field in [POINTER_TO_QUESTION, TYPE_A, CLASS_IN] {
+            for field in [POINTER_TO_QUESTION, kind, CLASS_IN] {
                 answer.extend(field.to_be_bytes());
             }
             answer.extend(LIFETIME.to_be_bytes());
-            answer.extend(4_u16.to_be_bytes());
-            answer.extend(address.octets());
+            let octets = match address {
+                IpAddr::V4(address) => address.octets().to_vec(),
+                IpAddr::V6(address) => address.octets().to_vec(),
+            };
+            // 4 or 16.
+            answer.extend([0, octets.len() as u8]);
+            answer.extend(octets);
         }
         Some(answer)
+    }
+
+    /// What a record of that kind says about `address`, if there is one.
+    fn as_record(&mut self, kind: u16, address: Ipv4Addr) -> Option<IpAddr> {
+        if kind == TYPE_A {
+            self.asked.insert(address);
+            return Some(address.into());
+        }
+        (!address.is_loopback() && !self.asked.contains(&address)).then(|| long(address).into())
     }
 
     fn address_of(&mut self, name: String) -> Option<Ipv4Addr> {
@@ -84,6 +110,18 @@ impl Names {
         self.names.insert(address, name);
         Some(address)
     }
+}
+
+fn long(address: Ipv4Addr) -> Ipv6Addr {
+    let [a, b, c, d, e, f] = FIRST_6;
+    let [g, h] = [0, 2].map(|at| u16::from_be_bytes([address.octets()[at], address.octets()[at + 1]]));
+    Ipv6Addr::from([a, b, c, d, e, f, g, h])
+}
+
+fn short(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let [.., a, b, c, d] = address.octets();
+    let short = Ipv4Addr::new(a, b, c, d);
+    (long(short) == address).then_some(short)
 }
 
 /// The name that `query` asks for, in lower case, and the bytes of its one question. Characters that no host's name has
@@ -166,10 +204,29 @@ mod tests {
     }
 
     #[test]
+    fn who_wants_ipv6_alone_has_an_address_that_leads_back_to_the_name() {
+        let mut names = Names::default();
+        let asked = query(&[b"h", b"test"], TYPE_AAAA);
+        let answer = names.answer(&asked).unwrap();
+        let address = Ipv6Addr::from(<[u8; 16]>::try_from(&answer[answer.len() - 16..]).unwrap());
+        assert_eq!(answer[..12], [0xAB, 0xCD, 0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]);
+        assert_eq!(answer[answer.len() - 18..][..2], [0, 16]);
+        assert_eq!(
+            (address.to_string().as_str(), names.name_of(address.into())),
+            ("fd62:7569:6c64:1::c612:1", Some("h.test"))
+        );
+        assert_eq!(names.answer(&asked), Some(answer), "also when it asks again");
+        assert_eq!(names.name_of("fd62:7569:6c64:2::c612:1".parse().unwrap()), None);
+        // Who can do with either is told of one.
+        names.answer(&query(&[b"h", b"test"], TYPE_A)).unwrap();
+        assert_eq!(names.answer(&asked).unwrap()[..12], [0xAB, 0xCD, 0x81, 0x80, 0, 1, 0, 0, 0, 0, 0, 0]);
+    }
+
+    #[test]
     fn other_records_do_not_exist_and_what_is_no_question_has_no_answer() {
         let mut names = Names::default();
-        let answer = names.answer(&query(&[b"h", b"test"], 28)).unwrap();
-        assert_eq!((&answer[2..8], answer.len()), (&[0x81, 0x80, 0, 1, 0, 0][..], query(&[b"h", b"test"], 28).len()));
+        let answer = names.answer(&query(&[b"h", b"test"], 16)).unwrap();
+        assert_eq!((&answer[2..8], answer.len()), (&[0x81, 0x80, 0, 1, 0, 0][..], query(&[b"h", b"test"], 16).len()));
         let whole = query(&[b"h\x1b\0", b"test"], TYPE_A);
         names.answer(&whole).unwrap();
         assert_eq!(names.name_of(IpAddr::from([198, 18, 0, 1])), Some("h??.test"));

@@ -16,7 +16,14 @@ use netlink_packet_route::{
     route::{RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType},
 };
 use nix::sys::socket::{AddressFamily as Family, SockFlag, SockProtocol, SockType};
-use rustix::net::{RecvFlags, SendFlags, SocketFlags, SocketType, netdevice::name_to_index, recv, send, socket_with};
+use rustix::net::{
+    RecvFlags, SendFlags, SocketFlags, SocketType,
+    netdevice::name_to_index,
+    recv, send, socket_with,
+    sockopt::{set_socket_recv_buffer_size, set_socket_recv_buffer_size_force},
+};
+
+use super::setup_error::{SetupError, failed};
 
 /// Where name servers are asked. Like the next, of a range that is for tests of networks and never a real host's
 /// (RFC 2544), of which `names` gives out the rest.
@@ -25,6 +32,8 @@ const OWN_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 19, 255, 254);
 /// A unique local address (RFC 4193), so that clients with IPv6 have one to start from.
 const OWN_ADDRESS_6: Ipv6Addr = Ipv6Addr::new(0xfd62, 0x7569, 0x6c64, 0, 0, 0, 0, 1);
 
+/// How much can wait at the far end, in bytes: what some thousand clients ask at once.
+const WAITING: usize = 8 << 20;
 const LOOPBACK: &str = "lo";
 /// The near end, which the default routes lead to, and the far end, which is read.
 const NEAR: &str = "buildproxy0";
@@ -56,14 +65,16 @@ impl Network {
     ///
     /// # Errors
     /// What the kernel says; for example that it has no such interfaces.
-    pub fn catch_the_rest(&self) -> io::Result<OwnedFd> {
-        self.request(RouteNetlinkMessage::NewLink(veth_pair()), NLM_F_CREATE | NLM_F_EXCL)?;
+    pub fn catch_the_rest(&self) -> Result<OwnedFd, SetupError> {
+        self.request(RouteNetlinkMessage::NewLink(veth_pair()), NLM_F_CREATE | NLM_F_EXCL)
+            .map_err(failed("this kernel gives no virtual interfaces (as root: modprobe veth)"))?;
         for name in [NEAR, FAR] {
             // Without ARP and neighbour discovery: nobody is there to answer them.
-            self.set_flags(name, LinkFlags::Up | LinkFlags::Noarp)?;
+            self.set_flags(name, LinkFlags::Up | LinkFlags::Noarp)
+                .map_err(failed("cannot start a virtual interface"))?;
         }
-        let far = far_end()?;
-        self.route(OWN_ADDRESS.into())?;
+        let far = far_end().map_err(failed("this kernel gives no packet socket (as root: modprobe af_packet)"))?;
+        self.route(OWN_ADDRESS.into()).map_err(failed("cannot route into a virtual interface"))?;
         // Some systems have IPv6 switched off, and then nobody uses it.
         if let Err(error) = self.route(OWN_ADDRESS_6.into()) {
             tracing::debug!("no IPv6 inside: {error}");
@@ -145,6 +156,11 @@ fn far_end() -> io::Result<OwnedFd> {
     let mut interfaces = nix::ifaddrs::getifaddrs()?.filter(|interface| interface.interface_name == FAR);
     let address = interfaces.find_map(|interface| interface.address?.as_link_addr().copied());
     let address = address.ok_or(io::ErrorKind::NotFound)?;
+    // What does not fit is lost, and asked for again after seconds. Who is not root gets what the system allows.
+    let larger = set_socket_recv_buffer_size_force(&socket, WAITING);
+    if let Err(error) = larger.or_else(|_| set_socket_recv_buffer_size(&socket, WAITING)) {
+        tracing::debug!("frames wait in a small buffer: {error}");
+    }
     // The address names the interface; the protocol stays that of the socket (packet(7)).
     nix::sys::socket::bind(socket.as_raw_fd(), &address)?;
     Ok(socket)

@@ -2,8 +2,9 @@
 
 use std::{
     ffi::OsString,
+    fs::File,
     io::{self, stdin},
-    net::{SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener, UdpSocket},
     os::fd::{AsFd, OwnedFd},
     process::Stdio,
     sync::Arc,
@@ -12,12 +13,17 @@ use std::{
 use tokio::process::{Child, Command};
 
 use super::{
-    Running,
+    Remains, Running,
     handover::{self, Orders, Report},
     home::Home,
-    watch::Watch,
+    keeper::Keeper,
+    leftovers,
+    watch::{Openings, Watch},
 };
-use crate::proxy::{ClientEnvironment, ListenOn};
+use crate::{
+    process::{Connections, Network, ProcessName},
+    proxy::{ClientEnvironment, ListenOn},
+};
 
 /// The hidden command of this program that goes inside.
 const SUBCOMMAND: &str = "isolated";
@@ -36,13 +42,20 @@ pub enum IsolationError {
 /// A command that waits in its own network for the proxy to be ready.
 pub struct Isolated {
     child: Child,
-    member: i32,
+    sockets: Network,
     socket: OwnedFd,
     listener: Arc<TcpListener>,
-    far: Option<OwnedFd>,
+    openings: Option<Openings>,
     unseen: Option<String>,
-    home: Home,
+    place: Place,
     keep: Vec<String>,
+}
+
+/// What is there for a command only as long as it runs.
+struct Place {
+    network: File,
+    home: Home,
+    keeper: Option<Keeper>,
 }
 
 impl Isolated {
@@ -62,20 +75,30 @@ impl Isolated {
         drop(inside);
         let (report, descriptors) = handover::receive(&socket)?;
         let mut descriptors = descriptors.into_iter();
-        let unseen = match report {
-            Report::Ready { unseen } => unseen,
+        let (tells, unseen) = match report {
+            Report::Ready { tells, unseen } => (tells, unseen),
             Report::Failed(problem) => return Err(IsolationError::Inside(problem)),
         };
-        let listener = descriptors.next().ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
-        let listener = Arc::new(TcpListener::from(listener));
+        let missing = || io::Error::from(io::ErrorKind::UnexpectedEof);
+        let listener = Arc::new(TcpListener::from(descriptors.next().ok_or_else(missing)?));
+        let network = File::from(descriptors.next().ok_or_else(missing)?);
+        let connections = if tells { descriptors.next().map(Connections::from) } else { None };
+        let keeper = Keeper::start(&network, home.folder())?;
+        let place = Place { network, home, keeper: Some(keeper) };
+        let openings = descriptors.next().map(|far| {
+            let name_server = descriptors.next().map(UdpSocket::from);
+            Openings { far, name_server }
+        });
         let member = child.id().and_then(|id| i32::try_from(id).ok());
-        let member = member.ok_or_else(|| io::Error::from(io::ErrorKind::UnexpectedEof))?;
-        Ok(Self { child, member, socket, listener, far: descriptors.next(), unseen, home, keep: keep.to_vec() })
+        let member = member.ok_or_else(missing)?;
+        let sockets = Network::of(member, connections);
+        Ok(Self { child, sockets, socket, listener, openings, unseen, place, keep: keep.to_vec() })
     }
 
     /// Where the proxy listens.
     pub fn listen_on(&self) -> ListenOn {
-        ListenOn::Isolated { socket: Arc::clone(&self.listener), member: self.member }
+        let folder = self.place.home.folder().to_owned();
+        ListenOn::Isolated { socket: Arc::clone(&self.listener), network: self.sockets.clone(), folder }
     }
 
     /// Why what goes past the proxy cannot be seen, where it cannot.
@@ -93,17 +116,40 @@ impl Isolated {
             .map(|(name, value)| (name.to_owned(), value.map(|value| value.to_string_lossy().into_owned())))
             .collect();
         let own: Vec<_> = std::env::vars_os().collect();
+        let ours = |name: &&String| proxy.iter().any(|(known, _)| known == *name) && *name != "JAVA_TOOL_OPTIONS";
+        for name in self.keep.iter().filter(ours) {
+            tracing::warn!("{name} leads to the proxy, so that it cannot be kept as it is");
+        }
         let mut variables = proxy.clone();
         // Of two values for one name, the last counts.
-        variables.extend(self.home.variables(&own, &proxy, &self.keep));
-        let watch = self.far.map(|far| Watch::start(far, self.member)).transpose()?;
+        variables.extend(self.place.home.variables(&own, &proxy, &self.keep));
+        let watch = self.openings.map(|openings| Watch::start(openings, self.sockets)).transpose()?;
         handover::send(&self.socket, &Orders { environment: variables }, &[stdin().as_fd()])?;
-        let home = self.home;
+        let place = self.place;
         let end = move || {
-            let seen = watch.map(Watch::stop).unwrap_or_default();
-            drop(home);
-            seen
+            let left_running = place.end();
+            Remains { bypasses: watch.map(Watch::stop).unwrap_or_default(), left_running }
         };
         Ok(Running { child: self.child, end: Box::new(end) })
     }
+}
+
+impl Place {
+    /// Ends everything that is in it, and it.
+    fn end(mut self) -> Vec<ProcessName> {
+        self.keeper.take().map(|keeper| leave(keeper, &self.network)).unwrap_or_default()
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.keeper.take().map(|keeper| leave(keeper, &self.network));
+    }
+}
+
+/// Ends what is in `network`. The keeper is needed until then.
+fn leave(keeper: Keeper, network: &File) -> Vec<ProcessName> {
+    let ended = leftovers::end(network);
+    keeper.dismiss();
+    ended
 }

@@ -25,7 +25,7 @@ use super::{
     target::Arrival,
     tls::{self, HandshakeCallback, HandshakeFailure},
 };
-use crate::process::{Finder, ProcessName, Protocol};
+use crate::process::{Finder, Network, ProcessName, Protocol};
 
 /// How long a client can be silent after CONNECT. On a new connection it can be as long as between two requests:
 /// some clients open connections that they do not need yet.
@@ -51,14 +51,12 @@ pub struct Settings {
 #[derive(Debug, Clone, Default)]
 pub struct Clients {
     finder: Arc<Finder>,
-    /// A process of the network that the clients are in, where that is not ours.
-    member: Option<i32>,
 }
 
 impl Clients {
-    /// Those in the network of process `member`; of this one where it is `None`.
-    pub fn of_network(member: Option<i32>) -> Self {
-        Self { finder: Arc::default(), member }
+    /// Those in `network`.
+    pub fn of_network(network: Network) -> Self {
+        Self { finder: Arc::new(Finder::of(network)) }
     }
 
     /// The process that `arrival` came from, where it came from this machine.
@@ -67,8 +65,8 @@ impl Clients {
         if self.finder.is_spent() {
             return None;
         }
-        let Self { finder, member } = self.clone();
-        let looked_up = spawn_blocking(move || finder.find(member, Protocol::Tcp, peer, own));
+        let finder = Arc::clone(&self.finder);
+        let looked_up = spawn_blocking(move || finder.find(Protocol::Tcp, peer, own));
         looked_up.await.ok().flatten()
     }
 }

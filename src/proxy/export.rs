@@ -112,7 +112,7 @@ fn json(environment: &ClientEnvironment) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::{path::Path, process::Command};
+    use std::{collections::HashMap, path::Path, process::Command};
 
     use super::*;
     use crate::proxy::ProxyUrl;
@@ -128,19 +128,48 @@ mod tests {
         ClientEnvironment::describe(&proxy, Path::new(ca_file), None, false, false, &|_| None).unwrap()
     }
 
+    /// What is set in `environment`, and what must not be.
+    fn wanted(environment: &ClientEnvironment) -> Vec<(&str, Option<&str>)> {
+        environment.described().map(|variable| (variable.name, variable.value)).collect()
+    }
+
     #[test]
     fn shells_read_back_what_was_written() {
-        let (ca_file, environment) = hostile();
-        let script =
-            Format::Sh.write(&environment).unwrap() + "printf '%s|%s' \"$SSL_CERT_FILE\" \"${PIP_PROXY-unset}\"";
-        let mut shell = Command::new("sh");
-        shell.args(["-euc", &script]).env("PIP_PROXY", "http://other");
-        let output = shell.output().unwrap();
-        assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{ca_file}|unset"));
-        let fish = Format::Fish.write(&environment).unwrap();
-        let quoted = r#"'/tmp/it\'s $HOME ${x} `a` "b" \\n % # : {{ }}/ca.pem'"#;
-        assert!(fish.contains(&format!("\nset -gx SSL_CERT_FILE {quoted}\n")), "{fish}");
-        assert!(fish.contains("\nset -e SSL_CERT_DIR\n"), "{fish}");
+        for (shell, options, format) in
+            [("sh", "-euc", Format::Sh), ("bash", "-euc", Format::Sh), ("fish", "-Nc", Format::Fish)]
+        {
+            let (_, hostile) = hostile();
+            for environment in [hostile, described("/a\n\n'b\\\n")] {
+                let mut command = Command::new(shell);
+                command.arg(options).arg(format.write(&environment).unwrap() + "\nenv -0");
+                let wanted = wanted(&environment);
+                command.envs(wanted.iter().map(|(name, _)| (name, "as it was before")));
+                let output = command.output().unwrap();
+                assert!(output.status.success(), "{shell}: {output:?}");
+                let printed = String::from_utf8(output.stdout).unwrap();
+                let read: HashMap<_, _> = printed.split('\0').filter_map(|line| line.split_once('=')).collect();
+                for (name, value) in wanted {
+                    assert_eq!(read.get(name).copied(), value, "{shell}: {name}");
+                }
+            }
+        }
+    }
+
+    /// What the runner of GitHub Actions takes a file of variables to say.
+    fn as_github_reads(text: &str) -> HashMap<&str, String> {
+        let mut read = HashMap::new();
+        let mut lines = text.split('\n');
+        while let Some(line) = lines.next().filter(|line| !line.is_empty()) {
+            let (equals, heredoc) = (line.find('='), line.find("<<"));
+            if let Some(at) = equals.filter(|at| heredoc.is_none_or(|heredoc| *at < heredoc)) {
+                read.insert(&line[..at], line[at + 1..].to_owned());
+                continue;
+            }
+            let (name, end) = line.split_once("<<").unwrap();
+            let value: Vec<_> = lines.by_ref().take_while(|line| *line != end).collect();
+            read.insert(name, value.join("\n"));
+        }
+        read
     }
 
     #[test]
@@ -158,10 +187,11 @@ mod tests {
     fn a_value_cannot_end_itself_in_a_file_of_github_actions() {
         let text = Format::GithubActions.write(&described("/a\nEND_0\nPATH=/evil")).unwrap();
         assert!(text.contains("SSL_CERT_FILE<<END_1\n/a\nEND_0\nPATH=/evil\nEND_1\n"), "{text}");
-        let (ca_file, environment) = hostile();
-        let text = Format::GithubActions.write(&environment).unwrap();
-        assert!(text.contains(&format!("\nSSL_CERT_FILE={ca_file}\n")), "{text}");
-        assert!(!text.contains("SSL_CERT_DIR"), "{text}");
+        for environment in [hostile().1, described("/a\nEND_0\nPATH=/evil"), described("/a<<END_0\r\nEND_0")] {
+            let text = Format::GithubActions.write(&environment).unwrap();
+            let set = wanted(&environment).into_iter().filter_map(|(name, value)| Some((name, value?.to_owned())));
+            assert_eq!(as_github_reads(&text), set.collect(), "{text}");
+        }
     }
 
     #[test]

@@ -27,6 +27,7 @@ mod server;
 mod socket;
 mod target;
 mod tls;
+mod trust;
 
 #[cfg(test)]
 mod tests;

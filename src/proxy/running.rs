@@ -6,7 +6,10 @@ use std::{
     io,
     net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -22,6 +25,7 @@ use super::{
     server::Listener,
     tls::HandshakeFailure,
 };
+use crate::process::Network;
 
 /// How long running exchanges may go on when the proxy has to end; it is gone within two seconds of a SIGTERM.
 const GRACE: Duration = Duration::from_secs(1);
@@ -38,8 +42,10 @@ pub enum ListenOn {
     Isolated {
         /// The socket.
         socket: Arc<TcpListener>,
-        /// A process in that network.
-        member: i32,
+        /// That network.
+        network: Network,
+        /// The folder for the files that the clients read.
+        folder: PathBuf,
     },
 }
 
@@ -83,6 +89,7 @@ pub struct Running {
     address: SocketAddr,
     environment: ClientEnvironment,
     handshake_failures: HandshakeFailures,
+    was_asked: Arc<AtomicBool>,
     stop: oneshot::Sender<()>,
     server: JoinHandle<()>,
     // Holds the clients' files.
@@ -103,7 +110,10 @@ impl Running {
     {
         let StartOptions { listen_on, user_roots, proxy_loopback } = options;
         keep_freed_memory();
-        let is_isolated = matches!(listen_on, ListenOn::Isolated { .. });
+        let (is_isolated, folder) = match &listen_on {
+            ListenOn::Isolated { folder, .. } => (true, folder.clone()),
+            ListenOn::Address(_) => (false, std::env::temp_dir()),
+        };
         let listener = listener(listen_on).await?;
         let address = listener.local_addr();
         let ca = Arc::new(CertificateAuthority::new()?);
@@ -112,7 +122,7 @@ impl Running {
             move |source| StartError::Files { folder, source }
         };
         let client_files =
-            tempfile::Builder::new().prefix(".buildproxy-").tempdir().map_err(files_error(&std::env::temp_dir()))?;
+            tempfile::Builder::new().prefix(".buildproxy-").tempdir_in(&folder).map_err(files_error(&folder))?;
         let environment = ClientEnvironment::create(
             client_files.path(),
             address,
@@ -125,11 +135,12 @@ impl Running {
         let handshake_failures = HandshakeFailures::default();
         let kept = handshake_failures.clone();
         let listener = listener.on_handshake_failure(move |failure| kept.add(failure));
+        let was_asked = listener.was_asked();
         let (stop, stopped) = oneshot::channel::<()>();
         let shutdown = async move { drop(stopped.await) };
         let server = tokio::spawn(listener.serve(ca, service, shutdown, GRACE));
         tracing::debug!("the proxy is at http://{address}");
-        Ok(Self { address, environment, handshake_failures, stop, server, _client_files: client_files })
+        Ok(Self { address, environment, handshake_failures, was_asked, stop, server, _client_files: client_files })
     }
 
     /// Where it listens.
@@ -147,6 +158,11 @@ impl Running {
         self.handshake_failures.clone()
     }
 
+    /// Whether a client has connected so far.
+    pub fn was_asked(&self) -> bool {
+        self.was_asked.load(Ordering::Relaxed)
+    }
+
     /// Ends it: running exchanges have a moment, then all is closed.
     pub async fn stop(self) {
         // Nobody holds the other end only where the server has ended.
@@ -158,9 +174,9 @@ impl Running {
 async fn listener(listen_on: ListenOn) -> Result<Listener, StartError> {
     let (address, listener) = match listen_on {
         ListenOn::Address(address) => (address, Listener::bind(address).await),
-        ListenOn::Isolated { socket, member } => {
+        ListenOn::Isolated { socket, network, .. } => {
             let address = socket.local_addr().unwrap_or_else(|_| SocketAddr::from(([0; 4], 0)));
-            (address, socket.try_clone().and_then(|socket| Listener::from_socket(socket, member)))
+            (address, socket.try_clone().and_then(|socket| Listener::from_socket(socket, network)))
         }
     };
     listener.map_err(|source| StartError::Listen { address, source })
@@ -175,7 +191,7 @@ fn keep_freed_memory() {
     drop(std::hint::black_box(Vec::<u8>::with_capacity(KEPT)));
 }
 
-/// The hosts whose TLS handshakes failed, each once.
+/// The hosts whose TLS handshakes failed, each once for each client.
 #[derive(Debug, Clone, Default)]
 pub struct HandshakeFailures(Arc<Mutex<Vec<HandshakeFailure>>>);
 
@@ -185,10 +201,11 @@ impl HandshakeFailures {
         self.lock().clone()
     }
 
-    /// Of several failures of a host one is kept: the first, or one that says that the CA is not trusted.
+    /// Of several failures of a host and a client one is kept: the first, or one that says that the CA is not trusted.
     fn add(&self, failure: HandshakeFailure) {
+        let name = |failure: &HandshakeFailure| failure.client.as_ref().map(|client| client.name.clone());
         let mut known = self.lock();
-        match known.iter().position(|known| known.host == failure.host) {
+        match known.iter().position(|known| known.host == failure.host && name(known) == name(&failure)) {
             Some(at) if failure.client_distrusts_ca && !known[at].client_distrusts_ca => known[at] = failure,
             None if known.len() < KEPT => known.push(failure),
             _ => {}
@@ -204,15 +221,25 @@ impl HandshakeFailures {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::process::ProcessName;
 
     #[test]
-    fn a_host_is_kept_once_and_distrust_before_accidents() {
+    fn a_host_is_kept_once_for_each_client_and_distrust_before_accidents() {
         let failures = HandshakeFailures::default();
-        for (host, client_distrusts_ca) in [("a", false), ("b", true), ("a", true), ("b", false), ("a", true)] {
+        for (host, client_distrusts_ca, client) in [
+            ("a", false, "curl"),
+            ("b", true, "curl"),
+            ("a", true, "curl"),
+            ("b", false, "curl"),
+            ("a", true, "git"),
+            ("a", true, "curl"),
+        ] {
+            let client = Some(ProcessName { pid: 7, name: client.to_owned() });
             let reason = "whatever".to_owned();
-            failures.add(HandshakeFailure { host: host.to_owned(), client_distrusts_ca, reason, client: None });
+            failures.add(HandshakeFailure { host: host.to_owned(), client_distrusts_ca, reason, client });
         }
-        let list: Vec<_> = failures.list().into_iter().map(|f| (f.host, f.client_distrusts_ca)).collect();
-        assert_eq!(list, [("a".to_owned(), true), ("b".to_owned(), true)]);
+        let list = failures.list();
+        let kept = list.iter().map(|f| (&*f.host, f.client_distrusts_ca, &*f.client.as_ref().unwrap().name));
+        assert_eq!(kept.collect::<Vec<_>>(), [("a", true, "curl"), ("b", true, "curl"), ("a", true, "git")]);
     }
 }

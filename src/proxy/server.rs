@@ -1,6 +1,16 @@
 //! The listening socket: accepts connections, and ends them in good order.
 
-use std::{convert::Infallible, error::Error, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    error::Error,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -21,6 +31,7 @@ use super::{
     lifetime::Shutdown,
     tls::{HandshakeCallback, HandshakeFailure},
 };
+use crate::process::Network;
 
 /// How long accepting pauses when the process or the system is out of file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -31,6 +42,7 @@ pub struct Listener {
     local_addr: SocketAddr,
     on_handshake_failure: Option<HandshakeCallback>,
     clients: Clients,
+    was_asked: Arc<AtomicBool>,
 }
 
 impl Listener {
@@ -42,14 +54,14 @@ impl Listener {
         Self::listening(TcpListener::bind(addr).await?)
     }
 
-    /// Listens on what is a listening socket already, of the network that process `member` is in.
+    /// Listens on what is a listening socket already, of `network`.
     ///
     /// # Errors
     /// Where it is none.
-    pub fn from_socket(socket: std::net::TcpListener, member: i32) -> io::Result<Self> {
+    pub fn from_socket(socket: std::net::TcpListener, network: Network) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         let listener = Self::listening(TcpListener::from_std(socket)?)?;
-        Ok(Self { clients: Clients::of_network(Some(member)), ..listener })
+        Ok(Self { clients: Clients::of_network(network), ..listener })
     }
 
     fn listening(socket: TcpListener) -> io::Result<Self> {
@@ -57,12 +69,23 @@ impl Listener {
         if local_addr.ip().is_loopback() {
             without_pacing(&socket);
         }
-        Ok(Self { socket, local_addr, on_handshake_failure: None, clients: Clients::default() })
+        Ok(Self {
+            socket,
+            local_addr,
+            on_handshake_failure: None,
+            clients: Clients::default(),
+            was_asked: Arc::default(),
+        })
     }
 
     /// Where it listens, with the port that the kernel picked.
     pub fn local_addr(&self) -> SocketAddr {
         self.local_addr
+    }
+
+    /// Whether a client has ever connected.
+    pub fn was_asked(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.was_asked)
     }
 
     /// Has `callback` told of every TLS handshake that fails: those requests never reach the service.
@@ -87,12 +110,12 @@ impl Listener {
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         let (ending, ended) = watch::channel(false);
-        let Self { socket, on_handshake_failure, clients, .. } = self;
+        let Self { socket, on_handshake_failure, clients, was_asked, .. } = self;
         let settings = Settings { ca, http: exchange::server(), on_handshake_failure, clients };
         let connection = Connection { settings: Arc::new(settings), service, shutdown: Shutdown::from(ended) };
         let mut running = JoinSet::new();
         tokio::select! {
-            () = accept_all(&socket, connection, &mut running) => {}
+            () = accept_all(&socket, connection, &mut running, &was_asked) => {}
             () = shutdown => {}
         }
         drop(socket);
@@ -116,8 +139,12 @@ fn without_pacing(socket: &TcpListener) {
 }
 
 /// Accepts for ever; each connection runs as a task of `running`.
-async fn accept_all<S, B>(socket: &TcpListener, connection: Connection<S>, running: &mut JoinSet<()>)
-where
+async fn accept_all<S, B>(
+    socket: &TcpListener,
+    connection: Connection<S>,
+    running: &mut JoinSet<()>,
+    was_asked: &AtomicBool,
+) where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
     B: http_body::Body<Data = Bytes> + Send + 'static,
@@ -126,6 +153,7 @@ where
     loop {
         tokio::select! {
             (stream, peer) = accept(socket) => {
+                was_asked.store(true, Ordering::Relaxed);
                 let span = tracing::debug_span!("connection", %peer);
                 let connection = Connection {
                     settings: Arc::clone(&connection.settings),

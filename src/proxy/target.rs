@@ -158,6 +158,7 @@ pub fn effective_uri<B>(request: &Request<B>, arrival: &Arrival) -> Result<Uri, 
     };
     web_scheme(&scheme, uri)?;
     let authority = with_tunnel_port(authority, &scheme, arrival).ok_or(TargetError::NoHost)?;
+    web_scheme(&scheme, authority.host())?;
     refuse_own_address(&authority, &scheme, arrival)?;
     let path = path_and_query(request)?;
     Uri::builder()

@@ -16,9 +16,10 @@ use tokio_rustls::{
 use super::{
     batched::Batched,
     ca::{CaError, CertificateAuthority},
-    detect, environment,
+    detect,
     prefixed::Prefixed,
     target::Arrival,
+    trust,
 };
 use crate::process::ProcessName;
 
@@ -54,8 +55,8 @@ impl fmt::Display for HandshakeFailure {
             return client.map_or(Ok(()), |client| write!(f, "; the client was {client}"));
         }
         let client = client.unwrap_or_else(|| "the client".to_owned());
-        let variables: Vec<&str> = environment::ca_variables().collect();
-        write!(f, "; {client} does not trust buildproxy's CA, which others find by {}", variables.join(", "))
+        let found_by = trust::found_by(self.client.as_ref().map(|client| &*client.name));
+        write!(f, "; {client} does not trust buildproxy's CA, {found_by}")
     }
 }
 

@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::miss::Miss;
 use crate::{
     inventory::index::{EntryId, Index},
-    isolate::{Bypass, BypassReport},
+    isolate::{self, Bypass, BypassReport},
     proxy::HandshakeFailure,
     text::printable,
 };
@@ -60,6 +60,9 @@ pub struct Report {
     pub failed_handshakes: Vec<FailedHandshake>,
     /// What an isolated command tried to reach past the proxy.
     pub bypasses: Vec<BypassReport>,
+    /// The same in sentences, one for each client and remedy.
+    #[serde(skip)]
+    pub bypass_sentences: Vec<String>,
     /// Bodies that were missing, short or altered.
     pub broken_bodies: Vec<Broken>,
     /// The entries that nothing asked for, in the inventory's order; of a [summary](RunLog::summary) the first few.
@@ -227,6 +230,7 @@ impl RunLog {
             misses_not_listed: problems.misses_not_listed,
             failed_handshakes: Vec::new(),
             bypasses: Vec::new(),
+            bypass_sentences: Vec::new(),
             broken_bodies: broken.collect(),
             unused: unused.map(|(method, url)| Unused { method, url }).collect(),
             entries_answered,
@@ -257,7 +261,29 @@ impl Report {
     #[must_use]
     pub fn with_bypasses(mut self, bypasses: &[Bypass]) -> Self {
         self.bypasses.extend(bypasses.iter().map(Bypass::report));
+        self.bypass_sentences.extend(isolate::sentences(bypasses));
         self
+    }
+
+    /// What to do where nothing of the above says why a command did not get what it wanted; `command_failed` where that
+    /// is known, `was_asked` where a client had connected to the proxy.
+    pub fn hint(&self, command_failed: bool, was_asked: bool) -> Option<&'static str> {
+        let is_explained = self.requests_missed > 0
+            || !self.failed_handshakes.is_empty()
+            || !self.bypasses.is_empty()
+            || !self.broken_bodies.is_empty();
+        let asked_nothing = !was_asked && self.entries_unused > 0;
+        match (is_explained, asked_nothing, command_failed) {
+            (false, true, _) => Some(
+                "nothing was asked of the proxy: what was needed came from a cache, or was asked for past it; \
+                 `buildproxy replay --isolate -- COMMAND` gives an empty home and names what goes past the proxy",
+            ),
+            (false, false, true) => Some(
+                "the command failed, though nothing that it asked of the proxy was missing: if a download failed, \
+                 `buildproxy replay --isolate -- COMMAND` names what goes past the proxy",
+            ),
+            _ => None,
+        }
     }
 
     /// Whether the run has to fail: a broken body always makes it, misses unless they are allowed.
@@ -299,9 +325,9 @@ impl fmt::Display for Report {
         section(f, "warning: connections that failed before a request", failed, failed.len(), |f, failed| {
             writeln!(f, "  {}", failed.problem)
         })?;
-        let bypasses = &self.bypasses;
+        let bypasses = &self.bypass_sentences;
         section(f, "warning: attempts to go past the proxy", bypasses, bypasses.len(), |f, bypass| {
-            writeln!(f, "  {}", bypass.problem)
+            writeln!(f, "  {bypass}")
         })?;
         section(f, "warning: requests that nothing answered", &self.misses, self.misses.len(), |f, miss| {
             writeln!(f, "  {} {}{}\n    {}", miss.method, miss.url, times(miss.count), miss.reason)?;

@@ -46,6 +46,14 @@ impl Workdir {
         fs::read(self.path(name)).unwrap_or_else(|error| panic!("cannot read {name}: {error}"))
     }
 
+    /// Takes away what programs have kept at home and in the folder for temporary files.
+    pub fn empty_home(&self) {
+        for folder in ["home", "tmp"].map(|name| self.root.path().join(name)) {
+            fs::remove_dir_all(&folder).unwrap();
+            fs::create_dir(&folder).unwrap();
+        }
+    }
+
     pub fn inventory(&self) -> Entries {
         Entries::read(&self.path("inventory.toml"))
     }

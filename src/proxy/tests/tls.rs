@@ -79,11 +79,12 @@ async fn clients_that_do_not_trust_the_ca_are_reported() {
     std::fs::write(&other, CertificateAuthority::new().unwrap().certificate_pem()).unwrap();
     let (url, other) = ("https://files.example.test/", other.to_str().unwrap());
     // curl sends an alert; wget, with GnuTLS, leaves when the handshake is complete.
-    for (client, arguments) in [
-        ("curl", &["-q", "-sS", "--cacert", other, url][..]),
-        ("wget", &["-q", "-t1", "-O-", "--ca-certificate", other, url]),
+    for (client, variable, arguments) in [
+        ("curl", "CURL_CA_BUNDLE", &["-q", "-sS", "--cacert", other, url][..]),
+        ("wget", "WGETRC", &["-q", "-t1", "-O-", "--ca-certificate", other, url]),
         (
             "python3",
+            "REQUESTS_CA_BUNDLE",
             &[
                 "-c",
                 "import os, sys, urllib.request as r; os.environ.pop('SSL_CERT_FILE'); r.urlopen(sys.argv[1])",
@@ -96,7 +97,7 @@ async fn clients_that_do_not_trust_the_ca_are_reported() {
         let failure = wait_for_failure(&proxy).await;
         assert!(failure.client_distrusts_ca && failure.host == "files.example.test", "{client}: {failure:?}");
         let text = failure.to_string();
-        assert!(text.contains("does not trust buildproxy's CA") && text.contains("SSL_CERT_FILE"), "{text}");
+        assert!(text.contains("does not trust buildproxy's CA") && text.contains(variable), "{text}");
     }
 }
 
