@@ -31,7 +31,7 @@ case "$*" in
     ;;
 '')
     rm -rf "$rows"
-    mapfile -t tests < <(grep -l 'shows!(' tests/*.rs | xargs -n 1 basename -s .rs)
+    mapfile -t tests < <(grep -rl 'shows!(' tests | sed -nE 's,^tests/([^/.]+).*,\1,p' | grep -vx common | sort -u)
     RELIABILITY=full cargo test --locked --release "${tests[@]/#/--test=}"
     FUZZ_SECONDS=${FUZZ_SECONDS:-600} fuzz/run.sh
     text=$(sed "/^$mark/,\$d" "$page")

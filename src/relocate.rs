@@ -327,7 +327,7 @@ fn store(moves: &[&Move], files: &BodyFiles) -> Result<Option<String>, RelocateE
             // The embedded store moves files, and the inventory still refers to this one.
             Found::File(file) if !is_there => {
                 let failed = |source| RelocateError::Copy { path: file.clone(), source };
-                let (scratch, _claim) = deposit.embedded().temporary_spool().map_err(failed)?;
+                let scratch = deposit.embedded().temporary_spool().map_err(failed)?;
                 let copy = scratch.path().join("body");
                 fs::copy(file, &copy).map_err(failed)?;
                 deposit.store(&one.new_body(Bytes::File(&copy)))?;

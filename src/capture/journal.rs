@@ -15,7 +15,10 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::exchange::Exchange;
-use crate::store::embedded::EmbeddedStore;
+use crate::store::{
+    claim::{self, Claim, claim},
+    embedded::EmbeddedStore,
+};
 
 /// The folder beside an inventory for what git must not see.
 const FOLDER: &str = ".buildproxy";
@@ -56,6 +59,8 @@ pub struct Journal {
     spool: PathBuf,
     // Holds the lock, too.
     file: Mutex<File>,
+    /// The spool files are a live capture's; and a dead one's stay as long as its journal does.
+    _claim: Option<Claim>,
 }
 
 /// Held while journals are made and taken over, and while the inventory is read, merged and written.
@@ -134,13 +139,15 @@ impl JournalFolder {
         let (mut file, path) = named.keep().map_err(|error| failed("keep a journal in", &self.folder)(error.error))?;
         file.lock().map_err(failed("lock", &path))?;
         let session = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let path = std::path::absolute(&path).map_err(failed("resolve", &path))?;
         let spool = std::path::absolute(store.spool_dir(&session)).map_err(failed("resolve", store.dir()))?;
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         let heading = Heading { version: VERSION, started, inventory: self.inventory.clone(), spool };
         write_line(&mut file, &heading).map_err(failed("write", &path))?;
         // Only now, so that whoever takes the journal over knows of the folder.
         fs::create_dir_all(&heading.spool).map_err(failed("make the folder", &heading.spool))?;
-        Ok(Journal { started, path, spool: heading.spool, file: Mutex::new(file) })
+        let claim = claim(&heading.spool, Some(&path)).map_err(failed("claim the folder", &heading.spool))?;
+        Ok(Journal { started, path, spool: heading.spool, file: Mutex::new(file), _claim: Some(claim) })
     }
 
     /// Takes over the journals of captures into this inventory that died, the oldest first.
@@ -183,7 +190,7 @@ impl JournalFolder {
                 Ok(None)
             }
             Ok(Heading { started, spool, .. }) => {
-                Ok(Some(Journal { started, path: path.to_owned(), spool, file: Mutex::new(file) }))
+                Ok(Some(Journal { started, path: path.to_owned(), spool, file: Mutex::new(file), _claim: None }))
             }
             Err(error) => {
                 tracing::warn!("{} is no journal that can be taken over: {error}; it is left alone", path.display());
@@ -245,14 +252,13 @@ impl Journal {
     /// # Errors
     /// Where they cannot be removed.
     pub fn remove(&self) -> Result<(), JournalError> {
-        // The journal first: spool files without it are only rubbish, but it would be missed without them.
-        for removed in [fs::remove_file(&self.path), fs::remove_dir_all(&self.spool)] {
-            match removed {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                result => result.map_err(failed("remove", &self.path))?,
-            }
+        // The journal first: spool files without it are only rubbish, which is swept, but it needs them as long as it is
+        // there.
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            result => result.map_err(failed("remove", &self.path))?,
         }
-        Ok(())
+        claim::remove(&self.spool).map_err(failed("remove", &self.spool))
     }
 }
 

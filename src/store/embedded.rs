@@ -12,10 +12,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use tempfile::{NamedTempFile, TempDir};
+use tempfile::NamedTempFile;
 
 use super::{
-    claim::{Claim, claim, sweep},
+    claim::{self, Claim, claim, sweep},
     hash::{NixHash, hash_file},
     path::{FileIngestionMethod, StorePath, StorePathName, build_ca_path},
 };
@@ -81,6 +81,29 @@ pub struct EmbeddedStore {
     dir: PathBuf,
 }
 
+/// A folder for unfinished bodies. Dropping it removes it.
+#[derive(Debug)]
+pub struct Scratch {
+    folder: PathBuf,
+    _claim: Claim,
+}
+
+impl Scratch {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.folder
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = claim::remove(&self.folder) {
+            // The next one that writes to the store tries again.
+            tracing::debug!("cannot remove {}: {error}", self.folder.display());
+        }
+    }
+}
+
 impl EmbeddedStore {
     /// The store in `dir`; touches no file.
     pub fn new(dir: PathBuf) -> Self {
@@ -102,12 +125,12 @@ impl EmbeddedStore {
     ///
     /// # Errors
     /// Where it cannot be made.
-    pub fn temporary_spool(&self) -> io::Result<(TempDir, Claim)> {
+    pub fn temporary_spool(&self) -> io::Result<Scratch> {
         let parent = self.dir.join(SPOOL_FOLDER);
         fs::create_dir_all(&parent)?;
         let folder = tempfile::Builder::new().prefix("fetch-").tempdir_in(parent)?;
         let claim = claim(folder.path(), None)?;
-        Ok((folder, claim))
+        Ok(Scratch { folder: folder.keep(), _claim: claim })
     }
 
     /// Makes the store's folder and proves that it takes files, before anything is downloaded that would have to go

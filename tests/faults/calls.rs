@@ -1,0 +1,123 @@
+//! Each system call by which a capture changes the disk is once its last one, and once fails.
+
+use std::{
+    fs,
+    process::Command,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use crate::{
+    common::{Awkward, Outcome, Workdir, shown::times},
+    shows,
+    state::{copied, expect_pattern, left_over, whole, with_inventory},
+    strace::{Call, Fault, changes, each, picked, with_fault},
+};
+
+/// A capture of bodies of every kind: in a spool file, in memory, beside the inventory, within it. The client notes what
+/// it has in full.
+fn capture(work: &Workdir, origin: &Awkward) -> Command {
+    let script = ["/plain/large?size=100000", "/gzip-always", "/plain/small?size=1000", "/missing"]
+        .map(|path| format!("curl -sS -o /dev/null '{0}' && echo '{0}' >>done\n", origin.url(path)));
+    let mut command = work.capturing(&origin.ca.pem);
+    command.args(["--", "sh", "-c", &script.concat()]).env("TOKIO_WORKER_THREADS", "1");
+    command
+}
+
+/// Checks what is there after a capture that came to grief, and after the next one. Gives how many finished exchanges
+/// there were.
+fn expect_recovered(work: &Workdir, origin: &Awkward, outcome: &Outcome) -> usize {
+    // Nothing of before is lost, whatever happens.
+    let old = origin.url("/plain/old?size=70000");
+    expect_pattern(&whole(work), &old, 70_000);
+    assert!(!outcome.stderr.contains("panicked"), "{outcome}");
+    let done = fs::read_to_string(work.path("done")).unwrap_or_default();
+    let said = |url: &str| outcome.stderr.contains(&format!("{url} is not recorded"));
+    let finished: Vec<&str> = done.lines().filter(|url| !said(url)).collect();
+    if outcome.code == 0 {
+        let inventory = whole(work);
+        finished.iter().for_each(|url| assert_eq!(inventory.of(url).len(), 1, "{url}"));
+        assert_eq!(finished.len(), 4, "nothing is left out without an exit code that says so: {outcome}");
+    }
+    let next = work.capture_sh(origin, "true").expect_code(0);
+    let inventory = whole(work);
+    expect_pattern(&inventory, &old, 70_000);
+    for url in &finished {
+        assert_ne!(inventory.one(url).body("file"), Some("inventory.bodies/before"), "{url} has its new body");
+    }
+    for (url, size) in inventory.urls().iter().filter_map(|url| Some((*url, url.rsplit_once("size=")?.1))) {
+        expect_pattern(&inventory, url, size.parse().unwrap());
+    }
+    // The last one may have ended just before its client could note it.
+    assert!(inventory.0.len() <= finished.len() + 3, "nothing unfinished is recorded: {:?}", inventory.urls());
+    assert_eq!(left_over(work), [""; 0], "after {outcome}\nthen {next}");
+    finished.len()
+}
+
+/// One capture with a fault; `None` where it did not come to that.
+fn faulty(before: &Workdir, origin: &Awkward, call: &Call, fault: Fault) -> Option<(usize, Outcome)> {
+    let work = copied(before);
+    let outcome = with_fault(&capture(&work, origin), call, fault, work.root())?;
+    let finished = expect_recovered(&work, origin, &outcome);
+    Some((finished, outcome))
+}
+
+/// Captures with `fault` at calls that change the disk; gives what `check` makes of the outcomes, added up, how many
+/// there were, and how many finished exchanges.
+fn everywhere(fault: Fault, check: impl Fn(&Outcome) + Sync) -> (usize, usize) {
+    let origin = Awkward::start();
+    let before = with_inventory(&origin);
+    let calls = changes(&capture(&copied(&before), &origin), before.root().parent().unwrap());
+    let finished = AtomicUsize::new(0);
+    let calls: Vec<_> = calls.into_iter().filter(|((name, _), _)| fault.is_for(name)).collect();
+    let hits = each(&picked(&calls, times(20, u32::MAX) as usize), |call| {
+        let Some((count, outcome)) = faulty(&before, &origin, call, fault) else { return false };
+        check(&outcome);
+        finished.fetch_add(count, Ordering::SeqCst);
+        true
+    });
+    (hits, finished.into_inner())
+}
+
+#[test]
+fn a_capture_killed_at_any_call_that_changes_the_disk_loses_nothing_finished() {
+    let (kills, finished) = everywhere(Fault::Signal("KILL"), |outcome| assert_eq!(outcome.code, 128 + 9, "{outcome}"));
+    shows!(
+        Capture,
+        "SIGKILL just before a system call that changes the disk, each in its turn (strace); then the next capture",
+        "{kills} kills; {finished} finished exchanges, none lost; what was there before is whole each time"
+    );
+}
+
+#[test]
+fn a_capture_that_is_told_to_end_at_any_call_loses_nothing_finished() {
+    let mut figures = Vec::new();
+    for (signal, number) in [("TERM", 15), ("INT", 2)] {
+        let (hits, finished) = everywhere(Fault::Signal(signal), |outcome| {
+            assert!([0, 128 + number].contains(&outcome.code), "{outcome}");
+        });
+        figures.push(format!("{hits} times SIG{signal} with {finished} finished exchanges"));
+    }
+    shows!(
+        Capture,
+        "the signal just before a system call that changes the disk, each in its turn (strace)",
+        "{}; none lost",
+        figures.join(", ")
+    );
+}
+
+#[test]
+fn a_disk_that_fails_at_any_call_costs_nothing_that_is_not_said() {
+    let mut figures = Vec::new();
+    for error in ["EIO", "ENOSPC"] {
+        let (hits, finished) = everywhere(Fault::Error(error), |outcome| {
+            assert!([0, 3].contains(&outcome.code), "{outcome}");
+        });
+        figures.push(format!("{hits} times {error} with {finished} finished exchanges"));
+    }
+    shows!(
+        Capture,
+        "a system call that changes the disk fails, each in its turn (strace); then the next capture",
+        "{}; none lost that the user was not told of",
+        figures.join(", ")
+    );
+}
