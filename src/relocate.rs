@@ -300,8 +300,11 @@ pub fn apply(before: &Inventory, moves: &[Move], place: &Place) -> Result<(Inven
         inventory::write(&now, place.path).map_err(failed)
     });
     if let Err(error) = result {
-        // What stays is no harm: nothing refers to it.
-        written.iter().for_each(|file| drop(fs::remove_file(file)));
+        // Where the folder could not be synced, the new inventory is there all the same, and refers to them.
+        if !inventory::read(place.path).is_ok_and(|there| there == now) {
+            // What stays is no harm: nothing refers to it.
+            written.iter().for_each(|file| drop(fs::remove_file(file)));
+        }
         return Err(error);
     }
     folder.remove_unused(&before.entries, &now.entries);

@@ -18,6 +18,7 @@ use common::{
     in_empty_network, pattern,
     process::{Guard, wait_for},
     run,
+    serving::text_entry,
     shown::times,
     sri,
 };
@@ -159,6 +160,29 @@ fn two_captures_at_once_into_one_inventory_lose_nothing() {
     } else {
         assert!(beside.stderr.contains("inventory.toml") || beside.stderr.contains(".buildproxy"), "{beside}");
     }
+}
+
+#[test]
+fn a_merge_waits_for_who_is_just_writing_the_inventory() {
+    let work = Workdir::new();
+    let entry = |url: &str| text_entry(url, "a");
+    work.write("inventory.toml", format!("version = 1\n{}", entry("http://h.test/old")));
+    work.write("other.toml", format!("version = 1\n{}", entry("http://h.test/other")));
+    fs::create_dir(work.path(".buildproxy")).unwrap();
+    let lock = fs::File::create(work.path(".buildproxy/lock")).unwrap();
+    lock.lock().unwrap();
+    let mut merge = work.buildproxy("merge");
+    let mut merge = Guard(merge.arg("other.toml").spawn().unwrap());
+    let waiter = format!("-> FLOCK  ADVISORY  WRITE {} ", merge.0.id());
+    wait_for("the merge that waits", || {
+        assert_eq!(merge.0.try_wait().unwrap(), None, "it does not wait");
+        fs::read_to_string("/proc/locks").unwrap().contains(&waiter).then_some(())
+    });
+    // What a capture writes there now.
+    work.write("inventory.toml", format!("version = 1\n{}", entry("http://h.test/new")));
+    drop(lock);
+    assert_eq!(merge.wait(Duration::from_secs(20)), Some(0));
+    assert_eq!(work.inventory().urls(), ["http://h.test/new", "http://h.test/other"]);
 }
 
 #[test]

@@ -43,7 +43,8 @@ const VERSION: u32 = 2;
 #[derive(Serialize, Deserialize)]
 struct Heading {
     version: u32,
-    /// When the capture started, in milliseconds since 1970: later captures win over earlier ones.
+    /// When the capture started, in milliseconds since 1970, but later than those before it whatever the clock says:
+    /// later captures win over earlier ones.
     started: u128,
     /// The inventory's file name; several inventories can share a folder.
     inventory: String,
@@ -141,7 +142,9 @@ impl JournalFolder {
         let session = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let path = std::path::absolute(&path).map_err(failed("resolve", &path))?;
         let spool = std::path::absolute(store.spool_dir(&session)).map_err(failed("resolve", store.dir()))?;
-        let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        // The clock may have been set back since another one started.
+        let started = self.newest()?.map_or(now, |newest| now.max(newest.saturating_add(1)));
         let heading = Heading { version: VERSION, started, inventory: self.inventory.clone(), spool };
         write_line(&mut file, &heading).map_err(failed("write", &path))?;
         // Only now, so that whoever takes the journal over knows of the folder.
@@ -156,16 +159,35 @@ impl JournalFolder {
     /// Where the folder cannot be read.
     pub fn take_over(&self, _lock: &FolderLock) -> Result<Vec<Journal>, JournalError> {
         let mut journals = Vec::new();
-        let entries = fs::read_dir(&self.folder).map_err(failed("read the folder", &self.folder))?;
-        for entry in entries {
-            let path = entry.map_err(failed("read the folder", &self.folder))?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if name.starts_with("journal-") && name.ends_with(".jsonl") {
-                journals.extend(self.take_over_one(&path)?);
-            }
+        for path in self.journals()? {
+            journals.extend(self.take_over_one(&path)?);
         }
         journals.sort_by_key(|journal| journal.started);
         Ok(journals)
+    }
+
+    /// The journals in the folder, of live captures, dead ones, and those of other inventories.
+    fn journals(&self) -> Result<Vec<PathBuf>, JournalError> {
+        let unreadable = || failed("read the folder", &self.folder);
+        let mut journals = Vec::new();
+        for entry in fs::read_dir(&self.folder).map_err(unreadable())? {
+            let path = entry.map_err(unreadable())?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name.starts_with("journal-") && name.ends_with(".jsonl") {
+                journals.push(path);
+            }
+        }
+        Ok(journals)
+    }
+
+    /// When the newest of them started; those that cannot be read do not count.
+    fn newest(&self) -> Result<Option<u128>, JournalError> {
+        let started = |path: &PathBuf| {
+            let mut first = String::new();
+            BufReader::new(File::open(path).ok()?).read_line(&mut first).ok()?;
+            serde_json::from_str::<Heading>(&first).ok().map(|heading| heading.started)
+        };
+        Ok(self.journals()?.iter().filter_map(started).max())
     }
 
     fn take_over_one(&self, path: &Path) -> Result<Option<Journal>, JournalError> {
@@ -269,106 +291,4 @@ fn write_line(file: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::capture::exchange::{LeftOut, Outcome};
-
-    fn exchange(arrival: u64) -> Exchange {
-        Exchange {
-            arrival,
-            answered: arrival + 1,
-            method: http::Method::GET,
-            url: "http://h/a".parse().unwrap(),
-            request_body: vec![],
-            outcome: Outcome::LeftOut(LeftOut::NotWhole(206)),
-        }
-    }
-
-    fn folder() -> (tempfile::TempDir, JournalFolder, EmbeddedStore) {
-        let dir = tempfile::tempdir().unwrap();
-        let folder = JournalFolder::create(&dir.path().join("inventory.toml")).unwrap();
-        let store = EmbeddedStore::new(dir.path().join("store"));
-        (dir, folder, store)
-    }
-
-    #[test]
-    fn a_dead_journal_is_taken_over_without_its_half_written_line() {
-        let (_dir, folder, store) = folder();
-        let lock = folder.lock().unwrap();
-        let journal = folder.start(&store, &lock).unwrap();
-        journal.append(&exchange(0)).unwrap();
-        journal.file.lock().unwrap().write_all(b"{\"arrival\":1,").unwrap();
-        drop(journal);
-        let taken = folder.take_over(&lock).unwrap();
-        assert_eq!(taken.len(), 1);
-        assert_eq!(taken[0].exchanges().unwrap(), [exchange(0)]);
-    }
-
-    #[test]
-    fn a_damaged_line_takes_no_other_with_it() {
-        let (_dir, folder, store) = folder();
-        let lock = folder.lock().unwrap();
-        let journal = folder.start(&store, &lock).unwrap();
-        journal.append(&exchange(0)).unwrap();
-        journal.file.lock().unwrap().write_all(b"{\"arrival\":1}\n").unwrap();
-        journal.append(&exchange(2)).unwrap();
-        assert_eq!(journal.exchanges().unwrap(), [exchange(0), exchange(2)]);
-    }
-
-    #[test]
-    fn dead_journals_come_in_the_order_of_their_captures_and_foreign_ones_stay() {
-        let (dir, folder, store) = folder();
-        let lock = folder.lock().unwrap();
-        for started in [3u32, 1, 2] {
-            let mut journal = folder.start(&store, &lock).unwrap();
-            let text = fs::read_to_string(&journal.path).unwrap();
-            journal.started = started.into();
-            let (before, rest) = text.split_once("\"started\":").unwrap();
-            let (_, rest) = rest.split_once(',').unwrap();
-            fs::write(&journal.path, format!("{before}\"started\":{started},{rest}")).unwrap();
-        }
-        let spool = dir.path().join("store/spool");
-        fs::create_dir_all(&spool).unwrap();
-        // The lines of version 1 are no exchanges any more.
-        let version = |version: u32| {
-            let heading = Heading { version, started: 4, inventory: "inventory.toml".to_owned(), spool: spool.clone() };
-            format!("{}\n{{\"arrival\":0,\"request_body\":null}}\n", serde_json::to_string(&heading).unwrap())
-        };
-        let foreign =
-            [("earlier", version(1)), ("later", version(VERSION + 1)), ("no", "{\"version\":9}\n".to_owned())];
-        let foreign = foreign.map(|(name, text)| (dir.path().join(format!(".buildproxy/journal-{name}.jsonl")), text));
-        for (path, text) in &foreign {
-            fs::write(path, text).unwrap();
-        }
-        let started: Vec<_> = folder.take_over(&lock).unwrap().iter().map(|journal| journal.started).collect();
-        assert_eq!(started, [1, 2, 3]);
-        for (path, text) in &foreign {
-            assert_eq!(fs::read_to_string(path).unwrap(), *text);
-        }
-        assert!(spool.exists());
-    }
-
-    #[test]
-    fn a_build_that_cleans_the_folder_takes_no_exchange_with_it() {
-        let (dir, folder, store) = folder();
-        let journal = folder.start(&store, &folder.lock().unwrap()).unwrap();
-        journal.append(&exchange(0)).unwrap();
-        fs::remove_dir_all(dir.path().join(".buildproxy")).unwrap();
-        journal.append(&exchange(1)).unwrap();
-        let _lock = folder.lock().unwrap();
-        assert_eq!(journal.exchanges().unwrap(), [exchange(0), exchange(1)]);
-        journal.remove().unwrap();
-    }
-
-    #[test]
-    fn a_live_journal_and_another_inventorys_are_left_alone() {
-        let (dir, folder, store) = folder();
-        let other = JournalFolder::create(&dir.path().join("other.toml")).unwrap();
-        let lock = folder.lock().unwrap();
-        let live = folder.start(&store, &lock).unwrap();
-        drop(other.start(&store, &lock).unwrap());
-        assert_eq!(folder.take_over(&lock).unwrap().len(), 0);
-        live.remove().unwrap();
-        assert_eq!(other.take_over(&lock).unwrap().len(), 1);
-    }
-}
+mod tests;

@@ -67,6 +67,8 @@ pub struct Retelling {
     options: CaptureOptions,
     match_rules: MatchRules,
     folder: JournalFolder,
+    /// What captures and imports that died had recorded, which is older than what is told now.
+    dead: Vec<Journal>,
     recorder: Recorder,
 }
 
@@ -87,7 +89,9 @@ impl Retelling {
         }
         stores.embedded().prepare()?;
         let folder = JournalFolder::create(&inventory)?;
-        let journal = folder.start(stores.embedded(), &folder.lock()?)?;
+        let lock = folder.lock()?;
+        let dead = folder.take_over(&lock)?;
+        let journal = folder.start(stores.embedded(), &lock)?;
         let recorder = Recorder::new(journal, allow_private.clone(), UrlGlobs::default());
         let options = CaptureOptions {
             inventory,
@@ -98,7 +102,7 @@ impl Retelling {
             proxy_loopback: false,
             system,
         };
-        Ok(Self { options, match_rules, folder, recorder })
+        Ok(Self { options, match_rules, folder, dead, recorder })
     }
 
     /// Where bodies can be spooled until they are told.
@@ -144,10 +148,13 @@ impl Retelling {
             let empty = Inventory { match_rules: self.match_rules.clone(), entries: Vec::new() };
             inventory::write(&empty, path).map_err(|source| CaptureError::Write { path: path.clone(), source })?;
         }
-        let summary = write_inventory(&self.options, &beside, &[], self.journal(), unrecorded, false);
+        let summary = write_inventory(&self.options, &beside, &self.dead, self.journal(), unrecorded, false);
         if is_new && summary.is_err() {
             // It has at most the rules. Where it stays, it does no harm.
             let _ = fs::remove_file(path);
+        }
+        if summary.is_ok() {
+            self.dead.iter().try_for_each(Journal::remove)?;
         }
         // It can be told again, so nobody takes this over.
         self.journal().remove()?;

@@ -141,10 +141,7 @@ fn print_summary(summary: &Summary, common: &Common) {
     for line in omissions(&summary.left_out) {
         output::warning(line);
     }
-    if summary.recovered > 0 {
-        let exchanges = output::count(summary.recovered, "exchange", "exchanges");
-        output::say(format!("{} {exchanges} from a capture that was interrupted", output::bold("recovered")));
-    }
+    recovered(summary).into_iter().for_each(output::say);
     output::say(format!("{} {}", output::bold("captured"), answers(&summary.recorded)));
     let sources = sources(&summary.recorded);
     if !sources.is_empty() {
@@ -160,6 +157,13 @@ fn print_summary(summary: &Summary, common: &Common) {
     output::say(format!("{} {} ({entries}){bodies}", output::bold("wrote"), common.inventory.display()));
     kept::large(&summary.recorded, summary.beside).into_iter().for_each(output::warning);
     summary.warning.iter().for_each(output::warning);
+}
+
+/// What was taken over from those that died.
+pub fn recovered(summary: &Summary) -> Option<String> {
+    let exchanges = output::count(summary.recovered, "exchange", "exchanges");
+    let verb = output::bold("recovered");
+    (summary.recovered > 0).then(|| format!("{verb} {exchanges} from a capture that was interrupted"))
 }
 
 /// How much was recorded.

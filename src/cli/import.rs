@@ -166,6 +166,7 @@ fn say(summary: &Summary, unheard: &[Unheard], target: &Path, common: &Common) {
     if common.quiet {
         return;
     }
+    capture::recovered(summary).into_iter().for_each(output::say);
     output::say(format!("{} {}", output::bold("imported"), capture::answers(&summary.recorded)));
     capture::changes(&summary.changes).into_iter().for_each(output::say);
     let entries = output::count(summary.total, "entry", "entries");

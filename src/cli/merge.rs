@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{Common, DONE, FAILED, FOUND, USAGE, describe, output};
 use crate::{
     beside::{BesideFolder, Moving},
+    capture::{FolderLock, JournalFolder},
     inventory::{self, Conflict, Entry, Input, Inventory, United, toml_of_rules, unite},
     text::printable,
 };
@@ -70,6 +71,9 @@ impl Merge {
             output::hint("name another file with `-o`");
             return Err(USAGE);
         }
+        // What a capture writes between the reading and the writing would be lost.
+        let takes_part = self.files.iter().any(|given| is_same_file(&given.path, &target));
+        let _lock = (takes_part && inventory::read(&target).is_ok()).then(|| lock(&target)).transpose()?;
         let inputs = self.files.iter().map(read).collect::<Result<Vec<Input>, u8>>()?;
         let united = unite(&inputs, self.preferred()?).map_err(|conflicts| {
             conflicts.iter().for_each(|conflict| say_conflict(conflict, &inputs));
@@ -144,6 +148,16 @@ fn read(given: &Given) -> Result<Input, u8> {
         USAGE
     })?;
     Ok(Input { name: given.path.display().to_string(), systems: given.systems.clone(), inventory })
+}
+
+/// Keeps others from changing the inventory `path`.
+fn lock(path: &Path) -> Result<FolderLock, u8> {
+    // It is beside the file, not beside a link to it.
+    let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    JournalFolder::create(&real).and_then(|folder| folder.lock()).map_err(|error| {
+        output::error(&error);
+        FAILED
+    })
 }
 
 fn is_same_file(a: &Path, b: &Path) -> bool {

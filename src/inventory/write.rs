@@ -49,7 +49,7 @@ fn toml_of(match_rules: &MatchRules, entries: Vec<&Entry>) -> String {
 /// Writes `inventory` to `path` so that the file there is a whole one at any moment. An equal file is left alone.
 ///
 /// # Errors
-/// Where the folder cannot be written to; the old file is then unchanged.
+/// As [`write_atomically`].
 pub fn write(inventory: &Inventory, path: &Path) -> io::Result<()> {
     // A symbolic link keeps pointing to the file.
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
@@ -63,7 +63,8 @@ pub fn write(inventory: &Inventory, path: &Path) -> io::Result<()> {
 /// Replaces `path` by a file with `content`: a temporary file beside it, synced, then renamed.
 ///
 /// # Errors
-/// Where the folder cannot be written to; the old file is then unchanged.
+/// Where the folder cannot be written to; the old file is then unchanged. Or where the folder cannot be synced after that;
+/// then the new one is there, and the error says so.
 pub fn write_atomically(path: &Path, content: &mut impl Read) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut builder = tempfile::Builder::new();
@@ -76,7 +77,10 @@ pub fn write_atomically(path: &Path, content: &mut impl Read) -> io::Result<()> 
     io::copy(content, file.as_file_mut())?;
     file.as_file().sync_all()?;
     file.persist(path).map_err(|error| error.error)?;
-    fs::File::open(folder)?.sync_all()
+    let synced = fs::File::open(folder).and_then(|folder| folder.sync_all());
+    synced.map_err(|error| {
+        io::Error::new(error.kind(), format!("it was written, but may not be on disk after a power cut: {error}"))
+    })
 }
 
 /// The `[match]` table.

@@ -70,8 +70,11 @@ pub fn left_over(work: &Workdir) -> Vec<String> {
         items.map(|item| item.unwrap().file_name().into_string().unwrap()).collect()
     };
     let journals = names(&work.path(".buildproxy")).into_iter().filter(|name| name.starts_with("journal-"));
-    // An empty one takes no room, and may be one that is just being made.
-    let spools = names(&work.store().join(".spool")).into_iter();
-    let spools = spools.filter(|name| !names(&work.store().join(".spool").join(name)).is_empty());
+    // One without bodies takes no room, and may be one that is just being made.
+    let has_bodies = |name: &String| {
+        let inside = names(&work.store().join(".spool").join(name));
+        inside.iter().any(|name| !name.starts_with(".owner-"))
+    };
+    let spools = names(&work.store().join(".spool")).into_iter().filter(has_bodies);
     journals.chain(spools).collect()
 }
