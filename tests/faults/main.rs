@@ -8,5 +8,7 @@ mod calls;
 mod commands;
 #[path = "../common/mod.rs"]
 mod common;
+mod origins;
 mod state;
 mod strace;
+mod wire;
