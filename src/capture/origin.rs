@@ -109,6 +109,10 @@ impl OriginError {
             () if text.contains("UnknownIssuer") => Some(
                 "the origin's certificate comes from a CA that is not trusted here; point SSL_CERT_FILE to its bundle",
             ),
+            () if text.contains("CaUsedAsEndEntity") => Some(
+                "the origin shows the certificate of a CA (`openssl req -x509` makes such); a server needs one of its own, \
+                 signed by that",
+            ),
             () if text.contains("InvalidContentType") => {
                 Some("the origin does not speak TLS there; is it an http URL?")
             }

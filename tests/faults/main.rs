@@ -8,7 +8,9 @@ mod calls;
 mod commands;
 #[path = "../common/mod.rs"]
 mod common;
+mod http2;
 mod origins;
 mod state;
 mod strace;
+mod tls;
 mod wire;
