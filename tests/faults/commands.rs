@@ -10,17 +10,15 @@ use crate::{
 };
 
 /// A command, and the place that it is run in.
-struct Scenario {
-    before: Workdir,
+pub struct Scenario {
+    pub before: Workdir,
     origin: Awkward,
     command: Vec<String>,
-    /// Whether a second run has nothing left to do, and says so by this exit code.
-    again: i32,
 }
 
 impl Scenario {
     /// What `command` does after two files have been captured and one that the origin has no more, and `setup` was run.
-    fn new(setup: &str, command: &[&str]) -> Self {
+    pub fn new(setup: &str, command: &[&str]) -> Self {
         let (origin, before) = (Awkward::start(), Workdir::new());
         let url = |path: &str| origin.url(path);
         let urls = ["/plain/large?size=100000", "/gzip-always", "/plain/small?size=1000", "/once/404"].map(url);
@@ -31,10 +29,22 @@ impl Scenario {
         let mut shell = before.command("sh");
         run(shell.args(["-euc", &setup]).env("BUILDPROXY_STORE", before.store())).expect_code(0);
         let command = command.iter().map(|word| word.replace("ORIGIN", &origin.url(""))).collect();
-        Self { before, origin, command, again: 0 }
+        Self { before, origin, command }
     }
 
-    fn command(&self, work: &Workdir) -> Command {
+    /// The same where the inventory is empty, and what was captured is in `other/`.
+    pub fn apart(command: &[&str]) -> Self {
+        let setup = "mkdir other; cp -r inventory.toml inventory.bodies other; rm -r inventory.bodies";
+        Self::new(&format!("{setup}; echo 'version = 1' >inventory.toml"), command)
+    }
+
+    /// The same where there is nothing, but a HAR file of what was captured.
+    pub fn exported(command: &[&str]) -> Self {
+        let setup = "bp export --to har -o all.har; rm -r inventory.bodies \"$store\"/*";
+        Self::new(&format!("{setup}; echo 'version = 1' >inventory.toml"), command)
+    }
+
+    pub fn command(&self, work: &Workdir) -> Command {
         let mut command = work.command(env!("CARGO_BIN_EXE_buildproxy"));
         command.args(&self.command).env("BUILDPROXY_STORE", work.store()).env("TOKIO_WORKER_THREADS", "1");
         command
@@ -42,7 +52,7 @@ impl Scenario {
 
     /// What is in the place, but for what is temporary, and files beside the inventory that it does not refer to: who is
     /// killed cannot remove them, and nobody else knows whose they are.
-    fn files(work: &Workdir) -> BTreeMap<PathBuf, String> {
+    pub fn files(work: &Workdir) -> BTreeMap<PathBuf, String> {
         let mut files = tree(&work.path(""));
         files.extend(tree(&work.store()).into_iter().map(|(path, bytes)| (PathBuf::from("store").join(path), bytes)));
         let is_temporary = |path: &PathBuf| path.iter().any(|part| part.to_str().unwrap().starts_with('.'));
@@ -52,6 +62,23 @@ impl Scenario {
         };
         files.retain(|path, _| !is_temporary(path) && is_needed(path));
         files
+    }
+
+    /// What was in the place before it.
+    pub fn files_before(&self) -> BTreeMap<PathBuf, String> {
+        Self::files(&self.before)
+    }
+
+    /// What is there after it.
+    pub fn files_after(&self) -> BTreeMap<PathBuf, String> {
+        let undisturbed = copied(&self.before);
+        run(&mut self.command(&undisturbed)).expect_code(0);
+        Self::files(&undisturbed)
+    }
+
+    /// The name of the command.
+    pub fn name(&self) -> &str {
+        &self.command[0]
     }
 
     /// Puts `fault` everywhere. Gives how many there were.
@@ -80,12 +107,12 @@ impl Scenario {
                 }
                 (Fault::Signal(_), _) => {}
             }
-            if self.command[0] != "fetch" {
+            if self.name() != "fetch" {
                 whole(&work);
             }
             // What was half done is in nobody's way.
             let again = run(&mut self.command(&work));
-            assert!([0, self.again].contains(&again.code), "{call:?} {outcome}\nthen {again}");
+            assert_eq!(again.code, 0, "{call:?} {outcome}\nthen {again}");
             work.capture_sh(&self.origin, "true").expect_code(0);
             assert_eq!(Self::files(&work), after, "{call:?} {outcome}\nthen {again}");
             assert_eq!(left_over(&work), [""; 0], "{call:?} {outcome}");
@@ -96,7 +123,7 @@ impl Scenario {
 
     fn figures(&self) -> String {
         let (kills, errors) = (self.everywhere(Fault::Signal("KILL")), self.everywhere(Fault::Error("EIO")));
-        format!("`{}`: {kills} kills, {errors} errors", self.command[0])
+        format!("`{}`: {kills} kills, {errors} errors", self.name())
     }
 }
 
@@ -113,8 +140,7 @@ fn a_fetch_that_comes_to_grief_at_any_call_is_made_good_by_the_next() {
 
 #[test]
 fn a_merge_that_comes_to_grief_at_any_call_has_merged_or_not() {
-    let apart = "mkdir other; cp -r inventory.toml inventory.bodies other; rm -r inventory.bodies; echo 'version = 1' >inventory.toml";
-    let figures = Scenario::new(apart, &["merge", "other/inventory.toml"]).figures();
+    let figures = Scenario::apart(&["merge", "other/inventory.toml"]).figures();
     shows!(
         Capture,
         "SIGKILL and EIO at each system call that changes the disk (strace); then it is run again",
@@ -124,9 +150,7 @@ fn a_merge_that_comes_to_grief_at_any_call_has_merged_or_not() {
 
 #[test]
 fn an_import_that_comes_to_grief_at_any_call_has_imported_or_not() {
-    let apart =
-        "bp export --to har -o all.har; rm -r inventory.bodies \"$store\"/*; echo 'version = 1' >inventory.toml";
-    let figures = Scenario::new(apart, &["import", "all.har"]).figures();
+    let figures = Scenario::exported(&["import", "all.har"]).figures();
     shows!(
         Capture,
         "SIGKILL and EIO at each system call that changes the disk (strace); then it is run again",

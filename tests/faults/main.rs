@@ -8,6 +8,7 @@ mod calls;
 mod commands;
 #[path = "../common/mod.rs"]
 mod common;
+mod disk;
 mod http2;
 mod origins;
 mod state;
