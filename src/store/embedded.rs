@@ -139,7 +139,7 @@ impl EmbeddedStore {
     /// # Errors
     /// Where the folder cannot be made or is not writable; the message names it and a way out.
     pub fn prepare(&self) -> Result<(), StoreError> {
-        fs::create_dir_all(&self.dir).map_err(|source| StoreError::Create { dir: self.dir.clone(), source })?;
+        create_folders(&self.dir).map_err(|source| StoreError::Create { dir: self.dir.clone(), source })?;
         self.temporary()?.close().map_err(|source| StoreError::NotWritable { dir: self.dir.clone(), source })?;
         sweep(&self.dir.join(SPOOL_FOLDER));
         Ok(())
@@ -270,6 +270,15 @@ fn seal(path: &Path, expected: u64) -> Result<(), StoreError> {
 /// As in `/nix/store`: readable for all, writable for no one.
 fn make_read_only(file: &File) -> io::Result<()> {
     file.set_permissions(Permissions::from_mode(0o444))
+}
+
+/// Makes the folder `dir`, and those that it is in, so that they are there after a power cut as well.
+fn create_folders(dir: &Path) -> io::Result<()> {
+    let new: Vec<&Path> = dir.ancestors().take_while(|folder| !folder.exists()).collect();
+    fs::create_dir_all(dir)?;
+    let parents = new.iter().filter_map(|folder| folder.parent());
+    let mut parents = parents.map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent });
+    parents.try_for_each(|parent| File::open(parent)?.sync_all())
 }
 
 fn sync_folder(dir: &Path) -> Result<(), StoreError> {

@@ -15,7 +15,7 @@ use crate::{
 
 /// A capture of bodies of every kind: in a spool file, in memory, beside the inventory, within it. The client notes what
 /// it has in full.
-fn capture(work: &Workdir, origin: &Awkward) -> Command {
+pub fn capture(work: &Workdir, origin: &Awkward) -> Command {
     let script = ["/plain/large?size=100000", "/gzip-always", "/plain/small?size=1000", "/missing"]
         .map(|path| format!("curl -sS -o /dev/null '{0}' && echo '{0}' >>done\n", origin.url(path)));
     let mut command = work.capturing(&origin.ca.pem);

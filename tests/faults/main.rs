@@ -10,6 +10,7 @@ mod commands;
 mod common;
 mod disk;
 mod http2;
+mod order;
 mod origins;
 mod state;
 mod strace;

@@ -48,7 +48,8 @@ pub fn changes(command: &Command, root: &Path) -> Vec<(Call, String)> {
         let is_ours = line.contains(root.to_str().unwrap());
         let changes_a_file = match name {
             "openat" => is_ours && arguments.contains("O_CREAT"),
-            "write" | "writev" => is_ours,
+            // Not what is printed of a file.
+            "write" | "writev" => arguments.split(',').next().is_some_and(|to| to.contains(root.to_str().unwrap())),
             _ => true,
         };
         if changes_a_file {
