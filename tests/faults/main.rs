@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod calls;
+mod clock;
 mod commands;
 #[path = "../common/mod.rs"]
 mod common;
