@@ -11,6 +11,7 @@ mod commands;
 mod common;
 mod disk;
 mod http2;
+mod meanwhile;
 mod order;
 mod origins;
 mod state;
