@@ -140,6 +140,12 @@ fn two_captures_at_once_share_a_store() {
     assert_eq!(one.inventory().urls().len(), 29);
     let mut verify = other.command(env!("CARGO_BIN_EXE_buildproxy"));
     run(verify.args(["verify", "--store"]).arg(&shared)).expect_code(0);
+    shows!(
+        Capture,
+        "two captures at the same time of the same files",
+        "{} files, two equal inventories",
+        one.inventory().0.len()
+    );
 }
 
 #[test]
@@ -225,6 +231,12 @@ fn a_dead_capture_whose_bodies_are_gone_does_not_stop_the_next_one() {
     outcome.expect_stderr(&["/plain/large", "its bytes are gone"]);
     assert_eq!(work.inventory().one(&small).size(), Some(1000));
     work.capture_sh(&origin, "true").expect_code(0);
+    shows!(
+        Capture,
+        "SIGKILL, and the store removed",
+        "named as lost; {} recorded afterwards",
+        work.inventory().0.len()
+    );
 }
 
 #[test]
@@ -234,4 +246,5 @@ fn a_build_that_cleans_its_work_tree_loses_nothing() {
     work.capture_sh(&origin, &format!("curl -sSf -o /dev/null '{url}'; git init -q .; git clean -qfdx")).expect_code(0);
     assert_eq!(work.inventory().one(&url).size(), Some(200_000));
     run(&mut work.buildproxy("verify")).expect_code(0);
+    shows!(Capture, "`git clean -fdx` in the middle of a capture", "{} recorded, and whole", work.inventory().0.len());
 }

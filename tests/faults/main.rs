@@ -14,6 +14,7 @@ mod http2;
 mod meanwhile;
 mod order;
 mod origins;
+mod server;
 mod state;
 mod strace;
 mod tls;

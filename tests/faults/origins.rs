@@ -67,9 +67,10 @@ fn half(fields: &str, more: &[u8]) -> Vec<u8> {
 
 #[test]
 fn an_answer_that_breaks_off_or_lies_is_not_recorded_and_the_client_sees_the_failure() {
+    type Fault = (&'static str, Vec<u8>, fn() -> End);
     let chunked = "Transfer-Encoding: chunked";
     let chunk = |text: &str| [&head(chunked), text.as_bytes()].concat();
-    let faults: Vec<(&str, Vec<u8>, fn() -> End)> = vec![
+    let faults: Vec<Fault> = vec![
         ("a reset in the middle", half("Content-Length: 5000", b""), || End::Reset),
         ("an end in the middle", half("Content-Length: 5000", b""), || End::Close),
         ("an end without TLS's own", half("Content-Length: 5000", b""), || End::Cut),

@@ -146,18 +146,18 @@ fn serve(wire: &mut Wire, answer: &Answer) -> io::Result<()> {
                     stream.flush()?;
                 }
                 wire.tcp.shutdown(Shutdown::Write)?;
-                wait(&mut wire.tcp);
+                wait(&wire.tcp);
             }
             End::Cut => {
                 wire.tcp.shutdown(Shutdown::Write)?;
-                wait(&mut wire.tcp);
+                wait(&wire.tcp);
             }
             End::Reset => {
                 // Until the client has read what was sent before.
                 std::thread::sleep(Duration::from_millis(100));
                 set_socket_linger(&wire.tcp, Some(Duration::ZERO))?;
             }
-            End::Stall => wait(&mut wire.tcp),
+            End::Stall => wait(&wire.tcp),
         }
         return Ok(());
     }
