@@ -28,7 +28,8 @@ const NOTICED: Duration = Duration::from_secs(1);
   buildproxy capture -- cmake -B build
 
 The exit code is the command's own. Bodies go to the store; what nobody could download again goes
-beside the inventory. A capture that was killed is taken over by the next one.")]
+beside the inventory. A capture that was killed is taken over by the next one. A download goes on when
+its client leaves, and is recorded.")]
 pub struct Capture {
     #[command(flatten)]
     listen: Listen,
