@@ -7,19 +7,23 @@ use std::{
 };
 
 use crate::{
-    common::{Awkward, Outcome, Workdir, shown::times},
+    common::{Awkward, Outcome, Workdir, run, shown::times},
     shows,
     state::{copied, expect_pattern, left_over, whole, with_inventory},
     strace::{Call, Fault, changes, each, picked, with_fault},
 };
 
-/// A capture of bodies of every kind: in a spool file, in memory, beside the inventory, within it. The client notes what
-/// it has in full.
+/// Fetches bodies of every kind: in a spool file, in memory, beside the inventory, within it. Notes what has come in full.
+fn script(origin: &Awkward) -> String {
+    let paths = ["/plain/large?size=100000", "/gzip-always", "/plain/small?size=1000", "/missing"];
+    let one = |path| format!("curl -sS -o /dev/null '{0}' && echo '{0}' >>done\n", origin.url(path));
+    paths.map(one).concat()
+}
+
+/// A capture of that.
 pub fn capture(work: &Workdir, origin: &Awkward) -> Command {
-    let script = ["/plain/large?size=100000", "/gzip-always", "/plain/small?size=1000", "/missing"]
-        .map(|path| format!("curl -sS -o /dev/null '{0}' && echo '{0}' >>done\n", origin.url(path)));
     let mut command = work.capturing(&origin.ca.pem);
-    command.args(["--", "sh", "-c", &script.concat()]).env("TOKIO_WORKER_THREADS", "1");
+    command.args(["--", "sh", "-c", &script(origin)]).env("TOKIO_WORKER_THREADS", "1");
     command
 }
 
@@ -119,6 +123,48 @@ fn a_disk_that_fails_at_any_call_costs_nothing_that_is_not_said() {
         Capture,
         "a system call that changes the disk fails, each in its turn (strace); then the next capture",
         "{}; none lost that the user was not told of",
+        figures.join(", ")
+    );
+}
+
+#[test]
+fn a_recovery_that_comes_to_grief_at_any_call_is_taken_over_itself() {
+    let origin = Awkward::start();
+    let before = with_inventory(&origin);
+    // Spool files are named with their folders, so each place needs a dead capture of its own.
+    let died = || {
+        let work = copied(&before);
+        let mut command = work.capturing(&origin.ca.pem);
+        command.args(["--", "sh", "-c", &format!("{}kill -KILL $PPID", script(&origin))]);
+        run(&mut command).expect_code(128 + 9);
+        assert_eq!(fs::read_to_string(work.path("done")).unwrap().lines().count(), 4);
+        work
+    };
+    let next = |work: &Workdir| {
+        let mut command = work.capturing(&origin.ca.pem);
+        command.args(["--", "true"]).env("TOKIO_WORKER_THREADS", "1");
+        command
+    };
+    let undisturbed = died();
+    let calls = changes(&next(&undisturbed), undisturbed.root());
+    let mut figures = Vec::new();
+    for fault in [Fault::Signal("KILL"), Fault::Error("EIO")] {
+        let calls: Vec<_> = calls.iter().filter(|((name, _), _)| fault.is_for(name)).cloned().collect();
+        let hits = each(&picked(&calls, times(10, u32::MAX) as usize), |call| {
+            let work = died();
+            let Some(outcome) = with_fault(&next(&work), call, fault, work.root()) else { return false };
+            assert_eq!(expect_recovered(&work, &origin, call, &outcome), 4, "{call:?} {outcome}");
+            true
+        });
+        figures.push(match fault {
+            Fault::Signal(_) => format!("{hits} kills"),
+            Fault::Error(error) => format!("{hits} times {error}"),
+        });
+    }
+    shows!(
+        Capture,
+        "a capture killed, then the one that takes it over killed or failed at each system call (strace), then another",
+        "{}; 4 finished exchanges each time, none lost",
         figures.join(", ")
     );
 }

@@ -100,6 +100,7 @@ fn a_disk_that_is_full_at_any_write_costs_a_capture_nothing_that_is_not_said() {
         assert!(!outcome.stderr.contains("panicked"), "{more}: {outcome}");
         assert!([0, 3].contains(&outcome.code), "{more}: {outcome}");
         let done = fs::read_to_string(notes.path("done")).unwrap_or_default();
+        assert!([0, 4].contains(&done.lines().count()), "{more}: a client did not get its answer: {done} {outcome}");
         let said = |url: &str| outcome.stderr.contains(&format!("{url} is not recorded"));
         let finished: Vec<&str> = done.lines().filter(|url| !said(url)).collect();
         match outcome.code {
