@@ -18,6 +18,7 @@ mod session;
 mod spooling;
 mod token;
 mod transfer;
+mod whole;
 
 pub use assemble::Omission;
 pub use exchange::LeftOut;

@@ -165,7 +165,6 @@ async fn pass_on(
 ) {
     let (parts, body) = response.into_parts();
     let is_delimited = is_delimited(parts.version, &parts.headers);
-    let ends_with_stream = parts.version == Version::HTTP_2;
     let mut headers = parts.headers;
     if headers.contains_key(header::TRANSFER_ENCODING) {
         // It is not true then (RFC 9112 §6.3).
@@ -191,7 +190,7 @@ async fn pass_on(
     let (response, client) = client_side(&head, trailer, partial, shared.as_deref());
     drop(answer.send(response));
     let progress = spooling.as_ref().map(Spooling::progress);
-    let transfer = Transfer { client, spooling, shared: shared.clone(), size, ends_with_stream };
+    let transfer = Transfer { client, spooling, shared: shared.clone(), size };
     match transfer.run(body).await {
         Ok((spooling, ending)) => {
             recorder.answered(asked, &head, spooling).await;

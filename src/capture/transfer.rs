@@ -3,7 +3,7 @@
 use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
-use http_body::{Body, Frame};
+use http_body::Frame;
 use http_body_util::BodyExt;
 
 use super::{channel::Sender, downloads::Download, origin::OriginError, spooling::Spooling};
@@ -39,22 +39,6 @@ pub struct Transfer {
     pub shared: Option<Arc<Download>>,
     /// The bytes that have to come, where the origin said so.
     pub size: Option<u64>,
-    /// Whether the end of the body is marked by the stream that it comes in, as in HTTP/2 (RFC 9113 §8.1).
-    pub ends_with_stream: bool,
-}
-
-/// Why a body did not arrive whole.
-#[derive(Debug, thiserror::Error)]
-pub enum Incomplete {
-    /// The connection, or what came on it.
-    #[error(transparent)]
-    Origin(#[from] OriginError),
-    /// It ended too soon.
-    #[error("it ended after {0} of {1} bytes")]
-    Short(u64, u64),
-    /// The origin gave up.
-    #[error("the origin ended its stream after {0} bytes without saying that these are all")]
-    Reset(u64),
 }
 
 /// What the client must not see before the exchange is recorded.
@@ -66,7 +50,7 @@ pub struct Ending {
 /// A body that did not arrive whole, and the client that has to learn of it.
 pub struct Broken {
     /// Why.
-    pub error: Incomplete,
+    pub error: OriginError,
     client: Option<Live>,
 }
 
@@ -81,13 +65,8 @@ impl Transfer {
         while self.client.is_some() || self.spooling.as_ref().is_some_and(|spooling| !spooling.has_failed()) {
             let frame = match body.frame().await {
                 Some(Ok(frame)) => frame,
-                Some(Err(error)) => {
-                    return Err(Broken { error: OriginError::from(error).into(), client: self.client });
-                }
-                None => match self.incomplete(position, &body) {
-                    Some(error) => return Err(Broken { error, client: self.client }),
-                    None => break,
-                },
+                Some(Err(error)) => return Err(Broken { error: error.into(), client: self.client }),
+                None => break,
             };
             let start = position;
             let frame = match frame.into_data() {
@@ -106,15 +85,6 @@ impl Transfer {
             }
         }
         Ok((self.spooling, Ending { client: self.client, last }))
-    }
-
-    /// What is missing of a body that ended after `position` bytes: hyper takes a stream that was reset with `NO_ERROR`
-    /// for one that ended as it should.
-    fn incomplete(&self, position: u64, body: &reqwest::Body) -> Option<Incomplete> {
-        match self.size {
-            Some(size) => (position != size).then_some(Incomplete::Short(position, size)),
-            None => (self.ends_with_stream && !body.is_end_stream()).then_some(Incomplete::Reset(position)),
-        }
     }
 
     /// Spools `data` and gives what of it goes to the client.
@@ -198,7 +168,7 @@ mod tests {
     fn transfer(part: Range<u64>, spooling: Option<Spooling>) -> (Sender, JoinHandle<()>, Receiver) {
         let ((origin, body), (sender, receiver)) = (channel(1), channel(1));
         let client = Some(Live::new(sender, part));
-        let transfer = Transfer { client, spooling, shared: None, size: Some(100), ends_with_stream: false };
+        let transfer = Transfer { client, spooling, shared: None, size: Some(100) };
         let run = transfer.run(reqwest::Body::wrap(body));
         (origin, tokio::spawn(async move { drop(run.await) }), receiver)
     }

@@ -9,7 +9,7 @@ use tokio::{net::TcpListener, runtime::Runtime, time::sleep};
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig, server::TlsStream};
 
 use crate::{
-    common::{Outcome, TestCa, Workdir, pattern, run},
+    common::{Outcome, TestCa, Workdir, pattern, run, sri},
     shows,
     wire::WireOrigin,
 };
@@ -142,6 +142,27 @@ fn an_http2_origin_that_ends_a_stream_or_connection_in_the_middle_is_not_recorde
         "{} faults, with and without an announced length; none recorded, the client saw each",
         faults.len()
     );
+}
+
+#[test]
+fn a_fetch_over_http2_that_breaks_off_is_not_taken_for_a_changed_file() {
+    let ca = TestCa::new();
+    let (origin, work) = (Http2Origin::start(&ca, Fault::Stream(Reason::NO_ERROR)), Workdir::new());
+    let hash = sri(&pattern(5000));
+    for path in ["/announced", "/unannounced"] {
+        let entry = format!(
+            "[[entry]]\nurl = \"{}\"\nbody = {{ hash = \"{hash}\", size = 5000, name = \"a\" }}",
+            origin.url(path)
+        );
+        work.write("inventory.toml", format!("version = 1\n{entry}\n"));
+        work.write("ca.pem", &ca.pem);
+        for arguments in [&["fetch"][..], &["verify", "--refetch"]] {
+            let mut command = work.command(env!("CARGO_BIN_EXE_buildproxy"));
+            command.args(arguments).env("BUILDPROXY_STORE", work.store()).env("SSL_CERT_FILE", work.path("ca.pem"));
+            let outcome = run(&mut command).expect_code(1);
+            outcome.expect_stderr(&[&origin.url(path), "the answer did not arrive whole"]);
+        }
+    }
 }
 
 #[test]
