@@ -133,17 +133,22 @@ fn an_answer_that_is_no_http_is_a_502_that_says_so() {
 }
 
 #[test]
-fn more_than_is_announced_is_neither_recorded_nor_taken_for_the_next_answer() {
-    let more = [&head("Content-Length: 5"), &b"good\n"[..], &head("Content-Length: 6"), b"poison"].concat();
+fn more_than_an_answer_may_have_is_neither_recorded_nor_taken_for_the_next_answer() {
     let ca = TestCa::new();
-    for tls in [None, Some(ca.server_config())] {
-        let answer = bytes(&more, || End::Keep);
-        let (origin, work) = (WireOrigin::http(tls, answer), Workdir::new());
-        let urls: Vec<String> = (0..8).map(|n| origin.url(&format!("/{n}"))).collect();
-        let script: String = urls.iter().map(|url| format!("curl -sSf '{url}'\n")).collect();
-        let outcome = run(work.capturing(&ca.pem).args(["--", "sh", "-euc", &script])).expect_code(0);
-        assert_eq!(outcome.text(), "good\n".repeat(8), "{outcome}");
-        assert!(work.inventory().0.iter().all(|entry| entry.size() == Some(5)));
+    for (answer, body) in
+        [("200 OK\r\nContent-Length: 5", "good\n"), ("200 OK\r\nContent-Length: 0", ""), ("204 Not", "")]
+    {
+        let poison = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison";
+        let more = format!("HTTP/1.1 {answer}\r\n\r\n{body}{poison}");
+        for tls in [None, Some(ca.server_config())] {
+            let (origin, work) = (WireOrigin::http(tls, bytes(more.as_bytes(), || End::Keep)), Workdir::new());
+            let urls: Vec<String> = (0..6).map(|n| origin.url(&format!("/{n}"))).collect();
+            let script: String = urls.iter().map(|url| format!("curl -sSf '{url}'\n")).collect();
+            let outcome = run(work.capturing(&ca.pem).args(["--", "sh", "-euc", &script])).expect_code(0);
+            assert_eq!(outcome.text(), body.repeat(6), "{answer}: {outcome}");
+            let sizes: Vec<i64> = work.inventory().0.iter().map(|entry| entry.size().unwrap_or(0)).collect();
+            assert_eq!(sizes, [body.len() as i64; 6], "{answer}: {outcome}");
+        }
     }
 }
 
