@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    common::{Awkward, Outcome, Workdir, run, shown::times},
+    common::{Awkward, Nix, Outcome, Workdir, run, shown::times},
     shows,
     state::{copied, expect_pattern, left_over, whole, with_inventory},
     strace::{Call, Fault, changes, each, picked, with_fault},
@@ -156,15 +156,59 @@ fn a_recovery_that_comes_to_grief_at_any_call_is_taken_over_itself() {
             assert_eq!(expect_recovered(&work, &origin, call, &outcome), 4, "{call:?} {outcome}");
             true
         });
-        figures.push(match fault {
-            Fault::Signal(_) => format!("{hits} kills"),
-            Fault::Error(error) => format!("{hits} times {error}"),
-        });
+        figures.push(format!("{hits} times {fault}"));
     }
     shows!(
         Capture,
         "a capture killed, then the one that takes it over killed or failed at each system call (strace), then another",
         "{}; 4 finished exchanges each time, none lost",
         figures.join(", ")
+    );
+}
+
+#[test]
+fn with_a_nix_store_a_capture_that_comes_to_grief_at_any_call_loses_nothing_finished() {
+    let origin = Awkward::start();
+    let capture = |nix: &Nix| {
+        let mut capture = nix.capturing(&origin);
+        capture.args(["--", "sh", "-c", &script(&origin)]).env("TOKIO_WORKER_THREADS", "1");
+        capture
+    };
+    let undisturbed = Workdir::new();
+    let calls = changes(&capture(&Nix::of(&undisturbed)), undisturbed.root());
+    let (in_nix, mut figures) = (AtomicUsize::new(0), Vec::new());
+    for fault in [Fault::Signal("KILL"), Fault::Error("EIO")] {
+        let calls: Vec<_> = calls.iter().filter(|((name, _), _)| fault.is_for(name)).cloned().collect();
+        let hits = each(&picked(&calls, times(4, 40) as usize), |call| {
+            let work = Workdir::new();
+            let nix = Nix::of(&work);
+            let Some(outcome) = with_fault(&capture(&nix), call, fault, work.root()) else { return false };
+            assert!(!outcome.stderr.contains("panicked"), "{outcome}");
+            let done = fs::read_to_string(work.path("done")).unwrap_or_default();
+            let said = |url: &str| call.0 == "openat" && outcome.stderr.contains(&format!("{url} is not recorded"));
+            let next = nix.capture_sh(&origin, "true").expect_code(0);
+            let inventory = work.inventory();
+            for url in done.lines().filter(|url| !said(url)) {
+                assert_eq!(inventory.of(url).len(), 1, "{url} {call:?} {outcome}\nthen {next}");
+            }
+            // What keeps them is there as well.
+            nix.collect_garbage();
+            nix.verify().expect_code(0);
+            in_nix.fetch_add(nix.valid(&nix.fetched()).len(), Ordering::SeqCst);
+            let spool = nix.embedded().join(".spool");
+            let left = fs::read_dir(spool).into_iter().flatten().map(|item| item.unwrap().path());
+            let left: Vec<_> = left.filter(|folder| folder.join("0").exists()).collect();
+            assert!(left.is_empty(), "{left:?} {call:?} {outcome}\nthen {next}");
+            true
+        });
+        figures.push(format!("{hits} times {fault}"));
+    }
+    shows!(
+        Capture,
+        "SIGKILL and EIO at each system call that changes the disk (strace), where Nix takes the bodies; then the next \
+         capture, and a garbage collection",
+        "{}; {} bodies in the Nix store then, none lost",
+        figures.join(", "),
+        in_nix.into_inner()
     );
 }

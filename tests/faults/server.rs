@@ -62,10 +62,7 @@ fn an_environment_file_is_whole_or_not_there_and_a_dead_server_is_said_to_be_dea
             }
             true
         });
-        figures.push(match fault {
-            Fault::Signal(_) => format!("{hits} kills"),
-            Fault::Error(error) => format!("{hits} times {error}"),
-        });
+        figures.push(format!("{hits} times {fault}"));
     }
     shows!(
         Replay,

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    fs,
+    fmt, fs,
     path::Path,
     process::Command,
     sync::{
@@ -73,6 +73,15 @@ impl Fault {
     /// world; a disk on which files cannot be written is another test's.
     pub fn is_for(self, name: &str) -> bool {
         matches!(self, Self::Signal(_)) || !name.starts_with("write")
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Signal(signal) => write!(f, "SIG{signal}"),
+            Self::Error(error) => f.write_str(error),
+        }
     }
 }
 
