@@ -223,7 +223,7 @@ pub async fn fetch(
     origin: &Origin,
     progress: impl Fn(u64) + Clone + Send + 'static,
 ) -> io::Result<Vec<Result<Wanted, FetchError>>> {
-    let (folder, _claim) = deposit.embedded().temporary_spool()?;
+    let folder = deposit.embedded().temporary_spool()?;
     let mut results = Vec::new();
     for (number, group) in groups(wanted).into_iter().enumerate() {
         let downloaded = each(group, |within, one| {

@@ -309,8 +309,11 @@ pub fn apply(before: &Inventory, moves: &[Move], place: &Place) -> Result<(Inven
         inventory::write(&now, place.path).map_err(failed)
     });
     if let Err(error) = result {
-        // What stays is no harm: nothing refers to it.
-        written.iter().for_each(|file| drop(fs::remove_file(file)));
+        // Where the folder could not be synced, the new inventory is there all the same, and refers to them.
+        if !inventory::read(place.path).is_ok_and(|there| there == now) {
+            // What stays is no harm: nothing refers to it.
+            written.iter().for_each(|file| drop(fs::remove_file(file)));
+        }
         return Err(error);
     }
     folder.remove_unused(&before.entries, &now.entries);
@@ -336,7 +339,7 @@ fn store(moves: &[&Move], files: &BodyFiles) -> Result<Option<String>, RelocateE
             // The embedded store moves files, and the inventory still refers to this one.
             Found::File(file) if !is_there => {
                 let failed = |source| RelocateError::Copy { path: file.clone(), source };
-                let (scratch, _claim) = deposit.embedded().temporary_spool().map_err(failed)?;
+                let scratch = deposit.embedded().temporary_spool().map_err(failed)?;
                 let copy = scratch.path().join("body");
                 fs::copy(file, &copy).map_err(failed)?;
                 deposit.store(&one.new_body(Bytes::File(&copy)))?;

@@ -319,7 +319,10 @@ fn a_client_that_leaves_early_does_not_stop_the_download() {
     let url = origin.url("/slow?ms=300");
     let script = format!("curl -sS -m 0.5 -o /dev/null '{url}' || sleep 2");
     work.capture_sh(&origin, &script).expect_code(0);
-    assert_eq!(work.inventory().one(&url).body("hash"), Some(sri(&pattern(4000)).as_str()));
+    let inventory = work.inventory();
+    assert_eq!(inventory.one(&url).body("hash"), Some(sri(&pattern(4000)).as_str()));
+    let size = inventory.one(&url).size().unwrap();
+    shows!(Capture, "curl leaves in the middle of a slow download", "{size} bytes recorded, which is all");
 }
 
 #[test]
@@ -333,9 +336,11 @@ fn an_unreachable_origin_is_a_502_with_the_reason_and_is_not_recorded() {
         "curl -sS -w ' %{{http_code}}' '{refused}'; curl -sS 'http://does-not-exist.invalid/' -w ' %{{http_code}}'"
     );
     let outcome = work.capture_sh(&origin, &script).expect_code(0);
-    assert_eq!(outcome.text().matches(" 502").count(), 2, "{outcome}");
+    let reasons = outcome.text().matches(" 502").count();
+    assert_eq!(reasons, 2, "{outcome}");
     assert!(outcome.text().to_lowercase().contains("refused"), "the reason: {outcome}");
     assert!(work.inventory().urls().is_empty());
+    shows!(Capture, "a port where nobody listens, a name that does not resolve", "{reasons} reasons, nothing recorded");
 }
 
 #[test]
@@ -418,6 +423,8 @@ assert ends(slow[-1])
     work.capture_sh(&origin, &format!("python3 many.py '{slow}' '{quick}'")).expect_code(0);
     assert_eq!(work.inventory().one(&quick).size(), Some(1000));
     assert_eq!(work.inventory().one(&format!("{slow}&n=559")).size(), Some(4000));
+    let count = work.inventory().0.len();
+    shows!(Capture, "slow downloads at once, and a quick one that ends before them", "{count} downloads");
 }
 
 #[test]

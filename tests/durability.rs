@@ -18,8 +18,10 @@ use common::{
     in_empty_network, pattern,
     process::{Guard, wait_for},
     run,
+    serving::text_entry,
     shown::times,
     sri,
+    workdir::behind,
 };
 use rustix::process::Signal;
 use sha2::{Digest, Sha256};
@@ -28,7 +30,7 @@ use sha2::{Digest, Sha256};
 const MEMORY_KIB: u64 = 64 * 1024;
 
 #[test]
-fn a_capture_killed_at_any_moment_loses_no_finished_exchange_and_records_no_partial_one() {
+fn a_capture_ended_at_any_moment_loses_no_finished_exchange_and_records_no_partial_one() {
     let (origin, work) = (Awkward::start(), Workdir::new());
     let mut random = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos() | 1;
     let reading = AtomicBool::new(true);
@@ -42,7 +44,9 @@ fn a_capture_killed_at_any_moment_loses_no_finished_exchange_and_records_no_part
             let delay = Duration::from_millis(u64::from(random >> 16) % 800);
             // Short ones are about to write the inventory when they are killed, long ones are in the middle.
             let downloads = if round % 2 == 0 { 100 } else { 4 };
-            finished.extend(killed_capture(&origin, &work, round, downloads, delay));
+            // Most are killed, the others told to end.
+            let signal = [Signal::KILL, Signal::KILL, Signal::KILL, Signal::TERM, Signal::INT][round as usize % 5];
+            finished.extend(ended_capture(&origin, &work, round, downloads, (delay, signal)));
         }
         work.capture_sh(&origin, "true").expect_code(0);
         reading.store(false, Ordering::SeqCst);
@@ -60,22 +64,22 @@ fn a_capture_killed_at_any_moment_loses_no_finished_exchange_and_records_no_part
     run(&mut work.buildproxy("verify")).expect_code(0);
     shows!(
         Capture,
-        "SIGKILL at random moments, then the next capture recovers; a reader looks at the inventory all the while",
-        "{} kills; {} finished exchanges, none lost; {} entries, all whole",
+        "SIGKILL, SIGTERM or SIGINT at a random moment, then the next capture; a reader looks at the inventory all the while",
+        "{} signals; {} finished exchanges, none lost; {} entries, all whole",
         times(36, 400),
         finished.len(),
         inventory.0.len()
     );
 }
 
-/// One capture of many small downloads beside slow ones, killed after `delay`. Gives the URLs and sizes that the client
-/// had in full, without the last, whose recording may still have been under way.
-fn killed_capture(
+/// One capture of many small downloads beside slow ones, that gets a signal after a time. Gives the URLs and sizes that the
+/// client had in full.
+fn ended_capture(
     origin: &Awkward,
     work: &Workdir,
     round: u32,
     downloads: u32,
-    delay: Duration,
+    (delay, signal): (Duration, Signal),
 ) -> Vec<(String, usize)> {
     let _removed = fs::remove_file(work.path("done"));
     let script = format!(
@@ -85,12 +89,15 @@ fn killed_capture(
         origin.tls_url(&format!("/plain/{round}-")),
     );
     let mut command = work.capturing(&origin.ca.pem);
-    command.args(["--", "sh", "-euc", &script]).stderr(std::process::Stdio::null());
-    let mut capture = Guard(command.spawn().unwrap());
+    command.args(["--", "sh", "-euc", &script]);
+    // A test in the background of a script inherits that interrupts are ignored.
+    let mut command = behind(&["env", "--default-signal=INT,TERM"], &command);
+    let mut capture = Guard(command.stderr(std::process::Stdio::null()).spawn().unwrap());
     std::thread::sleep(delay);
-    let _already_ended = rustix::process::kill_process(capture.pid(), Signal::KILL);
-    let code = capture.wait(Duration::from_secs(5));
-    assert!([Some(0), Some(128 + 9)].contains(&code), "{code:?}");
+    let _already_ended = rustix::process::kill_process(capture.pid(), signal);
+    let code = capture.wait(Duration::from_secs(30));
+    // It may have ended before.
+    assert!([Some(0), Some(128 + signal.as_raw())].contains(&code), "{code:?} {signal:?}");
     // The client notices that its proxy has gone; nothing of it may reach into the next round.
     wait_for("the client's end", || {
         let before = fs::read_to_string(work.path("done")).unwrap_or_default();
@@ -102,9 +109,7 @@ fn killed_capture(
         let (n, size) = line.split_once(' ').unwrap();
         (origin.tls_url(&format!("/plain/{round}-{n}?size={size}")), size.parse().unwrap())
     };
-    let mut done: Vec<_> = done.lines().map(line).collect();
-    done.pop();
-    done
+    done.lines().map(line).collect()
 }
 
 /// Reads the inventory over and over: whenever it is there, it is a whole one.
@@ -139,6 +144,12 @@ fn two_captures_at_once_share_a_store() {
     assert_eq!(one.inventory().urls().len(), 29);
     let mut verify = other.command(env!("CARGO_BIN_EXE_buildproxy"));
     run(verify.args(["verify", "--store"]).arg(&shared)).expect_code(0);
+    shows!(
+        Capture,
+        "two captures at the same time of the same files",
+        "{} files, two equal inventories",
+        one.inventory().0.len()
+    );
 }
 
 #[test]
@@ -159,6 +170,29 @@ fn two_captures_at_once_into_one_inventory_lose_nothing() {
     } else {
         assert!(beside.stderr.contains("inventory.toml") || beside.stderr.contains(".buildproxy"), "{beside}");
     }
+}
+
+#[test]
+fn a_merge_waits_for_who_is_just_writing_the_inventory() {
+    let work = Workdir::new();
+    let entry = |url: &str| text_entry(url, "a");
+    work.write("inventory.toml", format!("version = 1\n{}", entry("http://h.test/old")));
+    work.write("other.toml", format!("version = 1\n{}", entry("http://h.test/other")));
+    fs::create_dir(work.path(".buildproxy")).unwrap();
+    let lock = fs::File::create(work.path(".buildproxy/lock")).unwrap();
+    lock.lock().unwrap();
+    let mut merge = work.buildproxy("merge");
+    let mut merge = Guard(merge.arg("other.toml").spawn().unwrap());
+    let waiter = format!("-> FLOCK  ADVISORY  WRITE {} ", merge.0.id());
+    wait_for("the merge that waits", || {
+        assert_eq!(merge.0.try_wait().unwrap(), None, "it does not wait");
+        fs::read_to_string("/proc/locks").unwrap().contains(&waiter).then_some(())
+    });
+    // What a capture writes there now.
+    work.write("inventory.toml", format!("version = 1\n{}", entry("http://h.test/new")));
+    drop(lock);
+    assert_eq!(merge.wait(Duration::from_secs(20)), Some(0));
+    assert_eq!(work.inventory().urls(), ["http://h.test/new", "http://h.test/other"]);
 }
 
 #[test]
@@ -201,6 +235,12 @@ fn a_dead_capture_whose_bodies_are_gone_does_not_stop_the_next_one() {
     outcome.expect_stderr(&["/plain/large", "its bytes are gone"]);
     assert_eq!(work.inventory().one(&small).size(), Some(1000));
     work.capture_sh(&origin, "true").expect_code(0);
+    shows!(
+        Capture,
+        "SIGKILL, and the store removed",
+        "named as lost; {} recorded afterwards",
+        work.inventory().0.len()
+    );
 }
 
 #[test]
@@ -210,4 +250,5 @@ fn a_build_that_cleans_its_work_tree_loses_nothing() {
     work.capture_sh(&origin, &format!("curl -sSf -o /dev/null '{url}'; git init -q .; git clean -qfdx")).expect_code(0);
     assert_eq!(work.inventory().one(&url).size(), Some(200_000));
     run(&mut work.buildproxy("verify")).expect_code(0);
+    shows!(Capture, "`git clean -fdx` in the middle of a capture", "{} recorded, and whole", work.inventory().0.len());
 }

@@ -127,18 +127,26 @@ fn only_loopback_is_listened_on_unless_allowed() {
 #[test]
 fn an_inventory_that_cannot_be_written_is_said_before_anything_is_started() {
     let (origin, work) = (Awkward::start(), Workdir::new());
+    let mut refused = 0;
     fs::create_dir(work.path("folder.toml")).unwrap();
     for (path, named) in [("missing-folder/inventory.toml", "missing-folder"), ("folder.toml", "folder.toml")] {
         let outcome = run(work.capturing(&origin.ca.pem).args(["-i", path, "--", "touch", "started"]));
         assert!([2, 3].contains(&outcome.code), "{outcome}");
         outcome.expect_stderr(&[named]);
         assert!(!work.path("started").exists(), "{path}");
+        refused += 1;
     }
     let mut command = work.capturing(&origin.ca.pem);
     command.args(["--", "touch", "../started"]);
     let read_only = "mount --bind . . && mount -o remount,bind,ro . && cd \"$PWD\" && exec \"$@\"";
     let outcome = run(&mut within(&command, "-rm", read_only)).expect_code(3).expect_stderr(&["read-only"]);
     assert!(!work.root().join("started").exists(), "{outcome}");
+    refused += 1;
+    shows!(
+        Capture,
+        "no folder, a folder in its place, a read-only mount",
+        "{refused} refusals, and no command started"
+    );
 }
 
 #[test]
@@ -148,6 +156,20 @@ fn a_store_that_cannot_be_written_is_said_before_anything_is_started() {
     let outcome = work.capture(&origin, ["touch", "started"]).expect_code(3);
     outcome.expect_stderr(&[work.store().to_str().unwrap()]);
     assert!(!work.path("started").exists());
+    let mut command = work.capturing(&origin.ca.pem);
+    command.args(["--", "touch", "started"]);
+    fs::remove_file(work.store()).unwrap();
+    fs::create_dir(work.store()).unwrap();
+    let read_only = format!("mount -t tmpfs -o ro tmpfs '{}' && exec \"$@\"", work.store().display());
+    let outcome = run(&mut within(&command, "-rm", &read_only)).expect_code(3);
+    let outcome = outcome.expect_stderr(&[work.store().to_str().unwrap(), "read-only", "--store dir"]);
+    assert!(!work.path("started").exists());
+    shows!(
+        Capture,
+        "a file in its place, a read-only mount",
+        "refused, exit code {}, and no command started",
+        outcome.code
+    );
 }
 
 #[test]
@@ -183,6 +205,12 @@ fn a_signal_to_capture_ends_the_command_and_keeps_what_was_recorded() {
     let process = format!("/proc/{}", pid.trim());
     wait_for("the end of the command", || (!fs::exists(&process).unwrap()).then_some(()));
     assert_eq!(work.inventory().urls(), [&url]);
+    shows!(
+        Capture,
+        "SIGTERM while the command runs",
+        "the command ended, exit code {code}, {} recorded",
+        work.inventory().0.len()
+    );
 }
 
 #[test]
@@ -274,7 +302,8 @@ fn a_signal_ends_the_waiting_for_downloads_whose_clients_left() {
     let (origin, work) = (Awkward::start(), Workdir::new());
     let (done, slow) = (origin.url("/plain/done"), origin.url("/slow?ms=7000"));
     let script = format!("curl -sSf -o /dev/null '{done}'; curl -sS --max-time 0.5 -o /dev/null '{slow}'; exit 7");
-    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+    let signals = [Signal::INT, Signal::TERM, Signal::HUP];
+    for signal in signals {
         let mut command = heeding_signals(&work.capturing(&origin.ca.pem));
         command.args(["--", "sh", "-c", &script]).stderr(fs::File::create(work.path("stderr")).unwrap());
         let mut capture = Guard(command.spawn().unwrap());
@@ -287,6 +316,12 @@ fn a_signal_ends_the_waiting_for_downloads_whose_clients_left() {
     }
     let outcome = work.capture_sh(&origin, &format!("curl -sSf -o /dev/null '{done}'"));
     assert!(!outcome.stderr.contains("waiting"), "{outcome}");
+    shows!(
+        Capture,
+        "a signal while downloads go on whose clients have left",
+        "{} signals, each ended it; what was whole is recorded",
+        signals.len()
+    );
 }
 
 /// `command` without the signals ignored that tests in the background of a script inherit.

@@ -6,7 +6,7 @@ mod common;
 
 use std::{fs, path::PathBuf, process::Command};
 
-use common::{Awkward, Outcome, Workdir, pattern, run, sri};
+use common::{Awkward, Outcome, Workdir, pattern, run, sri, workdir::behind};
 
 /// A place with three files captured, and the origin that they came from.
 fn captured() -> (Workdir, Awkward) {
@@ -244,4 +244,107 @@ fn every_name_that_nix_refuses_is_found_at_once() {
     let outcome = run(&mut work.buildproxy("verify")).expect_code(1);
     assert_eq!(outcome.stderr.matches("Nix refuses the name").count(), 3, "{outcome}");
     run(work.replaying().args(["--", "true"])).expect_code(2).expect_stderr(&["starts with a dot"]);
+}
+
+/// `command` without root's right to read what nobody may read.
+fn without_override(command: &Command) -> Command {
+    match rustix::process::geteuid().is_root() {
+        true => behind(&["setpriv", "--bounding-set=-dac_override,-dac_read_search", "--"], command),
+        false => behind(&["env"], command),
+    }
+}
+
+/// What can happen to a file, and what `verify` says of it: in the store, and beside the inventory.
+const DAMAGES: [(&str, &str, &str); 13] = [
+    ("head -c 4000 $file >cut; mv -f cut $file", "is short: 4000 of 5000 bytes", "is short: 4000 of 5000 bytes"),
+    (": >empty; mv -f empty $file", "is short: 0 of 5000 bytes", "is short: 0 of 5000 bytes"),
+    ("(cat $file; echo more) >a; mv -f a $file", "is too long: 5005 instead", "is too long: 5005 instead"),
+    ("tr 0 1 <$file >altered; mv -f altered $file", "has hash sha256-", "has hash sha256-"),
+    ("head -c 5000 /dev/zero >zeros; mv -f zeros $file", "has hash sha256-", "has hash sha256-"),
+    ("rm -f $file", "is missing", "is missing"),
+    ("mv $file ${file}2", "is missing", "is missing"),
+    ("chmod 000 $file", "permission denied", "permission denied"),
+    ("rm -f $file; mkdir $file", "is a folder", "is a folder"),
+    ("mv $file ../elsewhere; ln -s $PWD/../elsewhere $file", "is a link", "outside the inventory's folder"),
+    ("rm -f $file; ln -s nowhere $file", "is a link", "is missing"),
+    ("rm -f $file; ln -s $file $file", "is a link", "symbolic links"),
+    ("rm -f $file; mkfifo $file", "is a pipe", "is a pipe"),
+];
+
+#[test]
+fn every_kind_of_damage_is_found_and_named() {
+    let origin = Awkward::start();
+    let url = origin.tls_url("/plain/body?size=5000");
+    let mut found = 0;
+    for source in ["fetch", "file"] {
+        for (damage, in_store, beside) in DAMAGES {
+            let work = Workdir::new();
+            work.capture_sh(&origin, &format!("curl -sSf -o /dev/null '{url}'")).expect_code(0);
+            let mut file = stored(&work, "-body");
+            if source == "file" {
+                run(work.buildproxy("move").args(["--to", "file", "https://*"])).expect_code(0);
+                fs::remove_file(&file).unwrap();
+                file = work.path(work.inventory().one(&url).body("file").unwrap());
+            }
+            let mut shell = work.command("sh");
+            run(shell.args(["-euc", damage]).env("file", &file)).expect_code(0);
+            let outcome = run(&mut without_override(&work.buildproxy("verify"))).expect_code(1);
+            let name = file.file_name().unwrap().to_str().unwrap();
+            let said = if source == "file" { beside } else { in_store };
+            outcome.expect_stderr(&[&url, name, said]);
+            found += 1;
+        }
+    }
+    shows!(
+        Verify,
+        "a body in the store, or beside the inventory: cut, emptied, longer, altered, zeros, deleted, renamed, unreadable; \
+         or a folder, a link or a pipe in its place",
+        "{found} damages, each found and named"
+    );
+}
+
+#[test]
+fn damage_anywhere_in_a_tree_that_a_body_is_in_is_found_and_named() {
+    let object = "0000000000000000000000000000000a-package";
+    let make = "mkdir -p $tree/share; echo body >$tree/share/body; echo other >$tree/other; ln -s other $tree/link";
+    let damages = [
+        ("echo more >>$tree/other", "has NAR hash"),
+        ("chmod +x $tree/other", "has NAR hash"),
+        ("mv $tree/other $tree/another", "has NAR hash"),
+        ("echo new >$tree/new", "has NAR hash"),
+        ("rm $tree/link; ln -s share $tree/link", "has NAR hash"),
+        ("chmod 000 $tree/other", "permission denied"),
+        ("mkfifo $tree/pipe", "pipe"),
+        ("echo bo >$tree/share/body", "is short: 3 of 5 bytes"),
+        ("rm $tree/share/body; mkfifo $tree/share/body", "is not a regular file"),
+        ("rm -r $tree", "is missing; looked in"),
+    ];
+    for (damage, said) in damages {
+        let work = Workdir::new();
+        let sh = |script: &str| {
+            let mut shell = work.command("sh");
+            run(shell.args(["-euc", script]).env("tree", work.store().join(object))).expect_code(0)
+        };
+        sh(make);
+        let nar = sh("nix-hash --type sha256 $tree ");
+        work.write(
+            "inventory.toml",
+            format!(
+                "version = 1\n\n[[entry]]\nurl = \"https://h.test/x\"\nbody = {{ hash = \"{}\", size = 5, name = \"body\", \
+                 store-path = \"/nix/store/{object}/share/body\", nar-hash = \"sha256-{}\" }}\n",
+                sri(b"body\n"),
+                data_encoding::BASE64.encode(&data_encoding::HEXLOWER.decode(nar.text().trim().as_bytes()).unwrap())
+            ),
+        );
+        run(&mut work.buildproxy("verify")).expect_code(0);
+        sh(damage);
+        let outcome = run(&mut without_override(&work.buildproxy("verify"))).expect_code(1);
+        outcome.expect_stderr(&["https://h.test/x", object, said]);
+    }
+    shows!(
+        Verify,
+        "a tree with a body in it: its files, modes, names and links changed, unreadable, gone; a pipe in it",
+        "{} damages, each found and named",
+        damages.len()
+    );
 }

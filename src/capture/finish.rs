@@ -199,8 +199,12 @@ fn keep(options: &CaptureOptions, deposit: &Deposit, body: &StoredBody, entry: &
             folder.write(body.name.as_str(), bytes(body)).map_err(CaptureError::from)
         }
     };
+    // It may have got there before what failed, and is found there by another try.
+    let is_in_store = || deposit.embedded().find(&new_body(body).path).is_some();
     kept.map_err(|error| match &body.bytes {
-        RecordedBytes::Spooled(file) if !file.exists() => Unkept::Gone(format!("its bytes are gone: {error}")),
+        RecordedBytes::Spooled(file) if !file.exists() && !is_in_store() => {
+            Unkept::Gone(format!("its bytes are gone: {error}"))
+        }
         _ => Unkept::Failed(error),
     })
 }

@@ -15,7 +15,10 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::exchange::Exchange;
-use crate::store::embedded::EmbeddedStore;
+use crate::store::{
+    claim::{self, Claim, claim},
+    embedded::EmbeddedStore,
+};
 
 /// The folder beside an inventory for what git must not see.
 const FOLDER: &str = ".buildproxy";
@@ -40,7 +43,8 @@ const VERSION: u32 = 2;
 #[derive(Serialize, Deserialize)]
 struct Heading {
     version: u32,
-    /// When the capture started, in milliseconds since 1970: later captures win over earlier ones.
+    /// When the capture started, in milliseconds since 1970, but later than those before it whatever the clock says:
+    /// later captures win over earlier ones.
     started: u128,
     /// The inventory's file name; several inventories can share a folder.
     inventory: String,
@@ -56,6 +60,8 @@ pub struct Journal {
     spool: PathBuf,
     // Holds the lock, too.
     file: Mutex<File>,
+    /// The spool files are a live capture's; and a dead one's stay as long as its journal does.
+    _claim: Option<Claim>,
 }
 
 /// Held while journals are made and taken over, and while the inventory is read, merged and written.
@@ -134,13 +140,17 @@ impl JournalFolder {
         let (mut file, path) = named.keep().map_err(|error| failed("keep a journal in", &self.folder)(error.error))?;
         file.lock().map_err(failed("lock", &path))?;
         let session = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let path = std::path::absolute(&path).map_err(failed("resolve", &path))?;
         let spool = std::path::absolute(store.spool_dir(&session)).map_err(failed("resolve", store.dir()))?;
-        let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        // The clock may have been set back since another one started.
+        let started = self.newest()?.map_or(now, |newest| now.max(newest.saturating_add(1)));
         let heading = Heading { version: VERSION, started, inventory: self.inventory.clone(), spool };
         write_line(&mut file, &heading).map_err(failed("write", &path))?;
         // Only now, so that whoever takes the journal over knows of the folder.
         fs::create_dir_all(&heading.spool).map_err(failed("make the folder", &heading.spool))?;
-        Ok(Journal { started, path, spool: heading.spool, file: Mutex::new(file) })
+        let claim = claim(&heading.spool, Some(&path)).map_err(failed("claim the folder", &heading.spool))?;
+        Ok(Journal { started, path, spool: heading.spool, file: Mutex::new(file), _claim: Some(claim) })
     }
 
     /// Takes over the journals of captures into this inventory that died, the oldest first.
@@ -149,16 +159,35 @@ impl JournalFolder {
     /// Where the folder cannot be read.
     pub fn take_over(&self, _lock: &FolderLock) -> Result<Vec<Journal>, JournalError> {
         let mut journals = Vec::new();
-        let entries = fs::read_dir(&self.folder).map_err(failed("read the folder", &self.folder))?;
-        for entry in entries {
-            let path = entry.map_err(failed("read the folder", &self.folder))?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            if name.starts_with("journal-") && name.ends_with(".jsonl") {
-                journals.extend(self.take_over_one(&path)?);
-            }
+        for path in self.journals()? {
+            journals.extend(self.take_over_one(&path)?);
         }
         journals.sort_by_key(|journal| journal.started);
         Ok(journals)
+    }
+
+    /// The journals in the folder, of live captures, dead ones, and those of other inventories.
+    fn journals(&self) -> Result<Vec<PathBuf>, JournalError> {
+        let unreadable = || failed("read the folder", &self.folder);
+        let mut journals = Vec::new();
+        for entry in fs::read_dir(&self.folder).map_err(unreadable())? {
+            let path = entry.map_err(unreadable())?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name.starts_with("journal-") && name.ends_with(".jsonl") {
+                journals.push(path);
+            }
+        }
+        Ok(journals)
+    }
+
+    /// When the newest of them started; those that cannot be read do not count.
+    fn newest(&self) -> Result<Option<u128>, JournalError> {
+        let started = |path: &PathBuf| {
+            let mut first = String::new();
+            BufReader::new(File::open(path).ok()?).read_line(&mut first).ok()?;
+            serde_json::from_str::<Heading>(&first).ok().map(|heading| heading.started)
+        };
+        Ok(self.journals()?.iter().filter_map(started).max())
     }
 
     fn take_over_one(&self, path: &Path) -> Result<Option<Journal>, JournalError> {
@@ -183,7 +212,7 @@ impl JournalFolder {
                 Ok(None)
             }
             Ok(Heading { started, spool, .. }) => {
-                Ok(Some(Journal { started, path: path.to_owned(), spool, file: Mutex::new(file) }))
+                Ok(Some(Journal { started, path: path.to_owned(), spool, file: Mutex::new(file), _claim: None }))
             }
             Err(error) => {
                 tracing::warn!("{} is no journal that can be taken over: {error}; it is left alone", path.display());
@@ -245,14 +274,13 @@ impl Journal {
     /// # Errors
     /// Where they cannot be removed.
     pub fn remove(&self) -> Result<(), JournalError> {
-        // The journal first: spool files without it are only rubbish, but it would be missed without them.
-        for removed in [fs::remove_file(&self.path), fs::remove_dir_all(&self.spool)] {
-            match removed {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                result => result.map_err(failed("remove", &self.path))?,
-            }
+        // The journal first: spool files without it are only rubbish, which is swept, but it needs them as long as it is
+        // there.
+        match fs::remove_file(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            result => result.map_err(failed("remove", &self.path))?,
         }
-        Ok(())
+        claim::remove(&self.spool).map_err(failed("remove", &self.spool))
     }
 }
 

@@ -19,6 +19,7 @@ mod session;
 mod spooling;
 mod token;
 mod transfer;
+mod whole;
 
 pub use assemble::{Omission, Sequence};
 pub use exchange::LeftOut;

@@ -10,6 +10,8 @@ use tokio_rustls::rustls::{
     pki_types::{CertificateDer, pem::PemObject},
 };
 
+use super::whole::whole;
+
 /// How long a connection may take to be made, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long an origin may stay silent in the middle of an answer.
@@ -114,6 +116,10 @@ impl OriginError {
             () if text.contains("UnknownIssuer") => Some(
                 "the origin's certificate comes from a CA that is not trusted here; point SSL_CERT_FILE to its bundle",
             ),
+            () if text.contains("CaUsedAsEndEntity") => Some(
+                "the origin shows the certificate of a CA (`openssl req -x509` makes such); a server needs one of its own, \
+                 signed by that",
+            ),
             () if text.contains("InvalidContentType") => {
                 Some("the origin does not speak TLS there; is it an http URL?")
             }
@@ -199,7 +205,7 @@ impl Origin {
     ) -> Result<http::Response<reqwest::Body>, OriginError> {
         let headers = whole_and_uncoded(&method, headers);
         let may_repeat = body.is_none() && method.is_idempotent();
-        let mut request = self.0.request(method, url).headers(headers);
+        let mut request = self.0.request(method.clone(), url).headers(headers);
         if let Some(body) = body {
             request = request.body(body);
         }
@@ -208,7 +214,7 @@ impl Origin {
             let again = request.try_clone().filter(|_| may_repeat);
             let (error, again) = match (request.send().await, again) {
                 (Err(error), Some(again)) => (error, again),
-                (answer, _) => return Ok(answer?.into()),
+                (answer, _) => return Ok(whole(&method, answer?.into())),
             };
             if was_closed(&error) && !was_repeated {
                 // The origin closed a connection that it had kept open, just as we used it again (RFC 9112 §9.3.1).

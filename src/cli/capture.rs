@@ -32,7 +32,8 @@ const NOTHING_CAME: &str = "nothing was asked of the proxy: what was needed came
   buildproxy capture -- cmake -B build
 
 The exit code is the command's own. Bodies go to the store; what nobody could download again goes
-beside the inventory. A capture that was killed is taken over by the next one.")]
+beside the inventory. A capture that was killed is taken over by the next one. A download goes on when
+its client leaves, and is recorded.")]
 pub struct Capture {
     #[command(flatten)]
     listen: Listen,
@@ -149,10 +150,7 @@ fn print_summary(summary: &Summary, common: &Common) {
     for line in omissions(&summary.left_out) {
         output::warning(line);
     }
-    if summary.recovered > 0 {
-        let exchanges = output::count(summary.recovered, "exchange", "exchanges");
-        output::say(format!("{} {exchanges} from a capture that was interrupted", output::bold("recovered")));
-    }
+    recovered(summary).into_iter().for_each(output::say);
     output::say(format!("{} {}", output::bold("captured"), answers(&summary.recorded)));
     let sources = sources(&summary.recorded);
     if !sources.is_empty() {

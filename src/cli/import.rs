@@ -204,6 +204,7 @@ fn say(summary: &Summary, unheard: &[Unheard], target: &Path, common: &Common) {
     if common.quiet {
         return;
     }
+    capture::recovered(summary).into_iter().for_each(output::say);
     output::say(format!("{} {}", output::bold("imported"), capture::answers(&summary.recorded)));
     capture::changes(&summary.changes).into_iter().for_each(output::say);
     kept::sequences(&summary.sequences).into_iter().for_each(output::warning);

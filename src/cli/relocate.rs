@@ -70,7 +70,9 @@ impl Editing {
         let place = Place { path: &self.path, files: &self.files, folder: &self.folder, lock: &self.lock };
         let (now, warning) = relocate::apply(changed, moves, &place).map_err(|error| {
             output::error(&error);
-            output::hint("nothing was changed");
+            if common.read_inventory().is_ok_and(|there| there == self.inventory) {
+                output::hint("nothing was changed");
+            }
             FAILED
         })?;
         if !common.quiet {

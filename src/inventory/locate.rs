@@ -2,6 +2,7 @@
 
 use std::{
     fs, io,
+    os::unix::fs::FileTypeExt,
     path::{Component, Path, PathBuf},
 };
 
@@ -56,8 +57,21 @@ pub enum LocateError {
     #[error("{0}; correct `store-path` in the inventory")]
     StorePath(#[source] FindError),
     /// It is a folder, device or pipe.
-    #[error("{} is not a regular file: put the body's bytes there", .0.display())]
-    NotAFile(PathBuf),
+    #[error("{} is {}, and no regular file: put the body's bytes there", path.display(), kind)]
+    NotAFile {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        kind: &'static str,
+    },
+    /// Something else has its place in a store.
+    #[error("{} is {}, and no regular file: remove it, then run `buildproxy fetch`, or capture it again", path.display(), kind)]
+    InItsPlace {
+        /// What is there.
+        path: PathBuf,
+        /// What it is.
+        kind: &'static str,
+    },
     /// It cannot be looked at.
     #[error("cannot open {}: {source}", path.display())]
     Unreadable {
@@ -159,11 +173,23 @@ impl BodyFiles {
 
     fn in_stores(&self, path: Option<&StorePath>) -> Result<PathBuf, LocateError> {
         let path = path.ok_or(LocateError::NoStorePath)?;
-        self.stores.find(path).ok_or_else(|| LocateError::Missing {
-            path: path.to_absolute_path(),
-            looked_in: self.stores.dirs().map(Path::to_owned).collect(),
-            remedy: "run `buildproxy fetch`, or capture it again".to_owned(),
+        self.stores.find(path).ok_or_else(|| match self.in_the_way(path) {
+            Some((path, kind)) => LocateError::InItsPlace { path, kind },
+            None => LocateError::Missing {
+                path: path.to_absolute_path(),
+                looked_in: self.stores.dirs().map(Path::to_owned).collect(),
+                remedy: "run `buildproxy fetch`, or capture it again".to_owned(),
+            },
         })
+    }
+
+    /// What has the place of `path` in a store that has no file there.
+    fn in_the_way(&self, path: &StorePath) -> Option<(PathBuf, &'static str)> {
+        let paths = self.stores.dirs().map(|dir| path.to_path(dir));
+        paths
+            .filter_map(|path| Some((fs::symlink_metadata(&path).ok()?, path)))
+            .map(|(it, path)| (path, kind(it.file_type())))
+            .next()
     }
 
     /// The file `path` below the inventory's folder; where it is absent, a store can still have it.
@@ -190,8 +216,9 @@ impl BodyFiles {
         if !file.starts_with(fs::canonicalize(dir).map_err(unreadable)?) {
             return Err(outside());
         }
-        if !fs::metadata(&file).map_err(unreadable)?.is_file() {
-            return Err(LocateError::NotAFile(file));
+        let file_type = fs::metadata(&file).map_err(unreadable)?.file_type();
+        if !file_type.is_file() {
+            return Err(LocateError::NotAFile { path: file, kind: kind(file_type) });
         }
         Ok(Located::Beside(file))
     }
@@ -204,6 +231,17 @@ impl BodyFiles {
         let remedy = "commit the file beside the inventory (a flake sees only what `git add` was told of), or capture \
                       it again";
         LocateError::Missing { path: path.to_owned(), looked_in, remedy: remedy.to_owned() }
+    }
+}
+
+/// What people call such a thing.
+fn kind(file_type: fs::FileType) -> &'static str {
+    match file_type {
+        file_type if file_type.is_dir() => "a folder",
+        file_type if file_type.is_symlink() => "a link",
+        file_type if file_type.is_fifo() => "a pipe",
+        file_type if file_type.is_socket() => "a socket",
+        _ => "a device",
     }
 }
 
@@ -300,7 +338,7 @@ mod tests {
             assert!(matches!(fixture.error(&file(path)), LocateError::Outside { .. }), "{path}");
         }
         assert!(matches!(fixture.files.locate(&file("bodies/b")).unwrap(), Located::Beside(_)));
-        assert!(matches!(fixture.error(&file("inventory.bodies")), LocateError::NotAFile(_)));
+        assert!(matches!(fixture.error(&file("inventory.bodies")), LocateError::NotAFile { .. }));
     }
 
     #[test]

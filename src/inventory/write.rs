@@ -50,7 +50,7 @@ fn toml_of(match_rules: &MatchRules, entries: Vec<&Entry>) -> String {
 /// Writes `inventory` to `path` so that the file there is a whole one at any moment. An equal file is left alone.
 ///
 /// # Errors
-/// Where the folder cannot be written to; the old file is then unchanged.
+/// As [`write_atomically`].
 pub fn write(inventory: &Inventory, path: &Path) -> io::Result<()> {
     let text = to_toml(inventory);
     if fs::read(path).is_ok_and(|old| old == text.as_bytes()) {
@@ -62,7 +62,8 @@ pub fn write(inventory: &Inventory, path: &Path) -> io::Result<()> {
 /// Replaces `path` by a file with `content`, as [`write_whole`] does.
 ///
 /// # Errors
-/// Where the folder cannot be written to; the old file is then unchanged.
+/// Where the folder cannot be written to; the old file is then unchanged. Or where the folder cannot be synced after that;
+/// then the new one is there, and the error says so.
 pub fn write_atomically(path: &Path, content: &mut impl Read) -> io::Result<()> {
     write_whole(path, |output| io::copy(content, output).map(drop))
 }

@@ -31,13 +31,35 @@ pub fn claim(folder: &Path, journal: Option<&Path>) -> io::Result<Claim> {
     file.persist(folder.join(OWNER)).map(|file| Claim { _file: file }).map_err(|error| error.error)
 }
 
+/// Removes `folder` with all that is in it, the claim last: whoever is killed half-way leaves nothing that is not swept,
+/// but for an empty folder.
+///
+/// # Errors
+/// Where something cannot be removed. What is not there is no error.
+pub fn remove(folder: &Path) -> io::Result<()> {
+    let absent_is_fine = |result: io::Result<()>| match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    };
+    for entry in fs::read_dir(folder).into_iter().flatten() {
+        let entry = entry?;
+        if entry.file_name() != OWNER {
+            absent_is_fine(match entry.file_type()?.is_dir() {
+                true => fs::remove_dir_all(entry.path()),
+                false => fs::remove_file(entry.path()),
+            })?;
+        }
+    }
+    absent_is_fine(fs::remove_dir_all(folder))
+}
+
 /// Removes the folders in `parent` that were claimed, whose owner is dead, and that no journal needs. What cannot be
 /// looked at or removed stays.
 pub fn sweep(parent: &Path) {
     for folder in fs::read_dir(parent).into_iter().flatten().flatten().map(|entry| entry.path()) {
         match is_abandoned(&folder) {
             Ok(Some(_claim)) => {
-                if let Err(error) = fs::remove_dir_all(&folder) {
+                if let Err(error) = remove(&folder) {
                     tracing::debug!("cannot remove {}: {error}", folder.display());
                 }
             }
@@ -68,6 +90,19 @@ fn is_abandoned(folder: &Path) -> io::Result<Option<Claim>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_goes_with_all_that_is_in_it() {
+        let parent = tempfile::tempdir().unwrap();
+        let folder = parent.path().join("folder");
+        fs::create_dir_all(folder.join("batch/1")).unwrap();
+        fs::write(folder.join("batch/1/body"), "body").unwrap();
+        fs::write(folder.join("1"), "body").unwrap();
+        drop(claim(&folder, None).unwrap());
+        remove(&folder).unwrap();
+        assert!(!folder.exists());
+        remove(&folder).unwrap();
+    }
 
     #[test]
     fn only_what_nobody_needs_is_swept() {

@@ -139,7 +139,7 @@ impl Deposit {
         // What went away meanwhile is found missing where it is looked for again.
         let absent: Vec<_> = absent.into_iter().filter(NewBody::is_there).collect();
         if !absent.is_empty() {
-            let (scratch, _claim) = self.embedded.temporary_spool().map_err(Refusal::NoScratch)?;
+            let scratch = self.embedded.temporary_spool().map_err(Refusal::NoScratch)?;
             let (added, result) = nix.add(&absent, scratch.path());
             self.in_nix.extend(added);
             result.map_err(Refusal::Nix)?;

@@ -27,6 +27,11 @@ impl<'a> Nix<'a> {
         }
     }
 
+    /// Debian's, on a new store.
+    pub fn of(work: &'a Workdir) -> Self {
+        Self::new(work, None)
+    }
+
     fn new(work: &'a Workdir, first: Option<PathBuf>) -> Self {
         let conf = work.root().join("nix-conf");
         fs::create_dir(&conf).unwrap();
