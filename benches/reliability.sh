@@ -31,7 +31,8 @@ case "$*" in
     ;;
 '')
     rm -rf "$rows"
-    mapfile -t tests < <(grep -l 'shows!(' tests/*.rs | xargs -n 1 basename -s .rs)
+    # A test is a file, or a folder of them.
+    mapfile -t tests < <(grep -rl 'shows!(' tests | sed -E 's/^tests\/([a-z0-9_]+).*/\1/' | sort -u)
     RELIABILITY=full cargo test --locked --release "${tests[@]/#/--test=}"
     FUZZ_SECONDS=${FUZZ_SECONDS:-600} fuzz/run.sh
     text=$(sed "/^$mark/,\$d" "$page")

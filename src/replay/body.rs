@@ -19,7 +19,7 @@ use crate::{
     representation::BodyPlan,
     store::{
         hash::NixHash,
-        mapped::StoreFile,
+        mapped::{StoreFile, Watch},
         stream::{FileBody, Use},
     },
     url::NormalizedUrl,
@@ -149,9 +149,9 @@ impl OpenBody {
     }
 }
 
-/// Told once how sending ended: with the last byte handed to the connection, or with an error of the file. Not told
-/// where the client left.
-pub type OnEnd = Box<dyn FnOnce(io::Result<()>) + Send>;
+/// Told how sending ended: with the last byte handed to the connection, or with an error of the file, which can still
+/// come behind that, as the connection reads it itself. Not told where the client left.
+pub type OnEnd = Arc<dyn Fn(Result<(), &io::Error>) + Send + Sync>;
 
 /// The body of a response of this room.
 pub struct ReplayBody {
@@ -201,6 +201,10 @@ impl ReplayBody {
     /// Has `on_end` told how sending ends; at once where there is nothing to send.
     #[must_use]
     pub fn watched(mut self, on_end: OnEnd) -> Self {
+        if let OpenBody::Mapped(file) = self.source {
+            let told = Arc::clone(&on_end);
+            self.source = OpenBody::Mapped(file.watched(Watch::by(move |error| told(Err(error)))));
+        }
         self.on_end = Some(on_end);
         if self.left == 0 {
             self.end(Ok(()));
@@ -215,7 +219,7 @@ impl ReplayBody {
         self
     }
 
-    fn end(&mut self, result: io::Result<()>) {
+    fn end(&mut self, result: Result<(), &io::Error>) {
         if let Some(on_end) = self.on_end.take() {
             on_end(result);
         }
@@ -265,12 +269,12 @@ impl HttpBody for ReplayBody {
             Some(Ok(chunk)) => chunk,
             None if this.left == 0 => return Poll::Ready(None),
             None => {
-                let error = || io::Error::new(io::ErrorKind::UnexpectedEof, "the body ended early");
-                this.end(Err(error()));
-                return Poll::Ready(Some(Err(error())));
+                let error = io::Error::new(io::ErrorKind::UnexpectedEof, "the body ended early");
+                this.end(Err(&error));
+                return Poll::Ready(Some(Err(error)));
             }
             Some(Err(error)) => {
-                this.end(Err(io::Error::new(error.kind(), error.to_string())));
+                this.end(Err(&error));
                 return Poll::Ready(Some(Err(error)));
             }
         };

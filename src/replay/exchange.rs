@@ -1,6 +1,6 @@
 //! One request and its answer.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, io, path::Path, sync::Arc};
 
 use axum::body::Body as AxumBody;
 use bytes::Bytes;
@@ -133,20 +133,30 @@ impl Replayer {
         }
         let is_whole = plan.is_whole;
         let usage = head.extensions.get().copied().unwrap_or_default();
-        let response = send(plan, body, usage, Some(self.on_end(id, is_whole)));
+        let on_end = self.on_end(id, is_whole, body.path());
+        let response = send(plan, body, usage, Some(on_end));
         self.sequences.final_answered(&self.index, id);
         self.log.answered(id);
         Ok(response)
     }
 
     /// What happens when the last byte was handed to the connection, or the file failed on the way.
-    fn on_end(self: &Arc<Self>, id: EntryId, is_whole: bool) -> OnEnd {
+    fn on_end(self: &Arc<Self>, id: EntryId, is_whole: bool, file: Option<&Path>) -> OnEnd {
         let replayer = Arc::clone(self);
         let moves = is_whole && Sequences::moves_after(&self.index, id);
-        Box::new(move |result| match result {
+        let file = file.map(|file| file.display().to_string()).unwrap_or_default();
+        Arc::new(move |result| match result {
             Ok(()) if moves => replayer.sequences.sent_whole(&replayer.index, id),
             Ok(()) => {}
-            Err(error) => replayer.log.broken(&replayer.index, id, &printable(&error.to_string())),
+            Err(error) => {
+                // One problem wherever it was cut: the report lists each but once.
+                let what = match error.kind() {
+                    io::ErrorKind::UnexpectedEof => "it got shorter while it was sent".to_owned(),
+                    _ => error.to_string(),
+                };
+                let problem = format!("{file}: {what}; run `buildproxy verify`");
+                replayer.log.broken(&replayer.index, id, &printable(&problem));
+            }
         })
     }
 

@@ -10,6 +10,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     fs::{File, OpenOptions},
     io::{self, IoSlice},
     os::unix::fs::OpenOptionsExt,
@@ -33,6 +34,31 @@ pub struct StoreFile {
     file: Arc<File>,
     path: Arc<PathBuf>,
     length: u64,
+    watch: Watch,
+}
+
+/// Who is told that a window cannot be sent because of its file: by then, whoever asked for the window can be gone.
+#[derive(Clone, Default)]
+pub struct Watch(Option<Arc<dyn Fn(&io::Error) + Send + Sync>>);
+
+impl Watch {
+    /// Has `told` called.
+    pub fn by(told: impl Fn(&io::Error) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(told)))
+    }
+
+    /// Tells.
+    pub fn tell(&self, error: &io::Error) {
+        if let Some(told) = &self.0 {
+            told(error);
+        }
+    }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Watch").field(&self.0.is_some()).finish()
+    }
 }
 
 impl StoreFile {
@@ -50,13 +76,20 @@ impl StoreFile {
         if !metadata.is_file() {
             return Err(cannot(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
         }
-        Ok(Self { file: Arc::new(file), path: Arc::new(path.to_owned()), length: metadata.len() })
+        let (file, path) = (Arc::new(file), Arc::new(path.to_owned()));
+        Ok(Self { file, path, length: metadata.len(), watch: Watch::default() })
     }
 
     /// The size in bytes when the file was opened.
     #[allow(clippy::len_without_is_empty)] // A size, not a collection.
     pub fn len(&self) -> u64 {
         self.length
+    }
+
+    /// The same, with `watch` told of its windows that cannot be sent because of the file.
+    #[must_use]
+    pub fn watched(self, watch: Watch) -> Self {
+        Self { watch, ..self }
     }
 
     /// The file itself, for `sendfile(2)`.
@@ -97,7 +130,8 @@ impl StoreFile {
         let map = unsafe { options.map(&*self.file) }.map_err(|error| cannot(error.kind(), &error))?;
         // Only a hint for pages that are not in memory yet; a kernel that ignores it is as good.
         let _ = map.advise(Advice::Sequential);
-        Ok(Bytes::from_owner(Window::new(map, Arc::clone(&self.file), offset)))
+        let range = FileRange { file: Arc::clone(&self.file), offset, length, watch: self.watch.clone() };
+        Ok(Bytes::from_owner(Window::new(map, range)))
     }
 }
 
@@ -110,6 +144,8 @@ pub struct FileRange {
     pub offset: u64,
     /// Its length in bytes.
     pub length: usize,
+    /// Who is told where it cannot be sent because of the file.
+    pub watch: Watch,
 }
 
 /// The first of `slices` that is part of a mapped window: its number, and where it is in a file.
@@ -128,7 +164,7 @@ fn file_behind(live: &BTreeMap<usize, FileRange>, slice: &[u8]) -> Option<FileRa
     // What lies in a window that lives lies in it as a whole: nothing else can have these addresses.
     let within = address - start;
     let offset = window.offset + within as u64;
-    (within < window.length).then(|| FileRange { file: Arc::clone(&window.file), offset, length: slice.len() })
+    (within < window.length).then(|| FileRange { offset, length: slice.len(), ..window.clone() })
 }
 
 /// The windows that live, by their first address.
@@ -147,8 +183,8 @@ fn live_mut() -> RwLockWriteGuard<'static, BTreeMap<usize, FileRange>> {
 struct Window(Mmap);
 
 impl Window {
-    fn new(map: Mmap, file: Arc<File>, offset: u64) -> Self {
-        live_mut().insert(map.as_ptr().addr(), FileRange { file, offset, length: map.len() });
+    fn new(map: Mmap, range: FileRange) -> Self {
+        live_mut().insert(map.as_ptr().addr(), range);
         Self(map)
     }
 }

@@ -1,0 +1,221 @@
+//! What happens to a body whose file is damaged while it is sent.
+
+use std::{
+    fs::{self, File, Permissions},
+    io::{Read, Write},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    thread,
+    time::Duration,
+};
+
+use rustix::process::Signal;
+
+use crate::{
+    common::{
+        Sending,
+        http2::{Client, chunk},
+        pattern,
+        sending::{BODY, read_head},
+        sri,
+        workdir::behind,
+    },
+    shows,
+};
+
+/// More than what sockets and windows hold.
+const LARGE: usize = 12 << 20;
+/// Read at once, before anything of it is sent.
+const SMALL: usize = 50_000;
+
+/// What is asked for: all of a body, most of it, and three parts of it. The file is cut within each.
+const RANGES: [&str; 3] = ["", "bytes=1000-", "bytes=0-4999999,5-9,6000000-"];
+
+/// What befalls a file.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fault {
+    CutShort,
+    Emptied,
+    Replaced,
+    Deleted,
+    Unreadable,
+    AppendedTo,
+}
+
+const FAULTS: [Fault; 6] =
+    [Fault::CutShort, Fault::Emptied, Fault::Replaced, Fault::Deleted, Fault::Unreadable, Fault::AppendedTo];
+
+impl Fault {
+    fn befall(self, file: &Path) {
+        let open = || File::options().append(true).open(file).unwrap();
+        match self {
+            Self::CutShort => open().set_len(fs::metadata(file).unwrap().len() - 4096).unwrap(),
+            Self::Emptied => open().set_len(0).unwrap(),
+            Self::Replaced => {
+                let other = file.with_extension("other");
+                fs::write(&other, "something else").unwrap();
+                fs::rename(other, file).unwrap();
+            }
+            Self::Deleted => fs::remove_file(file).unwrap(),
+            Self::Unreadable => fs::set_permissions(file, Permissions::from_mode(0)).unwrap(),
+            Self::AppendedTo => open().write_all(b"more").unwrap(),
+        }
+    }
+
+    /// Whether what is on its way cannot be completed.
+    fn breaks_off(self) -> bool {
+        matches!(self, Self::CutShort | Self::Emptied)
+    }
+}
+
+/// A server of a large and a small body, which root's privileges do not let into unreadable files.
+fn sending(large: &[u8], small: &[u8]) -> Sending {
+    let bodies = [(sri(large), large.len() as u64), (sri(small), small.len() as u64)];
+    let make = |n: usize, mut file: &File| file.write_all(if n == 0 { large } else { small }).unwrap();
+    Sending::by(&bodies, make, |command| {
+        let no_override = "--bounding-set=-dac_override,-dac_read_search";
+        command.arg("--json");
+        if rustix::process::geteuid().is_root() {
+            *command = behind(&["setpriv", no_override], command);
+        }
+        let output = File::create(command.get_current_dir().unwrap().join("report")).unwrap();
+        command.stdout(output);
+    })
+}
+
+/// The bytes of what is asked for by `range`, and how many the answer to it has in all.
+fn begins_with(bytes: &[u8], range: &str, got: &[u8]) -> bool {
+    match range {
+        "" => bytes.starts_with(got),
+        "bytes=1000-" => bytes[1000..].starts_with(got),
+        // Behind the head of the first part.
+        _ => {
+            let start = got.windows(4).position(|four| four == b"\r\n\r\n").unwrap_or(got.len()) + 4;
+            let first = got.get(start..).unwrap_or_default();
+            bytes.starts_with(&first[..first.len().min(5_000_000)])
+        }
+    }
+}
+
+/// What one client got: the status, and the bytes up to the end, or up to where the answer broke off.
+struct Got {
+    status: u16,
+    bytes: Vec<u8>,
+    is_whole: bool,
+}
+
+/// Reads the rest of an answer of HTTP/1.1 whose head says its length.
+fn rest_of_http1(mut client: impl Read, head: &str) -> Got {
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+    let (mut bytes, mut buffer) = (Vec::new(), vec![0; 1 << 16]);
+    while let Ok(read @ 1..) = client.read(&mut buffer) {
+        bytes.extend_from_slice(&buffer[..read]);
+    }
+    let is_whole = bytes.len() == length.parse::<usize>().unwrap();
+    Got { status, bytes, is_whole }
+}
+
+async fn rest_of_http2(answer: http::Response<h2::RecvStream>) -> Got {
+    let status = answer.status().as_u16();
+    let (mut body, mut bytes, mut is_whole) = (answer.into_body(), Vec::new(), true);
+    while let Some(more) = chunk(&mut body).await {
+        match more {
+            Ok(more) => bytes.extend_from_slice(&more),
+            Err(_) => is_whole = false,
+        }
+        if !is_whole {
+            break;
+        }
+    }
+    Got { status, bytes, is_whole }
+}
+
+/// Asks by HTTP/1.1; what is not read stays with the server.
+fn ask_http1(sending: &Sending, scheme: &str, body: &str, range: &str) -> (impl Read + use<>, String) {
+    let stream = sending.serving.connect();
+    rustix::net::sockopt::set_socket_recv_buffer_size(&stream, 16 << 10).unwrap();
+    let field = if range.is_empty() { String::new() } else { format!("Range: {range}\r\n") };
+    let mut client = sending.ask_on(stream, scheme, body, &field);
+    let head = read_head(&mut client);
+    (client, head)
+}
+
+async fn ask_http2(client: &Client, body: &str, range: &str) -> http::Response<h2::RecvStream> {
+    let mut request = client.request(http::Method::GET, body);
+    if !range.is_empty() {
+        request.headers_mut().insert("range", range.parse().unwrap());
+    }
+    client.send(request).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_body_whose_file_is_damaged_while_it_is_sent_comes_whole_or_breaks_off_and_the_run_says_so() {
+    let (large, small) = (pattern(LARGE), pattern(SMALL));
+    let (mut whole, mut broken, mut refused) = (0, 0, 0);
+    for fault in FAULTS {
+        let mut sending = sending(&large, &small);
+        let clients = [Client::open(&sending.serving, "tls").await, Client::open(&sending.serving, "plain").await];
+        let (mut http1, mut http2) = (Vec::new(), Vec::new());
+        for range in RANGES {
+            for scheme in ["http", "https"] {
+                http1.push((range, ask_http1(&sending, scheme, BODY, range)));
+            }
+            for client in &clients {
+                http2.push((range, ask_http2(client, BODY, range).await));
+            }
+        }
+        sending.files.iter().for_each(|file| fault.befall(file));
+        let readers = http1.into_iter().map(|(range, (client, head))| {
+            let reader = thread::spawn(move || rest_of_http1(client, &head));
+            (range, reader)
+        });
+        let readers: Vec<_> = readers.collect();
+        let mut all = Vec::new();
+        for (range, answer) in http2 {
+            all.push((range, rest_of_http2(answer).await));
+        }
+        all.extend(readers.into_iter().map(|(range, reader)| (range, reader.join().unwrap())));
+        for (range, got) in &all {
+            assert_eq!(got.status, if range.is_empty() { 200 } else { 206 }, "{fault:?}");
+            assert!(begins_with(&large, range, &got.bytes), "{fault:?}: wrong bytes of `{range}`");
+            assert_eq!(got.is_whole, !fault.breaks_off(), "{fault:?} `{range}`: {} bytes", got.bytes.len());
+        }
+        let count = all.iter().filter(|(_, got)| got.is_whole).count();
+        (whole, broken) = (whole + count, broken + all.len() - count);
+        // Who comes later is told, be the body large or small.
+        for body in [BODY, "body1.bin"] {
+            for scheme in ["http", "https"] {
+                let (client, head) = ask_http1(&sending, scheme, body, "");
+                let got = rest_of_http1(client, &head);
+                assert!(got.status == 500 && got.bytes.starts_with(b"buildproxy:"), "{fault:?} {body}: {head}");
+            }
+            for client in &clients {
+                let got = rest_of_http2(ask_http2(client, body, "").await).await;
+                assert!(got.status == 500 && got.bytes.starts_with(b"buildproxy:"), "{fault:?} {body}: {}", got.status);
+            }
+            refused += 4;
+        }
+        let (code, broken) = end(&mut sending);
+        assert_eq!(code, 4, "{fault:?}");
+        // By the URLs of both schemes: what broke off, each and every one, and what was refused.
+        let broke_off = all.iter().filter(|(_, got)| !got.is_whole).count();
+        assert_eq!(broken, 8 + broke_off as u64, "{fault:?}");
+    }
+    shows!(
+        Replay,
+        "files truncated, emptied, replaced by rename, deleted, made unreadable and appended to under HTTP/1.1 and HTTP/2, \
+         plain and TLS, whole, Range and several ranges",
+        "{} faults: {whole} answers whole and right, {broken} cut off, {refused} later ones 500, exit code 4 each time",
+        FAULTS.len()
+    );
+}
+
+/// Ends the server; its exit code, and how many answers its report counts as broken.
+fn end(sending: &mut Sending) -> (i32, u64) {
+    sending.serving.server.signal(Signal::TERM);
+    let code = sending.serving.server.wait(Duration::from_secs(10)).expect("it ends");
+    let report: serde_json::Value = serde_json::from_slice(&sending.serving.work.read("report")).unwrap();
+    let broken = report["broken-bodies"].as_array().unwrap();
+    (code, broken.iter().map(|body| body["count"].as_u64().unwrap()).sum())
+}
