@@ -13,7 +13,7 @@ use super::{
 use crate::{
     inventory,
     isolate::Isolated,
-    proxy::{ClientEnvironment, ListenOn, Running, StartOptions},
+    proxy::{ClientEnvironment, ListenOn, Running, StartOptions, raise_descriptor_limit},
     replay::{ReplayOptions, Replayer, Report, current_system},
 };
 
@@ -86,7 +86,8 @@ impl Replay {
         let (ending, failures) = block_on(async {
             let isolated = self.isolation.start(&self.command, address)?;
             let listen_on = isolated.as_ref().map_or(ListenOn::Address(address), Isolated::listen_on);
-            let start = StartOptions { listen_on, user_roots: None, proxy_loopback: self.listen.proxy_loopback };
+            let proxy_loopback = self.listen.proxy_loopback;
+            let start = StartOptions { listen_on, user_roots: None, proxy_loopback, held_per_client: 0 };
             let proxy = Running::start(start, Arc::clone(&replayer).service()).await.map_err(|error| {
                 output::error(&error);
                 FAILED
@@ -124,6 +125,7 @@ impl Replay {
             let ended = child::run(&self.command, environment, isolated, &mut signals).await;
             return Ok(Ending::Command(ended));
         }
+        raise_descriptor_limit();
         let mut end = End::new(self.parent_pid).map_err(|error| failed("cannot wait for a signal", error))?;
         let lines = environment.shell_lines();
         if let Some(file) = &self.env_file {

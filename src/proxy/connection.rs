@@ -8,6 +8,7 @@ use hyper::body::Incoming;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
+    sync::Mutex,
     task::spawn_blocking,
     time::{sleep, timeout},
 };
@@ -35,6 +36,9 @@ const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(30);
 /// trust the CA ends as soon as it has said so.
 const LAST_WORDS: Duration = Duration::from_millis(50);
 
+/// How long the thread that looks for a client may take to come and to look.
+const LONGEST_LOOK: Duration = Duration::from_secs(1);
+
 /// What all connections of a listener share.
 pub struct Settings {
     /// Makes the certificates.
@@ -51,6 +55,9 @@ pub struct Settings {
 #[derive(Debug, Clone, Default)]
 pub struct Clients {
     finder: Arc<Finder>,
+    /// Held by the one connection that is looked up: were it hundreds at once, each would have begun before the time that
+    /// there is for all of them was spent.
+    turn: Arc<Mutex<()>>,
     /// A process of the network that the clients are in, where that is not ours.
     member: Option<i32>,
 }
@@ -58,7 +65,7 @@ pub struct Clients {
 impl Clients {
     /// Those in the network of process `member`; of this one where it is `None`.
     pub fn of_network(member: Option<i32>) -> Self {
-        Self { finder: Arc::default(), member }
+        Self { member, ..Self::default() }
     }
 
     /// The process that `arrival` came from, where it came from this machine.
@@ -67,9 +74,10 @@ impl Clients {
         if self.finder.is_spent() {
             return None;
         }
-        let Self { finder, member } = self.clone();
+        let _turn = self.turn.lock().await;
+        let (finder, member) = (Arc::clone(&self.finder), self.member);
         let looked_up = spawn_blocking(move || finder.find(member, Protocol::Tcp, peer, own));
-        looked_up.await.ok().flatten()
+        timeout(LONGEST_LOOK, looked_up).await.inspect_err(|_| self.finder.give_up()).ok()?.ok().flatten()
     }
 }
 

@@ -11,6 +11,7 @@ mod batched;
 mod ca;
 mod connect;
 mod connection;
+mod descriptors;
 mod detect;
 pub mod environment;
 mod exchange;
@@ -31,6 +32,7 @@ mod tls;
 mod tests;
 
 pub use ca::{CaError, CertificateAuthority};
+pub use descriptors::raise_limit as raise_descriptor_limit;
 pub use environment::{ClientEnvironment, ProxyUrl};
 pub use exchange::plain_text;
 pub use export::{ExportError, Format};

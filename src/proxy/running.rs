@@ -52,6 +52,8 @@ pub struct StartOptions {
     pub user_roots: Option<String>,
     /// Whether requests to loopback go through the proxy, too.
     pub proxy_loopback: bool,
+    /// How many descriptors a client's connection holds beside its own, for as long as it is served.
+    pub held_per_client: u32,
 }
 
 /// Why a proxy cannot start.
@@ -101,10 +103,10 @@ impl Running {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        let StartOptions { listen_on, user_roots, proxy_loopback } = options;
+        let StartOptions { listen_on, user_roots, proxy_loopback, held_per_client } = options;
         keep_freed_memory();
         let is_isolated = matches!(listen_on, ListenOn::Isolated { .. });
-        let listener = listener(listen_on).await?;
+        let listener = listener(listen_on).await?.holding(held_per_client);
         let address = listener.local_addr();
         let ca = Arc::new(CertificateAuthority::new()?);
         let files_error = |folder: &Path| {
@@ -172,7 +174,10 @@ async fn listener(listen_on: ListenOn) -> Result<Listener, StartError> {
 /// limit (mallopt(3), `M_MMAP_THRESHOLD`); it is never touched, and other allocators do not care.
 fn keep_freed_memory() {
     const KEPT: usize = 8 << 20;
-    drop(std::hint::black_box(Vec::<u8>::with_capacity(KEPT)));
+    let mut block = Vec::<u8>::new();
+    // Where there is no memory for it, it is not needed either.
+    let _ = block.try_reserve_exact(KEPT);
+    drop(std::hint::black_box(block));
 }
 
 /// The hosts whose TLS handshakes failed, each once.

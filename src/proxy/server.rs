@@ -1,6 +1,6 @@
 //! The listening socket: accepts connections, and ends them in good order.
 
-use std::{convert::Infallible, error::Error, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, error::Error, fmt, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -9,7 +9,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tower::Service;
 use tracing::Instrument;
@@ -17,7 +17,7 @@ use tracing::Instrument;
 use super::{
     ca::CertificateAuthority,
     connection::{Clients, Connection, Settings},
-    exchange,
+    descriptors, exchange,
     lifetime::Shutdown,
     tls::{HandshakeCallback, HandshakeFailure},
 };
@@ -25,12 +25,17 @@ use super::{
 /// How long accepting pauses when the process or the system is out of file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How many connections can wait to be accepted; the system may allow fewer. With the 128 that are usual, what comes at
+/// once and is more waits for a second and longer, because its first packet is dropped.
+const BACKLOG: i32 = 4096;
+
 /// A listening socket that is not served yet. Clients can connect already: they are served later.
 pub struct Listener {
     socket: TcpListener,
     local_addr: SocketAddr,
     on_handshake_failure: Option<HandshakeCallback>,
     clients: Clients,
+    others: u32,
 }
 
 impl Listener {
@@ -57,7 +62,11 @@ impl Listener {
         if local_addr.ip().is_loopback() {
             without_pacing(&socket);
         }
-        Ok(Self { socket, local_addr, on_handshake_failure: None, clients: Clients::default() })
+        // Once more, for the longer queue.
+        if let Err(error) = rustix::net::listen(&socket, BACKLOG) {
+            tracing::debug!("the queue of connections stays short: {error}");
+        }
+        Ok(Self { socket, local_addr, on_handshake_failure: None, clients: Clients::default(), others: 0 })
     }
 
     /// Where it listens, with the port that the kernel picked.
@@ -70,6 +79,12 @@ impl Listener {
     pub fn on_handshake_failure(mut self, callback: impl Fn(HandshakeFailure) + Send + Sync + 'static) -> Self {
         self.on_handshake_failure = Some(Arc::new(callback));
         self
+    }
+
+    /// Says that each connection holds so many more descriptors for as long as it is served.
+    #[must_use]
+    pub fn holding(self, others: u32) -> Self {
+        Self { others, ..self }
     }
 
     /// Serves until `shutdown` resolves, then stops accepting, lets running exchanges end for `grace`, and closes
@@ -87,12 +102,12 @@ impl Listener {
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         let (ending, ended) = watch::channel(false);
-        let Self { socket, on_handshake_failure, clients, .. } = self;
+        let Self { socket, on_handshake_failure, clients, others, .. } = self;
         let settings = Settings { ca, http: exchange::server(), on_handshake_failure, clients };
         let connection = Connection { settings: Arc::new(settings), service, shutdown: Shutdown::from(ended) };
         let mut running = JoinSet::new();
         tokio::select! {
-            () = accept_all(&socket, connection, &mut running) => {}
+            () = accept_all(&socket, others, connection, &mut running) => {}
             () = shutdown => {}
         }
         drop(socket);
@@ -116,16 +131,22 @@ fn without_pacing(socket: &TcpListener) {
 }
 
 /// Accepts for ever; each connection runs as a task of `running`.
-async fn accept_all<S, B>(socket: &TcpListener, connection: Connection<S>, running: &mut JoinSet<()>)
+async fn accept_all<S, B>(socket: &TcpListener, others: u32, connection: Connection<S>, running: &mut JoinSet<()>)
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
+    let mut shortage = Shortage::default();
     loop {
+        let is_full = running.len() >= descriptors::most_connections(others);
+        if is_full {
+            shortage
+                .is_there(&format_args!("{} are open, and more would leave no descriptors for files", running.len()));
+        }
         tokio::select! {
-            (stream, peer) = accept(socket) => {
+            (stream, peer) = accept(socket, &mut shortage), if !is_full => {
                 let span = tracing::debug_span!("connection", %peer);
                 let connection = Connection {
                     settings: Arc::clone(&connection.settings),
@@ -154,16 +175,62 @@ where
 
 /// The next connection. An error of one connection is nobody else's; an error of the system (EMFILE, ENFILE, ENOMEM)
 /// stays until something is closed, so the next attempt waits.
-async fn accept(socket: &TcpListener) -> (TcpStream, SocketAddr) {
+async fn accept(socket: &TcpListener, shortage: &mut Shortage) -> (TcpStream, SocketAddr) {
     loop {
         let error = match socket.accept().await {
-            Ok(accepted) => return accepted,
+            Ok(accepted) => {
+                shortage.may_be_over();
+                return accepted;
+            }
             Err(error) => error,
         };
         if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
             continue;
         }
-        tracing::warn!(%error, "cannot accept connections");
+        shortage.is_there(&error);
         sleep(ACCEPT_PAUSE).await;
+    }
+}
+
+/// Why no connections can be accepted for now: said once, and once more if it comes back after a while.
+#[derive(Default)]
+struct Shortage {
+    /// When it was last seen.
+    seen: Option<Instant>,
+}
+
+impl Shortage {
+    /// How long all has to be well before a shortage is news.
+    const WELL: Duration = Duration::from_secs(60);
+
+    fn is_there(&mut self, reason: &dyn fmt::Display) {
+        if self.seen.replace(Instant::now()).is_none() {
+            tracing::warn!(
+                "cannot accept connections for now, they wait: {reason}; more are possible with `ulimit -n`"
+            );
+        }
+    }
+
+    /// One connection was accepted; the next may not be.
+    fn may_be_over(&mut self) {
+        if self.seen.is_some_and(|seen| seen.elapsed() > Self::WELL) {
+            self.seen = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_shortage_is_news_again_when_all_was_well_for_a_while() {
+        let mut shortage = Shortage::default();
+        shortage.is_there(&"none left");
+        shortage.may_be_over();
+        assert!(shortage.seen.is_some(), "one that comes and goes is the same");
+        tokio::time::advance(Shortage::WELL * 2).await;
+        shortage.may_be_over();
+        assert!(shortage.seen.is_none());
     }
 }

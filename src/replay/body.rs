@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    error::Error,
     fs::File,
     io,
     ops::Range,
@@ -9,10 +10,13 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use rustix::io::Errno;
+use tokio::time::{Instant, sleep};
 
 use crate::{
     inventory::{BodyFiles, LocateError, Located, index::KeptEntry},
@@ -24,6 +28,13 @@ use crate::{
     },
     url::NormalizedUrl,
 };
+
+/// What a system says that has none left.
+const SHORTAGES: [Errno; 3] = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+
+/// How long a body waits for a descriptor that other answers hold, and how often it tries.
+const PATIENCE: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Why a recorded body cannot be sent. Every message says which file it is about and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +78,21 @@ pub enum BodyError {
     },
 }
 
+impl BodyError {
+    /// Whether the system has no descriptor or memory to open it with for now, whatever the file is like.
+    fn is_shortage(&self) -> bool {
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            let errno = error.downcast_ref().and_then(io::Error::raw_os_error);
+            if errno.is_some_and(|errno| SHORTAGES.iter().any(|shortage| shortage.raw_os_error() == errno)) {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
+    }
+}
+
 /// A body whose size was found to be the recorded one.
 #[derive(Debug, Clone)]
 pub enum OpenBody {
@@ -89,6 +115,20 @@ impl OpenBody {
     /// No bytes.
     pub fn nothing() -> Self {
         Self::Text(Bytes::new())
+    }
+
+    /// [Opens](Self::open) the body of `entry`, and waits where others have all descriptors.
+    ///
+    /// # Errors
+    /// Where the bytes are absent or as many as were not recorded.
+    pub async fn open_in_turn(files: &BodyFiles, entry: &KeptEntry) -> Result<Self, BodyError> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match Self::open(files, entry) {
+                Err(error) if error.is_shortage() && Instant::now() < until => sleep(PAUSE).await,
+                opened => return opened,
+            }
+        }
     }
 
     /// Finds and opens the body of `entry`. A few system calls on local files: not worth a thread.

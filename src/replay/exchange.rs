@@ -112,7 +112,7 @@ impl Replayer {
             Some(size) => (None, size),
             // A body that was put in another's place: only its file knows the size.
             None => {
-                let open = OpenBody::open(&self.files, entry)?;
+                let open = OpenBody::open_in_turn(&self.files, entry).await?;
                 let size = open.size();
                 (Some(open), size)
             }
@@ -120,12 +120,12 @@ impl Replayer {
         let plan = respond::respond(entry, size, &head.method, &head.headers);
         if head.method == Method::HEAD && open.is_none() {
             // A body that the GET could not be given is no better without its bytes.
-            OpenBody::open(&self.files, entry)?;
+            OpenBody::open_in_turn(&self.files, entry).await?;
         }
         let body = match (open, needs_file(&plan.body)) {
             (_, false) => OpenBody::nothing(),
             (Some(open), true) => open,
-            (None, true) => OpenBody::open(&self.files, entry)?,
+            (None, true) => OpenBody::open_in_turn(&self.files, entry).await?,
         };
         let recorded = entry.body.as_ref().filter(|_| self.options.check_bodies && needs_file(&plan.body));
         if let Some((recorded, hash)) = recorded.and_then(|recorded| Some((recorded, recorded.hash?))) {

@@ -37,6 +37,14 @@ pub struct StoreFile {
     watch: Watch,
 }
 
+/// Which file, and what the system said.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot open {}: {source}", path.display())]
+struct CannotOpen {
+    path: PathBuf,
+    source: io::Error,
+}
+
 /// Who is told that a window cannot be sent because of its file: by then, whoever asked for the window can be gone.
 #[derive(Clone, Default)]
 pub struct Watch(Option<Arc<dyn Fn(&io::Error) + Send + Sync>>);
@@ -67,8 +75,7 @@ impl StoreFile {
     /// # Errors
     /// Where it cannot be opened, or is a folder, device or pipe.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let cannot =
-            |error: io::Error| io::Error::new(error.kind(), format!("cannot open {}: {error}", path.display()));
+        let cannot = |source: io::Error| io::Error::new(source.kind(), CannotOpen { path: path.to_owned(), source });
         // Without O_NONBLOCK, opening a pipe would wait for its other end.
         let flags = OFlags::NONBLOCK.bits().cast_signed();
         let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(cannot)?;
