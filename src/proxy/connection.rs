@@ -4,7 +4,6 @@ use std::{convert::Infallible, error::Error, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
-use hyper::body::Incoming;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -25,6 +24,7 @@ use super::{
     socket::ClientSocket,
     target::Arrival,
     tls::{self, HandshakeCallback, HandshakeFailure},
+    upload::Upload,
 };
 use crate::process::{Finder, ProcessName, Protocol};
 
@@ -93,7 +93,7 @@ pub struct Connection<S> {
 
 impl<S, B> Connection<S>
 where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S: Service<Request<Upload>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,

@@ -27,6 +27,7 @@ mod server;
 mod socket;
 mod target;
 mod tls;
+mod upload;
 
 #[cfg(test)]
 mod tests;
@@ -39,3 +40,4 @@ pub use export::{ExportError, Format};
 pub use running::{HandshakeFailures, ListenOn, Running, StartError, StartOptions};
 pub use server::Listener;
 pub use tls::HandshakeFailure;
+pub use upload::{Upload, UploadError};

@@ -12,7 +12,6 @@ use std::{
 
 use bytes::Bytes;
 use http::{Request, Response};
-use hyper::body::Incoming;
 use tokio::{sync::oneshot, task::JoinHandle};
 use tower::Service;
 
@@ -21,6 +20,7 @@ use super::{
     environment::ClientEnvironment,
     server::Listener,
     tls::HandshakeFailure,
+    upload::Upload,
 };
 
 /// How long running exchanges may go on when the proxy has to end; it is gone within two seconds of a SIGTERM.
@@ -98,7 +98,7 @@ impl Running {
     /// Where the address cannot be had, or a file for the clients cannot be written.
     pub async fn start<S, B>(options: StartOptions, service: S) -> Result<Self, StartError>
     where
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S: Service<Request<Upload>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send + 'static,
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,

@@ -4,7 +4,6 @@ use std::{convert::Infallible, error::Error, fmt, io, net::SocketAddr, sync::Arc
 
 use bytes::Bytes;
 use http::{Request, Response};
-use hyper::body::Incoming;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
@@ -20,6 +19,7 @@ use super::{
     descriptors, exchange,
     lifetime::Shutdown,
     tls::{HandshakeCallback, HandshakeFailure},
+    upload::Upload,
 };
 
 /// How long accepting pauses when the process or the system is out of file descriptors or memory.
@@ -96,7 +96,7 @@ impl Listener {
         shutdown: impl Future<Output = ()>,
         grace: Duration,
     ) where
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S: Service<Request<Upload>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send + 'static,
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -133,7 +133,7 @@ fn without_pacing(socket: &TcpListener) {
 /// Accepts for ever; each connection runs as a task of `running`.
 async fn accept_all<S, B>(socket: &TcpListener, others: u32, connection: Connection<S>, running: &mut JoinSet<()>)
 where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S: Service<Request<Upload>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -163,7 +163,7 @@ where
 
 async fn serve<S, B>(connection: Connection<S>, stream: TcpStream)
 where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S: Service<Request<Upload>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,

@@ -153,3 +153,84 @@ async fn silent_clients_are_not_kept_for_ever() {
         assert_eq!(start.elapsed().as_secs(), seconds, "{sent:?}");
     }
 }
+
+/// A client that has asked for a long answer, in plain text or by a connection of HTTP/2 that it announces.
+async fn stalled(proxy: &Proxy, is_http2: bool) -> TcpStream {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(16 << 10).unwrap();
+    let mut stream = socket.connect(proxy.address).await.unwrap();
+    if !is_http2 {
+        stream.write_all(b"GET http://h.test/ HTTP/1.1\r\nHost: h.test\r\n\r\n").await.unwrap();
+        return stream;
+    }
+    // An empty SETTINGS frame, an update of the connection's window to the largest, and a request on stream 1: GET, http,
+    // /, and the authority h.test.
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    let request = b"\0\0\x0b\x01\x05\0\0\0\x01\x82\x86\x84\x41\x06h.test";
+    stream.write_all(&[&preface[..], request].concat()).await.unwrap();
+    stream
+}
+
+const LONG: usize = 32 << 20;
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_nothing_of_its_answer_is_not_kept_for_ever() {
+    for is_http2 in [false, true] {
+        let service = fixed(|| Body::from(vec![b'x'; LONG]));
+        let proxy = Proxy::start_with(service, "127.0.0.1:0", Duration::ZERO, true).await;
+        let mut stream = stalled(&proxy, is_http2).await;
+        tokio::time::sleep(Duration::from_secs(329)).await;
+        // What sockets hold comes, and of HTTP/2 no more than the window that it begins with; then the server is at it
+        // again, and has 30 seconds more.
+        let mut first = vec![0; 8 << 20];
+        assert!(stream.read(&mut first).await.unwrap() > 0);
+        tokio::time::sleep(Duration::from_secs(400)).await;
+        let mut rest = Vec::new();
+        let _ended = stream.read_to_end(&mut rest).await;
+        assert!(rest.len() < LONG / 2, "{is_http2}: it is over: {} bytes", rest.len());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_a_little_now_and_then_gets_it_all() {
+    let service = fixed(|| Body::from(vec![b'x'; LONG]));
+    let proxy = Proxy::start_with(service, "127.0.0.1:0", Duration::ZERO, true).await;
+    let mut stream = stalled(&proxy, false).await;
+    let mut received = 0;
+    // The system takes more from the server only when a third of what it holds for the client is gone.
+    let mut buffer = vec![0; 4 << 20];
+    for _ in 0..6 {
+        tokio::time::sleep(Duration::from_secs(290)).await;
+        stream.read_exact(&mut buffer).await.unwrap();
+        received += buffer.len();
+    }
+    let mut rest = vec![0; LONG - received];
+    stream.read_exact(&mut rest).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_sends_nothing_more_of_its_request_is_not_waited_for() {
+    let service = Router::new().fallback(|request: Request| async move {
+        match axum::body::to_bytes(request.into_body(), usize::MAX).await {
+            Ok(body) => format!("{} bytes", body.len()),
+            Err(error) => format!("not whole: {}", std::error::Error::source(&error).unwrap()),
+        }
+    });
+    for (framing, pieces, expected) in [
+        ("Content-Length: 6", ["abc", "def"], "6 bytes"),
+        ("Content-Length: 7", ["abc", "def"], "sent nothing more of its request's body for 300 seconds"),
+        ("Transfer-Encoding: chunked", ["3\r\nabc\r\n", "3\r\ndef\r\n"], "sent nothing more of its"),
+    ] {
+        let proxy = Proxy::start_with(service.clone(), "127.0.0.1:0", Duration::ZERO, true).await;
+        let mut stream = TcpStream::connect(proxy.address).await.unwrap();
+        stream.write_all(format!("POST http://h.test/ HTTP/1.1\r\n{framing}\r\n\r\n").as_bytes()).await.unwrap();
+        for piece in pieces {
+            tokio::time::sleep(Duration::from_secs(290)).await;
+            stream.write_all(piece.as_bytes()).await.unwrap();
+        }
+        let mut answer = vec![0; 512];
+        let length = stream.read(&mut answer).await.unwrap();
+        let answer = String::from_utf8_lossy(&answer[..length]);
+        assert!(answer.contains(expected), "{framing}: {answer}");
+    }
+}
