@@ -7,5 +7,8 @@
 mod common;
 
 mod cost;
+mod crowd;
 mod faults;
+mod floods;
+mod hostile;
 mod limits;
