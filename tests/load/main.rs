@@ -6,6 +6,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod client;
 mod cost;
 mod crowd;
 mod faults;
