@@ -33,6 +33,17 @@ pub async fn encrypted(stream: TcpStream, config: &Arc<ClientConfig>, host: &str
     Ok(Box::new(TlsConnector::from(Arc::clone(config)).connect(name, stream).await?))
 }
 
+/// Asks for a tunnel to `target`.
+pub async fn tunnel(stream: &mut TcpStream, target: &str) -> io::Result<()> {
+    stream.write_all(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n").as_bytes()).await?;
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        answer.push(stream.read_u8().await?);
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+    Ok(())
+}
+
 /// Sends a request without a body, and reads the head of the answer and as much as it says that there is behind.
 pub async fn ask(stream: &mut impl Stream, target: &str, host: &str, fields: &str) -> io::Result<(u16, Vec<u8>)> {
     let request = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n");

@@ -16,7 +16,7 @@ use tokio::{
     io::AsyncReadExt,
     sync::{Barrier, Semaphore},
     task::{JoinSet, spawn_blocking},
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 use crate::{
@@ -107,7 +107,7 @@ async fn ten_thousand_connections_at_once_are_each_answered_right_and_closed_at_
             stream
         });
     }
-    all_here.wait().await;
+    timeout(Duration::from_secs(120), all_here.wait()).await.expect("all of them are connected");
     assert!(descriptors(pid) > CLIENTS, "all of them are connected: {}", descriptors(pid));
     let mut kept = Vec::new();
     while let Some(client) = clients.join_next().await {

@@ -6,10 +6,12 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod capturing;
 mod client;
 mod cost;
 mod crowd;
 mod faults;
 mod floods;
 mod hostile;
+mod leaks;
 mod limits;
