@@ -37,7 +37,7 @@ pub struct Replay {
     /// Do not let misses make the run fail
     #[arg(long)]
     allow_misses: bool,
-    /// Hash every body before its first use
+    /// Hash every body before its first use, and again when its file is another or was written to
     #[arg(long)]
     check_bodies: bool,
     /// Write the environment as `export` lines to this file once the server is ready

@@ -169,7 +169,16 @@ impl OpenBody {
         }
     }
 
-    /// The file, where there is one.
+    /// The open file, where there is one.
+    pub fn file(&self) -> Option<&File> {
+        match self {
+            Self::Text(_) => None,
+            Self::Mapped(file) => Some(file.file()),
+            Self::Read { file, .. } => Some(file),
+        }
+    }
+
+    /// The file's name, where there is one.
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::Text(_) => None,

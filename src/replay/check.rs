@@ -1,8 +1,10 @@
-//! `--check-bodies`: hashes each body before its first use.
+//! `--check-bodies`: hashes each body before its first use, and again where its file is not the same any more.
 
 use std::{
     collections::HashMap,
+    fs::File,
     io,
+    os::unix::fs::MetadataExt,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -17,10 +19,21 @@ use crate::{
 
 /// Which bodies were found to have their hash.
 #[derive(Debug, Default)]
-pub struct BodyChecks(Mutex<HashMap<EntryId, Arc<OnceCell<()>>>>);
+pub struct BodyChecks(Mutex<HashMap<EntryId, Check>>);
+
+/// What was found about one file.
+#[derive(Debug)]
+struct Check {
+    file: Option<Identity>,
+    outcome: Arc<OnceCell<()>>,
+}
+
+/// What changes when a file is replaced or written to: device, number, length, times of change of its bytes and of what
+/// is known about it.
+type Identity = [i64; 7];
 
 impl BodyChecks {
-    /// Hashes the body of `entry`, unless that was done; requests that come meanwhile wait for it. A body that failed
+    /// Hashes the body of `entry`, unless that was done for the file that it is; requests that come meanwhile wait for it. A body that failed
     /// is hashed again the next time: someone may have put it right. `remedy` says what to do about its file.
     ///
     /// # Errors
@@ -33,8 +46,14 @@ impl BodyChecks {
         remedy: impl Fn(&Path) -> String,
     ) -> Result<(), BodyError> {
         let cell = {
-            let mut cells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(cells.entry(entry).or_default())
+            let file = body.file().map(identity).transpose().map_err(BodyError::Read)?;
+            let mut checks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let new = || Check { file, outcome: Arc::default() };
+            let check = checks.entry(entry).or_insert_with(new);
+            if check.file != file {
+                *check = new();
+            }
+            Arc::clone(&check.outcome)
         };
         let work = || async {
             let (body, remedy) = (body.clone(), remedy(body.path().unwrap_or(Path::new(""))));
@@ -43,6 +62,12 @@ impl BodyChecks {
         };
         cell.get_or_try_init(work).await.copied()
     }
+}
+
+fn identity(file: &File) -> io::Result<Identity> {
+    let of = file.metadata()?;
+    let [device, number, length] = [of.dev(), of.ino(), of.len()].map(u64::cast_signed);
+    Ok([device, number, length, of.mtime(), of.mtime_nsec(), of.ctime(), of.ctime_nsec()])
 }
 
 fn verify(body: &OpenBody, expected: NixHash, remedy: String) -> Result<(), BodyError> {
@@ -57,14 +82,13 @@ fn verify(body: &OpenBody, expected: NixHash, remedy: String) -> Result<(), Body
 }
 
 fn hash(body: &OpenBody, algo: HashAlgo) -> io::Result<NixHash> {
-    let file = match body {
-        OpenBody::Text(text) => {
+    match (body, body.file()) {
+        (OpenBody::Text(text), _) => {
             let mut hasher = Hasher::new(algo);
             hasher.update(text);
-            return Ok(hasher.finish());
+            Ok(hasher.finish())
         }
-        OpenBody::Mapped(file) => file.file(),
-        OpenBody::Read { file, .. } => file,
-    };
-    hash_file(file, algo, |_| {})
+        (_, Some(file)) => hash_file(file, algo, |_| {}),
+        (_, None) => Err(io::ErrorKind::InvalidInput.into()),
+    }
 }

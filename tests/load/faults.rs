@@ -219,3 +219,54 @@ fn end(sending: &mut Sending) -> (i32, u64) {
     let broken = report["broken-bodies"].as_array().unwrap();
     (code, broken.iter().map(|body| body["count"].as_u64().unwrap()).sum())
 }
+
+#[test]
+fn a_checked_body_that_is_replaced_or_altered_is_checked_again() {
+    let (large, small) = (pattern(LARGE), pattern(SMALL));
+    let bodies = [(sri(&large), large.len() as u64), (sri(&small), small.len() as u64)];
+    let all = [&large, &small];
+    let mut sending = Sending::by(
+        &bodies,
+        |n, mut file| file.write_all(all[n]).unwrap(),
+        |command| {
+            let output = File::create(command.get_current_dir().unwrap().join("report")).unwrap();
+            command.args(["--check-bodies", "--json"]).stdout(output);
+        },
+    );
+    let mut answers = (0, 0);
+    let mut expect = |status: u16| {
+        for (n, bytes) in all.iter().enumerate() {
+            for scheme in ["http", "https"] {
+                let (client, head) = ask_http1(&sending, scheme, &format!("body{n}.bin"), "");
+                let got = rest_of_http1(client, &head);
+                assert_eq!(got.status, status, "{scheme} {n}");
+                assert!((status == 200) == (got.bytes == **bytes), "{scheme} {n}");
+                if status == 200 { answers.0 += 1 } else { answers.1 += 1 }
+            }
+        }
+    };
+    let replace = |with: &dyn Fn(&[u8]) -> Vec<u8>| {
+        for (file, bytes) in sending.files.iter().zip(all) {
+            let other = file.with_extension("other");
+            fs::write(&other, with(bytes)).unwrap();
+            fs::rename(other, file).unwrap();
+        }
+    };
+    expect(200);
+    replace(&|bytes| vec![b'x'; bytes.len()]);
+    expect(500);
+    replace(&<[u8]>::to_vec);
+    expect(200);
+    for file in &sending.files {
+        File::options().write(true).open(file).unwrap().write_all(b"altered in its place").unwrap();
+    }
+    expect(500);
+    assert_eq!(end(&mut sending).0, 4);
+    shows!(
+        Replay,
+        "`--check-bodies`, files replaced by others of the same length, put right, and written to in their place",
+        "{} answers whole and right, {} refused with 500, exit code 4",
+        answers.0,
+        answers.1
+    );
+}
