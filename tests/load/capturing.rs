@@ -18,7 +18,7 @@ use crate::{
     common::{
         Nginx, Workdir, pattern,
         process::{Guard, peak_kib_of, wait_for},
-        run,
+        run, sri,
         workdir::behind,
     },
     cost::descriptors,
@@ -26,7 +26,6 @@ use crate::{
     shows,
 };
 
-const CLIENTS: usize = 1000;
 /// Every so many asks over TLS.
 const ENCRYPTED: usize = 10;
 /// Every so many asks for a body that does not fit into one piece of memory.
@@ -40,13 +39,13 @@ fn body(number: usize) -> Vec<u8> {
 }
 
 /// A capture whose command waits until a file `done` is there; where its proxy is, and the CA file.
-fn capturing(work: &Workdir, origin: &Nginx) -> (Guard, SocketAddr, Arc<ClientConfig>) {
+fn capturing(work: &Workdir, origin: &Nginx, limits: &str) -> (Guard, SocketAddr, Arc<ClientConfig>) {
     let mut command = work.capturing(&origin.ca.pem);
     let script = "printf '%s\\n' \"$BUILDPROXY_PROXY_URL\" \"$BUILDPROXY_CA_FILE\" >where.new; mv where.new where; \
                   until [ -e done ]; do sleep 0.05; done";
     command.args(["--", "sh", "-euc", script]);
-    // With what shells begin with.
-    let mut command = behind(&["sh", "-euc", "ulimit -Sn 1024 && exec \"$@\"", "sh"], &command);
+    let shell = format!("ulimit {limits} && exec \"$@\"");
+    let mut command = behind(&["sh", "-euc", &shell, "sh"], &command);
     let log = fs::File::create(work.path("log")).unwrap();
     let guard = Guard(command.stdin(Stdio::null()).stderr(log).spawn().unwrap());
     let lines = wait_for("the capture", || fs::read_to_string(work.path("where")).ok());
@@ -61,22 +60,32 @@ fn capturing(work: &Workdir, origin: &Nginx) -> (Guard, SocketAddr, Arc<ClientCo
     (guard, address, Arc::new(config.with_no_client_auth()))
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_clients_of_a_capture_at_once_each_get_their_body_and_all_are_recorded() {
+/// What a capture was seen to do.
+struct Captured {
+    /// Memory beyond what it began with, in KiB.
+    grown_kib: u64,
+    /// The most descriptors that it had open.
+    descriptors: usize,
+}
+
+/// Captures what so many clients ask for at once, each for a body of its own, with limits in the words of `ulimit`; all
+/// are connected before the first one asks, where `together` says so. Each gets its body, and all are recorded.
+async fn capture_for(clients: usize, limits: &str, together: bool) -> Captured {
     take_all_descriptors();
     let (origin, work) = (Nginx::start(""), Workdir::new());
-    (0..CLIENTS).for_each(|number| fs::write(origin.www().join(format!("file{number}.gz")), body(number)).unwrap());
-    let (mut capture, address, tls) = capturing(&work, &origin);
+    (0..clients).for_each(|number| fs::write(origin.www().join(format!("file{number}.gz")), body(number)).unwrap());
+    let (mut capture, address, tls) = capturing(&work, &origin, limits);
     let pid = capture.0.id();
     let memory = peak_kib_of(pid);
-    let (arriving, all_here) = (Arc::new(Semaphore::new(200)), Arc::new(Barrier::new(CLIENTS + 1)));
-    let mut clients = JoinSet::new();
-    for number in 0..CLIENTS {
+    let all_here = Arc::new(Barrier::new(if together { clients + 1 } else { 1 }));
+    let arriving = Arc::new(Semaphore::new(if together { 200 } else { clients }));
+    let mut running = JoinSet::new();
+    for number in 0..clients {
         let (arriving, all_here, tls) = (Arc::clone(&arriving), Arc::clone(&all_here), Arc::clone(&tls));
         let is_encrypted = number % ENCRYPTED == 0;
         let port = if is_encrypted { origin.https } else { origin.http };
         let (host, path) = (format!("localhost:{port}"), format!("/file{number}.gz"));
-        clients.spawn(async move {
+        running.spawn(async move {
             let turn = arriving.acquire().await.unwrap();
             let mut plain = connect(address, number).await.unwrap();
             let (mut stream, target): (Box<dyn Stream>, _) = if is_encrypted {
@@ -93,29 +102,52 @@ async fn a_thousand_clients_of_a_capture_at_once_each_get_their_body_and_all_are
     }
     timeout(Duration::from_secs(60), all_here.wait()).await.expect("all of them are connected");
     let mut most = 0;
-    while let Some(client) = clients.join_next().await {
+    while let Some(client) = running.join_next().await {
         client.unwrap();
         most = most.max(descriptors(pid));
     }
-    let grown = peak_kib_of(pid) - memory;
+    let grown_kib = peak_kib_of(pid) - memory;
     work.write("done", "");
     let code = spawn_blocking(move || capture.wait(Duration::from_secs(120))).await.unwrap();
     assert_eq!(code, Some(0), "{}", String::from_utf8_lossy(&work.read("log")));
     let inventory = work.inventory();
-    for number in 0..CLIENTS {
+    for number in 0..clients {
         let path = format!("/file{number}.gz");
         let url = if number % ENCRYPTED == 0 { origin.tls_url(&path) } else { origin.url(&path) };
         let (entry, body) = (inventory.one(&url), body(number));
         assert_eq!(entry.size(), Some(i64::try_from(body.len()).unwrap()));
-        assert_eq!(entry.body("hash"), Some(crate::common::sri(&body).as_str()));
+        assert_eq!(entry.body("hash"), Some(sri(&body).as_str()));
     }
     run(&mut work.buildproxy("verify")).expect_code(0);
-    assert!(grown < 256 << 10, "{grown} KiB");
+    Captured { grown_kib, descriptors: most }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_clients_of_a_capture_at_once_each_get_their_body_and_all_are_recorded() {
+    const CLIENTS: usize = 1000;
+    // What shells begin with.
+    let captured = capture_for(CLIENTS, "-Sn 1024", true).await;
+    assert!(captured.descriptors > CLIENTS, "they were there at once");
+    assert!(captured.grown_kib < 256 << 10, "{} KiB", captured.grown_kib);
     shows!(
         Load,
         "a capture begun with `ulimit -Sn 1024`, all clients connected first, one in 10 encrypted, bodies of 0.5 KiB to 1 MiB \
          from nginx; then `verify`",
-        "{CLIENTS} at once: each body right, each recorded with its hash, {} MiB more memory, {most} descriptors or more",
-        grown >> 10
+        "{CLIENTS} at once: each body right, each recorded with its hash, {} MiB more memory, up to {} descriptors",
+        captured.grown_kib >> 10,
+        captured.descriptors
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_capture_with_few_descriptors_has_its_clients_wait_and_loses_none_of_their_bodies() {
+    const CLIENTS: usize = 200;
+    let captured = capture_for(CLIENTS, "-n 128", false).await;
+    assert!(captured.descriptors <= 128, "{}", captured.descriptors);
+    shows!(
+        Capture,
+        "`ulimit -n 128`, a descriptor or three for each client, one in 10 encrypted; then `verify`",
+        "{CLIENTS} clients at once: each body right, each recorded with its hash, up to {} descriptors",
+        captured.descriptors
     );
 }

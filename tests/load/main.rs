@@ -15,3 +15,4 @@ mod floods;
 mod hostile;
 mod leaks;
 mod limits;
+mod patience;
