@@ -24,6 +24,7 @@ use crate::{
     store::{
         hash::NixHash,
         mapped::{StoreFile, Watch},
+        state::FileState,
         stream::{FileBody, Use},
     },
     url::NormalizedUrl,
@@ -108,6 +109,8 @@ pub enum OpenBody {
         path: PathBuf,
         /// Its size in bytes when it was opened.
         size: u64,
+        /// What else it was like then.
+        state: FileState,
     },
 }
 
@@ -153,9 +156,12 @@ impl OpenBody {
     }
 
     fn read(path: PathBuf) -> Result<Self, BodyError> {
-        let opened = File::open(&path).and_then(|file| file.metadata().map(|metadata| (file, metadata.len())));
+        let opened = File::open(&path).and_then(|file| file.metadata().map(|metadata| (file, metadata)));
         match opened {
-            Ok((file, size)) => Ok(Self::Read { file: Arc::new(file), path, size }),
+            Ok((file, metadata)) => {
+                let (size, state) = (metadata.len(), FileState::of(&metadata));
+                Ok(Self::Read { file: Arc::new(file), path, size, state })
+            }
             Err(source) => Err(LocateError::Unreadable { path, source }.into()),
         }
     }
@@ -175,6 +181,15 @@ impl OpenBody {
             Self::Text(_) => None,
             Self::Mapped(file) => Some(file.file()),
             Self::Read { file, .. } => Some(file),
+        }
+    }
+
+    /// What the file was like when it was opened, where there is one.
+    pub fn state(&self) -> Option<&FileState> {
+        match self {
+            Self::Text(_) => None,
+            Self::Mapped(file) => Some(file.state()),
+            Self::Read { state, .. } => Some(state),
         }
     }
 

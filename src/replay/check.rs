@@ -2,9 +2,7 @@
 
 use std::{
     collections::HashMap,
-    fs::File,
     io,
-    os::unix::fs::MetadataExt,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -14,7 +12,10 @@ use tokio::sync::OnceCell;
 use super::body::{BodyError, OpenBody};
 use crate::{
     inventory::index::EntryId,
-    store::hash::{HashAlgo, Hasher, NixHash, hash_file},
+    store::{
+        hash::{HashAlgo, Hasher, NixHash, hash_file},
+        state::FileState,
+    },
 };
 
 /// Which bodies were found to have their hash.
@@ -24,13 +25,9 @@ pub struct BodyChecks(Mutex<HashMap<EntryId, Check>>);
 /// What was found about one file.
 #[derive(Debug)]
 struct Check {
-    file: Option<Identity>,
+    file: Option<FileState>,
     outcome: Arc<OnceCell<()>>,
 }
-
-/// What changes when a file is replaced or written to: device, number, length, times of change of its bytes and of what
-/// is known about it.
-type Identity = [i64; 7];
 
 impl BodyChecks {
     /// Hashes the body of `entry`, unless that was done for the file that it is; requests that come meanwhile wait for it. A body that failed
@@ -46,7 +43,7 @@ impl BodyChecks {
         remedy: impl Fn(&Path) -> String,
     ) -> Result<(), BodyError> {
         let cell = {
-            let file = body.file().map(identity).transpose().map_err(BodyError::Read)?;
+            let file = body.state().copied();
             let mut checks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             let new = || Check { file, outcome: Arc::default() };
             let check = checks.entry(entry).or_insert_with(new);
@@ -62,12 +59,6 @@ impl BodyChecks {
         };
         cell.get_or_try_init(work).await.copied()
     }
-}
-
-fn identity(file: &File) -> io::Result<Identity> {
-    let of = file.metadata()?;
-    let [device, number, length] = [of.dev(), of.ino(), of.len()].map(u64::cast_signed);
-    Ok([device, number, length, of.mtime(), of.mtime_nsec(), of.ctime(), of.ctime_nsec()])
 }
 
 fn verify(body: &OpenBody, expected: NixHash, remedy: String) -> Result<(), BodyError> {

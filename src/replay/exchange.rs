@@ -131,6 +131,9 @@ impl Replayer {
         if let Some((recorded, hash)) = recorded.and_then(|recorded| Some((recorded, recorded.hash?))) {
             self.checks.check(id, &body, hash, |path| self.files.remedy(recorded, path)).await?;
         }
+        if let Some(problem) = self.used.note(id, &body) {
+            self.log.broken(&self.index, id, &printable(&problem));
+        }
         let is_whole = plan.is_whole;
         let usage = head.extensions.get().copied().unwrap_or_default();
         let on_end = self.on_end(id, is_whole, body.path());

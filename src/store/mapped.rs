@@ -22,6 +22,8 @@ use bytes::Bytes;
 use memmap2::{Advice, Mmap, MmapOptions};
 use rustix::fs::OFlags;
 
+use super::state::FileState;
+
 /// From how many bytes on a part of a file is worth mapping and sending by `sendfile(2)`; less is read and written.
 /// A request took the server so many µs of its processor, mapped and sent or read and written (medians of 3 in one run):
 /// on 16 connections 29 and 22 with 64 KiB, 33 and 29 with 128 KiB, 41 and 40 with 256 KiB, 62 and 69 with 512 KiB; on
@@ -34,6 +36,7 @@ pub struct StoreFile {
     file: Arc<File>,
     path: Arc<PathBuf>,
     length: u64,
+    state: FileState,
     watch: Watch,
 }
 
@@ -84,7 +87,7 @@ impl StoreFile {
             return Err(cannot(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
         }
         let (file, path) = (Arc::new(file), Arc::new(path.to_owned()));
-        Ok(Self { file, path, length: metadata.len(), watch: Watch::default() })
+        Ok(Self { file, path, length: metadata.len(), state: FileState::of(&metadata), watch: Watch::default() })
     }
 
     /// The size in bytes when the file was opened.
@@ -97,6 +100,11 @@ impl StoreFile {
     #[must_use]
     pub fn watched(self, watch: Watch) -> Self {
         Self { watch, ..self }
+    }
+
+    /// What it was like when it was opened.
+    pub fn state(&self) -> &FileState {
+        &self.state
     }
 
     /// The file itself, for `sendfile(2)`.
