@@ -262,7 +262,9 @@ mod tests {
                 let (_folder, path, _) = file(300_000);
                 let told = Arc::new(AtomicUsize::new(0));
                 let telling = Arc::clone(&told);
-                let watch = Watch::by(move |_| drop(telling.fetch_add(1, Ordering::Relaxed)));
+                let watch = Watch::by(move |_| {
+                    telling.fetch_add(1, Ordering::Relaxed);
+                });
                 let window = StoreFile::open(&path).unwrap().watched(watch).window(offset, length).unwrap();
                 let (mut socket, _peer) = connection(can_sendfile).await;
                 File::options().write(true).open(&path).unwrap().set_len(offset / 2).unwrap();

@@ -50,7 +50,10 @@ struct CannotOpen {
 
 /// Who is told that a window cannot be sent because of its file: by then, whoever asked for the window can be gone.
 #[derive(Clone, Default)]
-pub struct Watch(Option<Arc<dyn Fn(&io::Error) + Send + Sync>>);
+pub struct Watch(Option<Arc<Told>>);
+
+/// What is called.
+type Told = dyn Fn(&io::Error) + Send + Sync;
 
 impl Watch {
     /// Has `told` called.

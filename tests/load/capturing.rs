@@ -32,7 +32,7 @@ const ENCRYPTED: usize = 10;
 const LARGE: usize = 100;
 
 fn body(number: usize) -> Vec<u8> {
-    let length = if number % LARGE == 0 { 1 << 20 } else { 500 + number * 7919 % 60_000 };
+    let length = if number.is_multiple_of(LARGE) { 1 << 20 } else { 500 + number * 7919 % 60_000 };
     let mut bytes = format!("body {number}\n").into_bytes();
     bytes.extend(pattern(length));
     bytes
@@ -82,7 +82,7 @@ async fn capture_for(clients: usize, limits: &str, together: bool) -> Captured {
     let mut running = JoinSet::new();
     for number in 0..clients {
         let (arriving, all_here, tls) = (Arc::clone(&arriving), Arc::clone(&all_here), Arc::clone(&tls));
-        let is_encrypted = number % ENCRYPTED == 0;
+        let is_encrypted = number.is_multiple_of(ENCRYPTED);
         let port = if is_encrypted { origin.https } else { origin.http };
         let (host, path) = (format!("localhost:{port}"), format!("/file{number}.gz"));
         running.spawn(async move {
@@ -113,7 +113,7 @@ async fn capture_for(clients: usize, limits: &str, together: bool) -> Captured {
     let inventory = work.inventory();
     for number in 0..clients {
         let path = format!("/file{number}.gz");
-        let url = if number % ENCRYPTED == 0 { origin.tls_url(&path) } else { origin.url(&path) };
+        let url = if number.is_multiple_of(ENCRYPTED) { origin.tls_url(&path) } else { origin.url(&path) };
         let (entry, body) = (inventory.one(&url), body(number));
         assert_eq!(entry.size(), Some(i64::try_from(body.len()).unwrap()));
         assert_eq!(entry.body("hash"), Some(sri(&body).as_str()));

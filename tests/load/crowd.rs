@@ -89,7 +89,7 @@ async fn ten_thousand_connections_at_once_are_each_answered_right_and_closed_at_
         let (arriving, all_here, tls, bodies) =
             (Arc::clone(&arriving), Arc::clone(&all_here), Arc::clone(&tls), Arc::clone(&bodies));
         clients.spawn(async move {
-            let is_encrypted = number % ENCRYPTED == 0;
+            let is_encrypted = number.is_multiple_of(ENCRYPTED);
             let turn = arriving.acquire().await.unwrap();
             let plain = connect(address, number).await.unwrap();
             let mut stream: Box<dyn Stream> = match is_encrypted {

