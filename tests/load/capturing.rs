@@ -88,14 +88,15 @@ async fn capture_for(clients: usize, limits: &str, together: bool) -> Captured {
         running.spawn(async move {
             let turn = arriving.acquire().await.unwrap();
             let mut plain = connect(address, number).await.unwrap();
+            drop(turn);
+            // Before a tunnel, in which nobody may be silent for long.
+            all_here.wait().await;
             let (mut stream, target): (Box<dyn Stream>, _) = if is_encrypted {
                 client::tunnel(&mut plain, &host).await.unwrap();
                 (client::encrypted(plain, &tls, "localhost").await.unwrap(), path)
             } else {
                 (Box::new(plain), format!("http://{host}{path}"))
             };
-            drop(turn);
-            all_here.wait().await;
             let (status, got) = ask(&mut stream, &target, &host, "").await.unwrap();
             assert!(status == 200 && got == body(number), "client {number}: {status}, {} bytes", got.len());
         });
