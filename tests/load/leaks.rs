@@ -23,7 +23,8 @@ fn watched(command: &Command) -> Command {
     let leaks = ["--leak-check=full", "--show-leak-kinds=definite", "--errors-for-leak-kinds=definite"];
     // Optimised code looks at both sides of an `&&` at once where that does no harm, also at one that was never written.
     let unwritten = "--undef-value-errors=no";
-    behind(&[&["valgrind", FOUND, unwritten, &log][..], &leaks].concat(), command)
+    let known = concat!("--suppressions=", env!("CARGO_MANIFEST_DIR"), "/tests/load/valgrind.supp");
+    behind(&[&["valgrind", FOUND, unwritten, known, &log][..], &leaks].concat(), command)
 }
 
 /// The line of valgrind's summary about `what`.
@@ -95,9 +96,10 @@ fn capture_loses_no_memory_and_touches_none_that_is_not_its_own() {
     ];
     let script: String = urls.iter().map(|url| format!("curl -sSL -o /dev/null '{url}'; ")).collect();
     let mut command = work.capturing(&origin.ca.pem);
-    run(&mut watched(command.args(["--", "sh", "-euc", &script]))).expect_code(0);
-    assert_eq!(work.inventory().0.len(), urls.len());
+    let outcome = run(&mut watched(command.args(["--", "sh", "-euc", &script])));
     let looked_at = is_clean(&work);
+    outcome.expect_code(0);
+    assert_eq!(work.inventory().0.len(), urls.len());
     shows!(
         Capture,
         "valgrind's memcheck, a capture by HTTP and HTTPS of small, large and chunked answers, a chain and a 404",
