@@ -136,6 +136,11 @@ impl Finder {
         process
     }
 
+    /// Has nothing more looked up.
+    pub fn give_up(&self) {
+        self.spent_micros.fetch_add(BUDGET.as_micros() as u64, Ordering::Relaxed);
+    }
+
     /// Whether no more is looked up.
     pub fn is_spent(&self) -> bool {
         Duration::from_micros(self.spent_micros.load(Ordering::Relaxed)) >= self.budget

@@ -35,6 +35,7 @@ fn downloads_of_256_different_files_at_once_take_less_than_128_mebibytes() {
     const COUNT: usize = 256;
     // More than a socket takes.
     const SIZE: u64 = 8 << 20;
+    let mut peaks = Vec::new();
     for scheme in ["http", "https"] {
         let sending = Sending::sparse(COUNT, SIZE);
         let begin = |n| {
@@ -56,13 +57,22 @@ fn downloads_of_256_different_files_at_once_take_less_than_128_mebibytes() {
         }
         let peak = peak_mib(&sending);
         assert!(peak < 128, "{scheme}: {peak} MiB");
+        peaks.push(peak);
     }
+    shows!(
+        Load,
+        "each of another file of 8 MiB, by clients that take 16 KiB at a time",
+        "{COUNT} at once: peak {} MiB plain, {} MiB encrypted",
+        peaks[0],
+        peaks[1]
+    );
 }
 
 #[test]
 fn parts_of_a_file_of_16_gibibytes_take_less_than_32_mebibytes_and_48_encrypted() {
     const SIZE: u64 = 16 << 30;
     const PART: u64 = 512 << 20;
+    let mut peaks = Vec::new();
     for (scheme, most) in [("http", 32), ("https", 48)] {
         let sending = Sending::sparse(1, SIZE);
         for from in [0, SIZE - PART] {
@@ -72,12 +82,15 @@ fn parts_of_a_file_of_16_gibibytes_take_less_than_32_mebibytes_and_48_encrypted(
         }
         let peak = peak_mib(&sending);
         assert!(peak < most, "{scheme}: {peak} MiB");
+        peaks.push(peak);
     }
+    shows!(Load, "the first and the last 512 MiB, by Range", "peak {} MiB plain, {} MiB encrypted", peaks[0], peaks[1]);
 }
 
 #[test]
 fn small_answers_come_before_the_end_of_downloads_that_keep_every_thread_busy() {
     const SIZE: u64 = 4 << 30;
+    let mut behind = Vec::new();
     for scheme in ["http", "https"] {
         let sending = Sending::of(&[(sri(b"sparse"), SIZE), (sri(b"small"), 5)], |n, mut file| match n {
             0 => file.set_len(SIZE).unwrap(),
@@ -108,5 +121,14 @@ fn small_answers_come_before_the_end_of_downloads_that_keep_every_thread_busy() 
         enough.store(true, Ordering::Relaxed);
         downloads.into_iter().for_each(|download| download.join().unwrap());
         assert!(then.iter().all(|&bytes| bytes < SIZE / 2), "{scheme}: 20 small answers came behind {then:?} bytes");
+        behind.push(then.iter().sum::<u64>() >> 20);
     }
+    shows!(
+        Load,
+        "two downloads of 4 GiB on two threads, and a client of small answers beside them",
+        "20 small answers came while {} MiB plain and {} MiB encrypted of {} did",
+        behind[0],
+        behind[1],
+        SIZE >> 19
+    );
 }

@@ -130,6 +130,12 @@ async fn streams_that_nobody_reads_take_bounded_memory() {
         peak = now;
     }
     assert!(peak < 150 << 10, "{peak} KiB");
+    shows!(
+        Load,
+        "one connection of HTTP/2 with windows of 1 GiB, 200 bodies of 4 GiB asked for and none read",
+        "peak {} MiB",
+        peak >> 10
+    );
 }
 
 #[tokio::test]

@@ -44,6 +44,7 @@ fn the_environment_file_appears_whole_when_the_server_is_ready() {
 
 #[test]
 fn sigterm_and_sigint_end_a_server_within_two_seconds() {
+    let mut most = Duration::ZERO;
     for signal in [Signal::TERM, Signal::INT] {
         let (work, url, _origin) = captured();
         let (mut server, _) = serving(&work);
@@ -54,9 +55,12 @@ fn sigterm_and_sigint_end_a_server_within_two_seconds() {
         );
         let _client = Guard(work.command("bash").args(["-euc", &script]).spawn().unwrap());
         wait_for("the client", || work.path("connected").exists().then_some(()));
+        let start = Instant::now();
         server.signal(signal);
         assert_eq!(server.wait(Duration::from_secs(2)), Some(0), "{signal:?}");
+        most = most.max(start.elapsed());
     }
+    shows!(Replay, "a server with a connection that is kept open", "at most {} ms", most.as_millis());
 }
 
 #[test]

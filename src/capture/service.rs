@@ -6,7 +6,6 @@ use data_encoding::BASE64;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header, request};
 use http_body::Body;
 use http_body_util::{BodyExt, Empty, Full};
-use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 use tokio::sync::{mpsc, oneshot};
 
@@ -21,7 +20,7 @@ use super::{
     transfer::{Live, Transfer},
 };
 use crate::{
-    proxy::{hop_by_hop, plain_text},
+    proxy::{Upload, hop_by_hop, plain_text},
     replay::Replayer,
     representation::{BodyPlan, Partial, Representation},
     url::{NormalizedUrl, with_encoded_backslashes},
@@ -55,7 +54,7 @@ impl CaptureService {
     }
 
     /// Answers a request whose URI is absolute.
-    pub async fn respond(self, request: Request<Incoming>) -> Response<ClientBody> {
+    pub async fn respond(self, request: Request<Upload>) -> Response<ClientBody> {
         let request = request.map(|body| body.map_err(Into::into).boxed());
         let request = match self.known_answer(request).await {
             Ok(response) => return response,

@@ -179,6 +179,8 @@ impl Capture {
             listen_on: options.listen.clone(),
             user_roots: Some(roots.to_pem()),
             proxy_loopback: options.proxy_loopback,
+            // The connection to the origin, and the file that the body is spooled into, as it is written and read.
+            held_per_client: 3,
         };
         let proxy = match Running::start(start, service).await {
             Ok(proxy) => proxy,

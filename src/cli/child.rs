@@ -53,6 +53,8 @@ pub async fn run(
         Ok(running) => running,
         Err(error) => return cannot_run(command, &error).into(),
     };
+    // Now that the command has begun with what was before.
+    raise_descriptor_limit();
     let code = match wait(child, signals).await {
         Ok(status) => exit_code(status),
         Err(error) => {

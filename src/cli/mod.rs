@@ -26,6 +26,7 @@ mod signals;
 mod verify;
 
 use std::{
+    io, panic,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -34,6 +35,7 @@ use clap::{
     Args, Parser, Subcommand,
     builder::{OsStr, Resettable},
 };
+use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
@@ -241,9 +243,24 @@ fn start_logging(common: &Common) {
         .init();
 }
 
+/// A new runtime. Where it gets no threads tokio panics, and on its way out waits for ever for those that it got: so the
+/// program ends where the panic begins.
+fn runtime() -> io::Result<Runtime> {
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(|panic| {
+        let reason = panic.payload().downcast_ref::<String>().map_or("no threads", String::as_str);
+        output::error(&format!("cannot start: {reason}"));
+        output::hint("a limit of processes or of memory is too low (`ulimit -u`, `ulimit -v`)");
+        std::process::exit(FAILED.into());
+    }));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    panic::set_hook(hook);
+    runtime
+}
+
 /// Runs `work` on a new runtime. What still runs in the background when it is done is left behind.
 fn block_on<T>(work: impl Future<Output = Result<T, u8>>) -> Result<T, u8> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| {
+    let runtime = runtime().map_err(|error| {
         output::error(&format!("cannot start: {error}"));
         FAILED
     })?;

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     inventory,
     isolate::Isolated,
-    proxy::{ClientEnvironment, ListenOn, Running, StartOptions},
+    proxy::{ClientEnvironment, ListenOn, Running, StartOptions, raise_descriptor_limit},
     replay::{ReplayOptions, Replayer, Report, current_system},
 };
 
@@ -42,7 +42,7 @@ pub struct Replay {
     /// Do not let misses make the run fail
     #[arg(long)]
     allow_misses: bool,
-    /// Hash every body before its first use
+    /// Hash every body before its first use, and again when its file is another or was written to
     #[arg(long)]
     check_bodies: bool,
     /// Write the environment as `export` lines to this file once the server is ready
@@ -95,7 +95,8 @@ impl Replay {
         let (ending, was_asked, failures) = block_on(async {
             let isolated = self.isolation.start(&self.command, address)?;
             let listen_on = isolated.as_ref().map_or(ListenOn::Address(address), Isolated::listen_on);
-            let start = StartOptions { listen_on, user_roots: None, proxy_loopback: self.listen.proxy_loopback };
+            let proxy_loopback = self.listen.proxy_loopback;
+            let start = StartOptions { listen_on, user_roots: None, proxy_loopback, held_per_client: 0 };
             let proxy = Running::start(start, Arc::clone(&replayer).service()).await.map_err(|error| {
                 output::error(&error);
                 FAILED
@@ -141,6 +142,7 @@ impl Replay {
             let ended = child::run(&self.command, environment, isolated, &mut signals).await;
             return Ok(Ending::Command(ended));
         }
+        raise_descriptor_limit();
         let mut end = End::new(self.parent_pid).map_err(|error| failed("cannot wait for a signal", error))?;
         let lines = environment.shell_lines();
         if let Some(file) = &self.env_file {

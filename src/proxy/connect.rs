@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 use super::{
     authority::{AuthorityError, HostError, HostPort, server_name},
+    lifetime::Watched,
     prefixed::Prefixed,
     socket::ClientSocket,
     target::Arrival,
@@ -113,9 +114,9 @@ impl Tunnel {
     /// Where the connection broke before.
     pub async fn open(self) -> io::Result<Transport> {
         let upgraded = self.upgrade.await.map_err(io::Error::other)?;
-        Ok(match auto::upgrade::downcast::<TokioIo<ClientSocket>>(upgraded) {
-            Ok(parts) if parts.read_buf.is_empty() => Transport::Tcp(parts.io.into_inner()),
-            Ok(parts) => nested(parts.read_buf, parts.io.into_inner()),
+        Ok(match auto::upgrade::downcast::<TokioIo<Watched<ClientSocket>>>(upgraded) {
+            Ok(parts) if parts.read_buf.is_empty() => Transport::Tcp(parts.io.into_inner().into_inner()),
+            Ok(parts) => nested(parts.read_buf, parts.io.into_inner().into_inner()),
             Err(upgraded) => {
                 let mut stream = TokioIo::<Upgraded>::new(upgraded);
                 // A flush of the answer can have been put off, and hyper does not come back to it.

@@ -4,10 +4,10 @@ use std::{convert::Infallible, error::Error, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
-use hyper::body::Incoming;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
+    sync::Mutex,
     task::spawn_blocking,
     time::{sleep, timeout},
 };
@@ -24,6 +24,7 @@ use super::{
     socket::ClientSocket,
     target::Arrival,
     tls::{self, HandshakeCallback, HandshakeFailure},
+    upload::Upload,
 };
 use crate::process::{Finder, Network, ProcessName, Protocol};
 
@@ -34,6 +35,9 @@ const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a connection may still say why it is closed when the server ends: a command that fails because it does not
 /// trust the CA ends as soon as it has said so.
 const LAST_WORDS: Duration = Duration::from_millis(50);
+
+/// How long the thread that looks for a client may take to come and to look.
+const LONGEST_LOOK: Duration = Duration::from_secs(1);
 
 /// What all connections of a listener share.
 pub struct Settings {
@@ -83,7 +87,7 @@ pub struct Connection<S> {
 
 impl<S, B> Connection<S>
 where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S: Service<Request<Upload>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,

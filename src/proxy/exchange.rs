@@ -16,8 +16,9 @@ use tower::{Service, ServiceExt};
 use super::{
     connect::{self, Tunnel, TunnelSlot},
     hop_by_hop,
-    lifetime::{Activity, Exchange, IDLE_TIMEOUT, Shutdown},
+    lifetime::{Activity, CLOSING_TIMEOUT, Exchange, IDLE_TIMEOUT, Shutdown, Watched},
     target::{self, Arrival},
+    upload::Upload,
 };
 use crate::store::stream::Use;
 
@@ -66,7 +67,7 @@ pub fn server() -> HttpServer {
     server
 }
 
-/// Serves `stream` until the client leaves, it is idle for too long, or `shutdown` is requested and the running
+/// Serves `stream` until the client leaves, it is idle or takes nothing for too long, or `shutdown` is requested and the running
 /// exchanges have ended. Gives back the tunnel that the last request asked for.
 pub async fn serve<IO, S, B>(
     server: &HttpServer,
@@ -77,7 +78,7 @@ pub async fn serve<IO, S, B>(
 ) -> Option<Tunnel>
 where
     IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S: Service<Request<Upload>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -88,7 +89,8 @@ where
         let (activity, tunnel, arrival) = per_request.clone();
         exchange(request, activity.begin(), arrival, tunnel, service.clone())
     });
-    let mut connection = pin!(server.serve_connection_with_upgrades(TokioIo::new(stream), exchanges));
+    let stream = TokioIo::new(Watched::new(stream, activity.clone()));
+    let mut connection = pin!(server.serve_connection_with_upgrades(stream, exchanges));
     let mut ending = false;
     let outcome = loop {
         tokio::select! {
@@ -99,6 +101,10 @@ where
                     tracing::debug!("closed a connection without a request");
                     return None;
                 }
+            }
+            () = activity.quiet_for(CLOSING_TIMEOUT), if ending => {
+                tracing::debug!("closed a connection whose client takes nothing");
+                return None;
             }
         }
         ending = true;
@@ -119,13 +125,13 @@ async fn exchange<S, B>(
     service: S,
 ) -> Result<Response<Either<B, Full<Bytes>>>, Infallible>
 where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
+    S: Service<Request<Upload>, Response = Response<B>, Error = Infallible>,
 {
     if let Some(answer) = answer_here(&mut request, &arrival, &tunnel) {
         return Ok(answer.map(Either::Right));
     }
     let waits = request.version() == Version::HTTP_11 && request.headers().contains_key(header::EXPECT);
-    let mut response = service.oneshot(request).await?;
+    let mut response = service.oneshot(request.map(Upload::new)).await?;
     if waits && (response.status().is_client_error() || response.status().is_server_error()) {
         // The body can be unread. hyper closes then, and the client has to know (RFC 9110 §10.1.1).
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -1,11 +1,15 @@
-//! When a connection ends: because it is idle for too long, or because the server does.
+//! When a connection ends: because it is idle for too long, because its client takes nothing, or because the server does.
 
 use std::{
+    io::{self, IoSlice},
+    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
     time::Duration,
 };
 
 use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::watch,
     time::{Instant, sleep_until},
 };
@@ -14,15 +18,19 @@ use tokio::{
 pub const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a connection is kept between requests: compilers run between a build's downloads.
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+/// How long a connection that is to end may do nothing for that: as long as its client takes some of its answers now and
+/// then, it has them all.
+pub const CLOSING_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What goes on on one connection.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Activity(Arc<Mutex<State>>);
 
+#[derive(Debug)]
 struct State {
     /// Exchanges that have begun and have no response yet.
     running: usize,
-    /// When the connection began, or an exchange last began or ended.
+    /// When the connection began, an exchange last began or ended, or something of an answer was last taken.
     changed: Instant,
     /// Whether there was a request.
     used: bool,
@@ -47,13 +55,22 @@ impl Activity {
         Exchange(self.clone())
     }
 
+    /// Notes that something was taken by the client.
+    fn taken(&self) {
+        let mut state = self.lock();
+        // What is said before is no answer.
+        if state.used {
+            state.changed = Instant::now();
+        }
+    }
+
     /// Whether a request was ever begun.
     pub fn used(&self) -> bool {
         self.lock().used
     }
 
     /// Resolves when the connection was idle for too long: [`FIRST_REQUEST_TIMEOUT`] without any request, or
-    /// [`IDLE_TIMEOUT`] since the last one was answered.
+    /// [`IDLE_TIMEOUT`] since the last one was answered, or since something of an answer was taken.
     pub async fn idle(&self) {
         loop {
             let (running, deadline) = self.deadline();
@@ -61,6 +78,21 @@ impl Activity {
                 return;
             }
             sleep_until(deadline).await;
+        }
+    }
+
+    /// Resolves when nothing ran and nothing was taken for `patience` from now on.
+    pub async fn quiet_for(&self, patience: Duration) {
+        let start = Instant::now();
+        loop {
+            let (running, deadline) = {
+                let state = self.lock();
+                (state.running > 0, state.changed.max(start) + patience)
+            };
+            if !running && deadline <= Instant::now() {
+                return;
+            }
+            sleep_until(if running { Instant::now() + patience } else { deadline }).await;
         }
     }
 
@@ -84,6 +116,68 @@ impl Drop for Exchange {
         let mut state = self.0.lock();
         state.running -= 1;
         state.changed = Instant::now();
+    }
+}
+
+/// A connection that notes when its client takes something.
+#[derive(Debug)]
+pub struct Watched<IO> {
+    io: IO,
+    activity: Activity,
+}
+
+impl<IO> Watched<IO> {
+    /// Over `io`, for `activity`.
+    pub fn new(io: IO, activity: Activity) -> Self {
+        Self { io, activity }
+    }
+
+    /// The connection itself.
+    pub fn into_inner(self) -> IO {
+        self.io
+    }
+
+    fn note(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if matches!(written, Poll::Ready(Ok(1..))) {
+            self.activity.taken();
+        }
+        written
+    }
+}
+
+impl<IO: AsyncRead + Unpin> AsyncRead for Watched<IO> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_read(cx, buf)
+    }
+}
+
+impl<IO: AsyncWrite + Unpin> AsyncWrite for Watched<IO> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.io).poll_write(cx, buf);
+        this.note(written)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.io).poll_write_vectored(cx, bufs);
+        this.note(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
     }
 }
 

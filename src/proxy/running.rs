@@ -15,7 +15,6 @@ use std::{
 
 use bytes::Bytes;
 use http::{Request, Response};
-use hyper::body::Incoming;
 use tokio::{sync::oneshot, task::JoinHandle};
 use tower::Service;
 
@@ -24,6 +23,7 @@ use super::{
     environment::ClientEnvironment,
     server::Listener,
     tls::HandshakeFailure,
+    upload::Upload,
 };
 use crate::process::Network;
 
@@ -58,6 +58,8 @@ pub struct StartOptions {
     pub user_roots: Option<String>,
     /// Whether requests to loopback go through the proxy, too.
     pub proxy_loopback: bool,
+    /// How many descriptors a client's connection holds beside its own, for as long as it is served.
+    pub held_per_client: u32,
 }
 
 /// Why a proxy cannot start.
@@ -103,12 +105,12 @@ impl Running {
     /// Where the address cannot be had, or a file for the clients cannot be written.
     pub async fn start<S, B>(options: StartOptions, service: S) -> Result<Self, StartError>
     where
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S: Service<Request<Upload>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send + 'static,
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        let StartOptions { listen_on, user_roots, proxy_loopback } = options;
+        let StartOptions { listen_on, user_roots, proxy_loopback, held_per_client } = options;
         keep_freed_memory();
         let (is_isolated, folder) = match &listen_on {
             ListenOn::Isolated { folder, .. } => (true, folder.clone()),
@@ -188,7 +190,10 @@ async fn listener(listen_on: ListenOn) -> Result<Listener, StartError> {
 /// limit (mallopt(3), `M_MMAP_THRESHOLD`); it is never touched, and other allocators do not care.
 fn keep_freed_memory() {
     const KEPT: usize = 8 << 20;
-    drop(std::hint::black_box(Vec::<u8>::with_capacity(KEPT)));
+    let mut block = Vec::<u8>::new();
+    // Where there is no memory for it, it is not needed either.
+    let _ = block.try_reserve_exact(KEPT);
+    drop(std::hint::black_box(block));
 }
 
 /// The hosts whose TLS handshakes failed, each once for each client.

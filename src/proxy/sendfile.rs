@@ -57,7 +57,12 @@ impl FileSender {
         let (before, range) = mapped::first_file(bufs)?;
         self.cork(stream, true);
         Some(match before {
-            0 => self.poll_send_file(cx, stream, &range),
+            0 => self.poll_send_file(cx, stream, &range).map_err(|error| {
+                if !is_of_client(&error) {
+                    range.watch.tell(&error);
+                }
+                error
+            }),
             before => Pin::new(stream).poll_write_vectored(cx, &bufs[..before]),
         })
     }
@@ -151,6 +156,17 @@ impl FileSender {
     }
 }
 
+/// Whether it is the client that nothing can be sent to, and not the file that nothing can be sent of.
+fn is_of_client(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        BrokenPipe, ConnectionAborted, ConnectionReset, HostUnreachable, NetworkUnreachable, TimedOut,
+    };
+    matches!(
+        error.kind(),
+        BrokenPipe | ConnectionAborted | ConnectionReset | HostUnreachable | NetworkUnreachable | TimedOut
+    )
+}
+
 /// Whether the kernel refuses to send from this kind of file at all.
 fn is_unsupported(error: &io::Error) -> bool {
     [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP]
@@ -164,6 +180,10 @@ mod tests {
         fs::File,
         future::poll_fn,
         path::{Path, PathBuf},
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
     };
 
     use bytes::Bytes;
@@ -173,7 +193,7 @@ mod tests {
     };
 
     use super::{super::socket::ClientSocket, *};
-    use crate::store::mapped::StoreFile;
+    use crate::store::mapped::{StoreFile, Watch};
 
     fn file(length: usize) -> (tempfile::TempDir, PathBuf, Vec<u8>) {
         let folder = tempfile::tempdir().unwrap();
@@ -240,11 +260,17 @@ mod tests {
         for can_sendfile in [true, false] {
             for (offset, length) in [(0, 300_000), (299_995, 5), (100_000, 127 << 10)] {
                 let (_folder, path, _) = file(300_000);
-                let window = window(&path, offset, length);
+                let told = Arc::new(AtomicUsize::new(0));
+                let telling = Arc::clone(&told);
+                let watch = Watch::by(move |_| {
+                    telling.fetch_add(1, Ordering::Relaxed);
+                });
+                let window = StoreFile::open(&path).unwrap().watched(watch).window(offset, length).unwrap();
                 let (mut socket, _peer) = connection(can_sendfile).await;
                 File::options().write(true).open(&path).unwrap().set_len(offset / 2).unwrap();
                 let error = write(&mut socket, &[b"head", &window]).await.unwrap_err();
                 assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof, "{can_sendfile} {length}: {error}");
+                assert_eq!(told.load(Ordering::Relaxed), 1);
             }
         }
     }
@@ -268,7 +294,8 @@ mod tests {
     #[tokio::test]
     async fn a_peer_that_is_gone_is_an_error_and_no_signal() {
         let (_folder, path, _) = file(3_000_000);
-        let window = window(&path, 0, 3_000_000);
+        let nobody = Watch::by(|error| panic!("the file is good: {error}"));
+        let window = StoreFile::open(&path).unwrap().watched(nobody).window(0, 3_000_000).unwrap();
         for can_sendfile in [true, false] {
             let (mut socket, peer) = connection(can_sendfile).await;
             drop(peer);

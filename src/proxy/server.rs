@@ -14,12 +14,11 @@ use std::{
 
 use bytes::Bytes;
 use http::{Request, Response};
-use hyper::body::Incoming;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
     task::JoinSet,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tower::Service;
 use tracing::Instrument;
@@ -27,14 +26,19 @@ use tracing::Instrument;
 use super::{
     ca::CertificateAuthority,
     connection::{Clients, Connection, Settings},
-    exchange,
+    descriptors, exchange,
     lifetime::Shutdown,
     tls::{HandshakeCallback, HandshakeFailure},
+    upload::Upload,
 };
 use crate::process::Network;
 
 /// How long accepting pauses when the process or the system is out of file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How many connections can wait to be accepted; the system may allow fewer. With the 128 that are usual, what comes at
+/// once and is more waits for a second and longer, because its first packet is dropped.
+const BACKLOG: i32 = 4096;
 
 /// A listening socket that is not served yet. Clients can connect already: they are served later.
 pub struct Listener {
@@ -95,6 +99,12 @@ impl Listener {
         self
     }
 
+    /// Says that each connection holds so many more descriptors for as long as it is served.
+    #[must_use]
+    pub fn holding(self, others: u32) -> Self {
+        Self { others, ..self }
+    }
+
     /// Serves until `shutdown` resolves, then stops accepting, lets running exchanges end for `grace`, and closes
     /// the rest. `service` gets each request with its absolute URI and without hop-by-hop fields.
     pub async fn serve<S, B>(
@@ -104,7 +114,7 @@ impl Listener {
         shutdown: impl Future<Output = ()>,
         grace: Duration,
     ) where
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S: Service<Request<Upload>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send + 'static,
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -150,7 +160,13 @@ async fn accept_all<S, B>(
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
+    let mut shortage = Shortage::default();
     loop {
+        let is_full = running.len() >= descriptors::most_connections(others);
+        if is_full {
+            shortage
+                .is_there(&format_args!("{} are open, and more would leave no descriptors for files", running.len()));
+        }
         tokio::select! {
             (stream, peer) = accept(socket) => {
                 was_asked.store(true, Ordering::Relaxed);
@@ -170,7 +186,7 @@ async fn accept_all<S, B>(
 
 async fn serve<S, B>(connection: Connection<S>, stream: TcpStream)
 where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S: Service<Request<Upload>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -182,16 +198,62 @@ where
 
 /// The next connection. An error of one connection is nobody else's; an error of the system (EMFILE, ENFILE, ENOMEM)
 /// stays until something is closed, so the next attempt waits.
-async fn accept(socket: &TcpListener) -> (TcpStream, SocketAddr) {
+async fn accept(socket: &TcpListener, shortage: &mut Shortage) -> (TcpStream, SocketAddr) {
     loop {
         let error = match socket.accept().await {
-            Ok(accepted) => return accepted,
+            Ok(accepted) => {
+                shortage.may_be_over();
+                return accepted;
+            }
             Err(error) => error,
         };
         if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) {
             continue;
         }
-        tracing::warn!(%error, "cannot accept connections");
+        shortage.is_there(&error);
         sleep(ACCEPT_PAUSE).await;
+    }
+}
+
+/// Why no connections can be accepted for now: said once, and once more if it comes back after a while.
+#[derive(Default)]
+struct Shortage {
+    /// When it was last seen.
+    seen: Option<Instant>,
+}
+
+impl Shortage {
+    /// How long all has to be well before a shortage is news.
+    const WELL: Duration = Duration::from_secs(60);
+
+    fn is_there(&mut self, reason: &dyn fmt::Display) {
+        if self.seen.replace(Instant::now()).is_none() {
+            tracing::warn!(
+                "cannot accept connections for now, they wait: {reason}; more are possible with `ulimit -n`"
+            );
+        }
+    }
+
+    /// One connection was accepted; the next may not be.
+    fn may_be_over(&mut self) {
+        if self.seen.is_some_and(|seen| seen.elapsed() > Self::WELL) {
+            self.seen = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_shortage_is_news_again_when_all_was_well_for_a_while() {
+        let mut shortage = Shortage::default();
+        shortage.is_there(&"none left");
+        shortage.may_be_over();
+        assert!(shortage.seen.is_some(), "one that comes and goes is the same");
+        tokio::time::advance(Shortage::WELL * 2).await;
+        shortage.may_be_over();
+        assert!(shortage.seen.is_none());
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    error::Error,
     fs::File,
     io,
     ops::Range,
@@ -9,21 +10,32 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use rustix::io::Errno;
+use tokio::time::{Instant, sleep};
 
 use crate::{
     inventory::{BodyFiles, LocateError, Located, index::KeptEntry},
     representation::BodyPlan,
     store::{
         hash::NixHash,
-        mapped::StoreFile,
+        mapped::{StoreFile, Watch},
+        state::FileState,
         stream::{FileBody, Use},
     },
     url::NormalizedUrl,
 };
+
+/// What a system says that has none left.
+const SHORTAGES: [Errno; 3] = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+
+/// How long a body waits for a descriptor that other answers hold, and how often it tries.
+const PATIENCE: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Why a recorded body cannot be sent. Every message says which file it is about and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +79,21 @@ pub enum BodyError {
     },
 }
 
+impl BodyError {
+    /// Whether the system has no descriptor or memory to open it with for now, whatever the file is like.
+    fn is_shortage(&self) -> bool {
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            let errno = error.downcast_ref().and_then(io::Error::raw_os_error);
+            if errno.is_some_and(|errno| SHORTAGES.iter().any(|shortage| shortage.raw_os_error() == errno)) {
+                return true;
+            }
+            cause = error.source();
+        }
+        false
+    }
+}
+
 /// A body whose size was found to be the recorded one.
 #[derive(Debug, Clone)]
 pub enum OpenBody {
@@ -82,6 +109,8 @@ pub enum OpenBody {
         path: PathBuf,
         /// Its size in bytes when it was opened.
         size: u64,
+        /// What else it was like then.
+        state: FileState,
     },
 }
 
@@ -89,6 +118,20 @@ impl OpenBody {
     /// No bytes.
     pub fn nothing() -> Self {
         Self::Text(Bytes::new())
+    }
+
+    /// [Opens](Self::open) the body of `entry`, and waits where others have all descriptors.
+    ///
+    /// # Errors
+    /// Where the bytes are absent or as many as were not recorded.
+    pub async fn open_in_turn(files: &BodyFiles, entry: &KeptEntry) -> Result<Self, BodyError> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match Self::open(files, entry) {
+                Err(error) if error.is_shortage() && Instant::now() < until => sleep(PAUSE).await,
+                opened => return opened,
+            }
+        }
     }
 
     /// Finds and opens the body of `entry`. A few system calls on local files: not worth a thread.
@@ -113,9 +156,12 @@ impl OpenBody {
     }
 
     fn read(path: PathBuf) -> Result<Self, BodyError> {
-        let opened = File::open(&path).and_then(|file| file.metadata().map(|metadata| (file, metadata.len())));
+        let opened = File::open(&path).and_then(|file| file.metadata().map(|metadata| (file, metadata)));
         match opened {
-            Ok((file, size)) => Ok(Self::Read { file: Arc::new(file), path, size }),
+            Ok((file, metadata)) => {
+                let (size, state) = (metadata.len(), FileState::of(&metadata));
+                Ok(Self::Read { file: Arc::new(file), path, size, state })
+            }
             Err(source) => Err(LocateError::Unreadable { path, source }.into()),
         }
     }
@@ -129,7 +175,25 @@ impl OpenBody {
         }
     }
 
-    /// The file, where there is one.
+    /// The open file, where there is one.
+    pub fn file(&self) -> Option<&File> {
+        match self {
+            Self::Text(_) => None,
+            Self::Mapped(file) => Some(file.file()),
+            Self::Read { file, .. } => Some(file),
+        }
+    }
+
+    /// What the file was like when it was opened, where there is one.
+    pub fn state(&self) -> Option<&FileState> {
+        match self {
+            Self::Text(_) => None,
+            Self::Mapped(file) => Some(file.state()),
+            Self::Read { state, .. } => Some(state),
+        }
+    }
+
+    /// The file's name, where there is one.
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::Text(_) => None,
@@ -149,9 +213,9 @@ impl OpenBody {
     }
 }
 
-/// Told once how sending ended: with the last byte handed to the connection, or with an error of the file. Not told
-/// where the client left.
-pub type OnEnd = Box<dyn FnOnce(io::Result<()>) + Send>;
+/// Told how sending ended: with the last byte handed to the connection, or with an error of the file, which can still
+/// come behind that, as the connection reads it itself. Not told where the client left.
+pub type OnEnd = Arc<dyn Fn(Result<(), &io::Error>) + Send + Sync>;
 
 /// The body of a response of this room.
 pub struct ReplayBody {
@@ -201,6 +265,10 @@ impl ReplayBody {
     /// Has `on_end` told how sending ends; at once where there is nothing to send.
     #[must_use]
     pub fn watched(mut self, on_end: OnEnd) -> Self {
+        if let OpenBody::Mapped(file) = self.source {
+            let told = Arc::clone(&on_end);
+            self.source = OpenBody::Mapped(file.watched(Watch::by(move |error| told(Err(error)))));
+        }
         self.on_end = Some(on_end);
         if self.left == 0 {
             self.end(Ok(()));
@@ -215,7 +283,7 @@ impl ReplayBody {
         self
     }
 
-    fn end(&mut self, result: io::Result<()>) {
+    fn end(&mut self, result: Result<(), &io::Error>) {
         if let Some(on_end) = self.on_end.take() {
             on_end(result);
         }
@@ -265,12 +333,12 @@ impl HttpBody for ReplayBody {
             Some(Ok(chunk)) => chunk,
             None if this.left == 0 => return Poll::Ready(None),
             None => {
-                let error = || io::Error::new(io::ErrorKind::UnexpectedEof, "the body ended early");
-                this.end(Err(error()));
-                return Poll::Ready(Some(Err(error())));
+                let error = io::Error::new(io::ErrorKind::UnexpectedEof, "the body ended early");
+                this.end(Err(&error));
+                return Poll::Ready(Some(Err(error)));
             }
             Some(Err(error)) => {
-                this.end(Err(io::Error::new(error.kind(), error.to_string())));
+                this.end(Err(&error));
                 return Poll::Ready(Some(Err(error)));
             }
         };

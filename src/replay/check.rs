@@ -1,4 +1,4 @@
-//! `--check-bodies`: hashes each body before its first use.
+//! `--check-bodies`: hashes each body before its first use, and again where its file is not the same any more.
 
 use std::{
     collections::HashMap,
@@ -12,15 +12,25 @@ use tokio::sync::OnceCell;
 use super::body::{BodyError, OpenBody};
 use crate::{
     inventory::index::EntryId,
-    store::hash::{HashAlgo, Hasher, NixHash, hash_file},
+    store::{
+        hash::{HashAlgo, Hasher, NixHash, hash_file},
+        state::FileState,
+    },
 };
 
 /// Which bodies were found to have their hash.
 #[derive(Debug, Default)]
-pub struct BodyChecks(Mutex<HashMap<EntryId, Arc<OnceCell<()>>>>);
+pub struct BodyChecks(Mutex<HashMap<EntryId, Check>>);
+
+/// What was found about one file.
+#[derive(Debug)]
+struct Check {
+    file: Option<FileState>,
+    outcome: Arc<OnceCell<()>>,
+}
 
 impl BodyChecks {
-    /// Hashes the body of `entry`, unless that was done; requests that come meanwhile wait for it. A body that failed
+    /// Hashes the body of `entry`, unless that was done for the file that it is; requests that come meanwhile wait for it. A body that failed
     /// is hashed again the next time: someone may have put it right. `remedy` says what to do about its file.
     ///
     /// # Errors
@@ -33,8 +43,14 @@ impl BodyChecks {
         remedy: impl Fn(&Path) -> String,
     ) -> Result<(), BodyError> {
         let cell = {
-            let mut cells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(cells.entry(entry).or_default())
+            let file = body.state().copied();
+            let mut checks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let new = || Check { file, outcome: Arc::default() };
+            let check = checks.entry(entry).or_insert_with(new);
+            if check.file != file {
+                *check = new();
+            }
+            Arc::clone(&check.outcome)
         };
         let work = || async {
             let (body, remedy) = (body.clone(), remedy(body.path().unwrap_or(Path::new(""))));
@@ -57,14 +73,13 @@ fn verify(body: &OpenBody, expected: NixHash, remedy: String) -> Result<(), Body
 }
 
 fn hash(body: &OpenBody, algo: HashAlgo) -> io::Result<NixHash> {
-    let file = match body {
-        OpenBody::Text(text) => {
+    match (body, body.file()) {
+        (OpenBody::Text(text), _) => {
             let mut hasher = Hasher::new(algo);
             hasher.update(text);
-            return Ok(hasher.finish());
+            Ok(hasher.finish())
         }
-        OpenBody::Mapped(file) => file.file(),
-        OpenBody::Read { file, .. } => file,
-    };
-    hash_file(file, algo, |_| {})
+        (_, Some(file)) => hash_file(file, algo, |_| {}),
+        (_, None) => Err(io::ErrorKind::InvalidInput.into()),
+    }
 }

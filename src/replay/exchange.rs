@@ -1,6 +1,6 @@
 //! One request and its answer.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, io, path::Path, sync::Arc};
 
 use axum::body::Body as AxumBody;
 use bytes::Bytes;
@@ -112,7 +112,7 @@ impl Replayer {
             Some(size) => (None, size),
             // A body that was put in another's place: only its file knows the size.
             None => {
-                let open = OpenBody::open(&self.files, entry)?;
+                let open = OpenBody::open_in_turn(&self.files, entry).await?;
                 let size = open.size();
                 (Some(open), size)
             }
@@ -120,33 +120,46 @@ impl Replayer {
         let plan = respond::respond(entry, size, &head.method, &head.headers);
         if head.method == Method::HEAD && open.is_none() {
             // A body that the GET could not be given is no better without its bytes.
-            OpenBody::open(&self.files, entry)?;
+            OpenBody::open_in_turn(&self.files, entry).await?;
         }
         let body = match (open, needs_file(&plan.body)) {
             (_, false) => OpenBody::nothing(),
             (Some(open), true) => open,
-            (None, true) => OpenBody::open(&self.files, entry)?,
+            (None, true) => OpenBody::open_in_turn(&self.files, entry).await?,
         };
         let recorded = entry.body.as_ref().filter(|_| self.options.check_bodies && needs_file(&plan.body));
         if let Some((recorded, hash)) = recorded.and_then(|recorded| Some((recorded, recorded.hash?))) {
             self.checks.check(id, &body, hash, |path| self.files.remedy(recorded, path)).await?;
         }
+        if let Some(problem) = self.used.note(id, &body) {
+            self.log.broken(&self.index, id, &printable(&problem));
+        }
         let is_whole = plan.is_whole;
         let usage = head.extensions.get().copied().unwrap_or_default();
-        let response = send(plan, body, usage, Some(self.on_end(id, is_whole)));
+        let on_end = self.on_end(id, is_whole, body.path());
+        let response = send(plan, body, usage, Some(on_end));
         self.sequences.final_answered(&self.index, id);
         self.log.answered(id);
         Ok(response)
     }
 
     /// What happens when the last byte was handed to the connection, or the file failed on the way.
-    fn on_end(self: &Arc<Self>, id: EntryId, is_whole: bool) -> OnEnd {
+    fn on_end(self: &Arc<Self>, id: EntryId, is_whole: bool, file: Option<&Path>) -> OnEnd {
         let replayer = Arc::clone(self);
         let moves = is_whole && Sequences::moves_after(&self.index, id);
-        Box::new(move |result| match result {
+        let file = file.map(|file| file.display().to_string()).unwrap_or_default();
+        Arc::new(move |result| match result {
             Ok(()) if moves => replayer.sequences.sent_whole(&replayer.index, id),
             Ok(()) => {}
-            Err(error) => replayer.log.broken(&replayer.index, id, &printable(&error.to_string())),
+            Err(error) => {
+                // One problem wherever it was cut: the report lists each but once.
+                let what = match error.kind() {
+                    io::ErrorKind::UnexpectedEof => "it got shorter while it was sent".to_owned(),
+                    _ => error.to_string(),
+                };
+                let problem = format!("{file}: {what}; run `buildproxy verify`");
+                replayer.log.broken(&replayer.index, id, &printable(&problem));
+            }
         })
     }
 

@@ -14,6 +14,7 @@ pub mod request_body;
 pub mod respond;
 pub mod sequence;
 pub mod suggestion;
+mod used;
 
 #[cfg(test)]
 mod wire_tests;
@@ -26,11 +27,14 @@ use http::StatusCode;
 use tower::Service;
 
 pub use self::report::Report;
-use self::{check::BodyChecks, report::RunLog, sequence::Sequences};
+use self::{check::BodyChecks, report::RunLog, sequence::Sequences, used::UsedFiles};
 pub use crate::inventory::current_system;
-use crate::inventory::{
-    BodyFiles, Inventory,
-    index::{Index, IndexError},
+use crate::{
+    inventory::{
+        BodyFiles, Inventory,
+        index::{Index, IndexError},
+    },
+    text::printable,
 };
 
 /// What a run of replay can be told.
@@ -58,6 +62,7 @@ pub struct Replayer {
     options: ReplayOptions,
     sequences: Sequences,
     checks: BodyChecks,
+    used: UsedFiles,
     log: RunLog,
 }
 
@@ -73,9 +78,9 @@ impl Replayer {
 
     /// Replays the inventory of `index`, whose system counts.
     pub fn with_index(index: Index, files: BodyFiles, options: ReplayOptions) -> Self {
-        let log = RunLog::new(&index);
+        let (used, log) = (UsedFiles::new(&index), RunLog::new(&index));
         let (sequences, checks) = (Sequences::default(), BodyChecks::default());
-        Self { index, files, options, sequences, checks, log }
+        Self { index, files, options, sequences, checks, used, log }
     }
 
     /// The service that answers: requests of any method, with absolute URIs and without hop-by-hop fields. There is nothing
@@ -106,11 +111,20 @@ impl Replayer {
 
     /// What the run asked for so far.
     pub fn report(&self) -> Report {
+        self.look_after_files();
         self.log.report(&self.index)
     }
 
     /// The same, as far as its text shows it.
     pub fn summary(&self) -> Report {
+        self.look_after_files();
         self.log.summary(&self.index)
+    }
+
+    /// Notes which files of those that were sent are not as they were.
+    fn look_after_files(&self) {
+        for (entry, problem) in self.used.changed(&self.index) {
+            self.log.broken(&self.index, entry, &printable(&problem));
+        }
     }
 }

@@ -10,6 +10,7 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     fs::{File, OpenOptions},
     io::{self, IoSlice},
     os::unix::fs::OpenOptionsExt,
@@ -20,6 +21,8 @@ use std::{
 use bytes::Bytes;
 use memmap2::{Advice, Mmap, MmapOptions};
 use rustix::fs::OFlags;
+
+use super::state::FileState;
 
 /// From how many bytes on a part of a file is worth mapping and sending by `sendfile(2)`; less is read and written.
 /// A request took the server so many µs of its processor, mapped and sent or read and written (medians of 3 in one run):
@@ -33,6 +36,43 @@ pub struct StoreFile {
     file: Arc<File>,
     path: Arc<PathBuf>,
     length: u64,
+    state: FileState,
+    watch: Watch,
+}
+
+/// Which file, and what the system said.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot open {}: {source}", path.display())]
+struct CannotOpen {
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// Who is told that a window cannot be sent because of its file: by then, whoever asked for the window can be gone.
+#[derive(Clone, Default)]
+pub struct Watch(Option<Arc<Told>>);
+
+/// What is called.
+type Told = dyn Fn(&io::Error) + Send + Sync;
+
+impl Watch {
+    /// Has `told` called.
+    pub fn by(told: impl Fn(&io::Error) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(told)))
+    }
+
+    /// Tells.
+    pub fn tell(&self, error: &io::Error) {
+        if let Some(told) = &self.0 {
+            told(error);
+        }
+    }
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Watch").field(&self.0.is_some()).finish()
+    }
 }
 
 impl StoreFile {
@@ -41,8 +81,7 @@ impl StoreFile {
     /// # Errors
     /// Where it cannot be opened, or is a folder, device or pipe.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let cannot =
-            |error: io::Error| io::Error::new(error.kind(), format!("cannot open {}: {error}", path.display()));
+        let cannot = |source: io::Error| io::Error::new(source.kind(), CannotOpen { path: path.to_owned(), source });
         // Without O_NONBLOCK, opening a pipe would wait for its other end.
         let flags = OFlags::NONBLOCK.bits().cast_signed();
         let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(cannot)?;
@@ -50,13 +89,25 @@ impl StoreFile {
         if !metadata.is_file() {
             return Err(cannot(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
         }
-        Ok(Self { file: Arc::new(file), path: Arc::new(path.to_owned()), length: metadata.len() })
+        let (file, path) = (Arc::new(file), Arc::new(path.to_owned()));
+        Ok(Self { file, path, length: metadata.len(), state: FileState::of(&metadata), watch: Watch::default() })
     }
 
     /// The size in bytes when the file was opened.
     #[allow(clippy::len_without_is_empty)] // A size, not a collection.
     pub fn len(&self) -> u64 {
         self.length
+    }
+
+    /// The same, with `watch` told of its windows that cannot be sent because of the file.
+    #[must_use]
+    pub fn watched(self, watch: Watch) -> Self {
+        Self { watch, ..self }
+    }
+
+    /// What it was like when it was opened.
+    pub fn state(&self) -> &FileState {
+        &self.state
     }
 
     /// The file itself, for `sendfile(2)`.
@@ -97,7 +148,8 @@ impl StoreFile {
         let map = unsafe { options.map(&*self.file) }.map_err(|error| cannot(error.kind(), &error))?;
         // Only a hint for pages that are not in memory yet; a kernel that ignores it is as good.
         let _ = map.advise(Advice::Sequential);
-        Ok(Bytes::from_owner(Window::new(map, Arc::clone(&self.file), offset)))
+        let range = FileRange { file: Arc::clone(&self.file), offset, length, watch: self.watch.clone() };
+        Ok(Bytes::from_owner(Window::new(map, range)))
     }
 }
 
@@ -110,6 +162,8 @@ pub struct FileRange {
     pub offset: u64,
     /// Its length in bytes.
     pub length: usize,
+    /// Who is told where it cannot be sent because of the file.
+    pub watch: Watch,
 }
 
 /// The first of `slices` that is part of a mapped window: its number, and where it is in a file.
@@ -128,7 +182,7 @@ fn file_behind(live: &BTreeMap<usize, FileRange>, slice: &[u8]) -> Option<FileRa
     // What lies in a window that lives lies in it as a whole: nothing else can have these addresses.
     let within = address - start;
     let offset = window.offset + within as u64;
-    (within < window.length).then(|| FileRange { file: Arc::clone(&window.file), offset, length: slice.len() })
+    (within < window.length).then(|| FileRange { offset, length: slice.len(), ..window.clone() })
 }
 
 /// The windows that live, by their first address.
@@ -147,8 +201,8 @@ fn live_mut() -> RwLockWriteGuard<'static, BTreeMap<usize, FileRange>> {
 struct Window(Mmap);
 
 impl Window {
-    fn new(map: Mmap, file: Arc<File>, offset: u64) -> Self {
-        live_mut().insert(map.as_ptr().addr(), FileRange { file, offset, length: map.len() });
+    fn new(map: Mmap, range: FileRange) -> Self {
+        live_mut().insert(map.as_ptr().addr(), range);
         Self(map)
     }
 }

@@ -13,6 +13,7 @@ pub mod nix;
 pub mod nixbase32;
 pub mod path;
 pub mod spool;
+pub mod state;
 pub mod stream;
 
 mod stores;

@@ -103,7 +103,15 @@ impl FileSource {
             Self::Mapped(file) => {
                 // Up to the next multiple, so that all but the first start on a page. At most a window, which is a usize.
                 let length = (WINDOW - offset % WINDOW).min(left) as usize;
-                Poll::Ready(file.window(offset, length))
+                match file.window(offset, length) {
+                    Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => {
+                        // A limit of the address space (`ulimit -v`), or of mappings: reading needs none.
+                        tracing::debug!("read instead: {error}");
+                        *self = Self::read(Arc::clone(file.file()), Use::Sent);
+                        self.poll_chunk(cx, offset, left)
+                    }
+                    window => Poll::Ready(window),
+                }
             }
             Self::Read { file, ahead, usage, buffer } => {
                 if buffer.is_empty() {

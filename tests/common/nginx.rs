@@ -78,7 +78,7 @@ fn free_port() -> u16 {
 fn configuration(http: u16, https: u16, locations: &str) -> String {
     format!(
         "daemon off; master_process off; pid nginx.pid; error_log error.log;
-events {{}}
+events {{ worker_connections 4096; }}
 http {{
     access_log access.log;
     client_body_temp_path t1; proxy_temp_path t2; fastcgi_temp_path t3; uwsgi_temp_path t4; scgi_temp_path t5;

@@ -6,6 +6,7 @@ use std::{
     net::TcpStream,
     os::unix::fs::PermissionsExt,
     path::PathBuf,
+    process::Command,
     sync::Arc,
 };
 
@@ -29,7 +30,12 @@ impl<S: Read + Write + Send> Stream for S {}
 
 impl Sending {
     /// Of the bodies with these hashes and sizes, which `make` writes.
-    pub fn of(bodies: &[(String, u64)], mut make: impl FnMut(usize, &File)) -> Self {
+    pub fn of(bodies: &[(String, u64)], make: impl FnMut(usize, &File)) -> Self {
+        Self::by(bodies, make, |_| {})
+    }
+
+    /// The same by a command that `change` completes.
+    pub fn by(bodies: &[(String, u64)], mut make: impl FnMut(usize, &File), change: impl FnOnce(&mut Command)) -> Self {
         let work = Workdir::new();
         let mut inventory = "version = 1\n".to_owned();
         for (n, (hash, size)) in bodies.iter().enumerate() {
@@ -52,6 +58,7 @@ impl Sending {
         // As many threads as on a small machine: the more there are, the less one download is in another's way.
         let serving = Serving::captured(work, |command| {
             command.env("TOKIO_WORKER_THREADS", "2");
+            change(command);
         });
         Self { serving, files }
     }

@@ -1,0 +1,61 @@
+//! A request's body, for as long as its client goes on to send it.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Sleep, sleep};
+
+use super::lifetime::IDLE_TIMEOUT;
+
+/// A body that breaks off where the client sends nothing more of it for [`IDLE_TIMEOUT`] while someone waits for it.
+pub struct Upload {
+    body: Incoming,
+    /// Runs while nothing comes.
+    patience: Option<Pin<Box<Sleep>>>,
+}
+
+/// Why a request's body is not whole.
+#[derive(Debug, thiserror::Error)]
+pub enum UploadError {
+    /// The connection broke, or what came is no body.
+    #[error(transparent)]
+    Broken(#[from] hyper::Error),
+    /// The client is silent.
+    #[error("the client sent nothing more of its request's body for {} seconds", IDLE_TIMEOUT.as_secs())]
+    Silent,
+}
+
+impl Upload {
+    /// The body as hyper has it.
+    pub fn new(body: Incoming) -> Self {
+        Self { body, patience: None }
+    }
+}
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = UploadError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+        let this = self.get_mut();
+        if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
+            this.patience = None;
+            return Poll::Ready(frame.map(|frame| frame.map_err(UploadError::from)));
+        }
+        ready!(this.patience.get_or_insert_with(|| Box::pin(sleep(IDLE_TIMEOUT))).as_mut().poll(cx));
+        Poll::Ready(Some(Err(UploadError::Silent)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
