@@ -4,14 +4,13 @@ mod carry;
 
 use std::{
     collections::HashSet,
-    fs::{self, File},
-    io,
+    fs, io,
     path::{Path, PathBuf},
 };
 
 use crate::{
     inventory::{self, Entry, Source},
-    store::{deposit::Bytes, hash::NixHash, path::StorePathName},
+    store::{deposit::Bytes, hash::NixHash, path::StorePathName, regular},
 };
 
 pub use carry::{CarryError, Moving};
@@ -83,7 +82,7 @@ impl BesideFolder {
         match bytes {
             Bytes::Memory(mut bytes) => inventory::write_atomically(&path, &mut bytes).map_err(failed),
             Bytes::File(file) => {
-                let mut file = File::open(file).map_err(failed)?;
+                let mut file = regular::open(file).map_err(failed)?;
                 inventory::write_atomically(&path, &mut file).map_err(failed)
             }
         }

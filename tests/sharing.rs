@@ -337,6 +337,27 @@ fn a_list_of_nix_buildproxy_is_imported_as_the_nix_side_reads_it() {
         }
     }
     run(&mut work.buildproxy("verify")).expect_code(0);
+    // One that was made to get at what its reader has.
+    fs::write(work.root().join("secret"), "a secret of the reader's\n").unwrap();
+    let secret = work.root().join("secret").display().to_string();
+    work.write("linked", "");
+    fs::remove_file(work.path("linked")).unwrap();
+    std::os::unix::fs::symlink(&secret, work.path("linked")).unwrap();
+    let answer = |file: &str| format!("{{ fetchurl }}: [ {{ url = \"http://h.test/x\"; file = {file}; }} ]");
+    for (file, code) in [
+        (format!("\"{secret}\""), 1),
+        ("./linked".to_owned(), 1),
+        ("../secret".to_owned(), 1),
+        (format!("builtins.toFile \"x\" (builtins.readFile {secret})"), 2),
+        (format!("builtins.fetchurl \"file://{secret}\""), 2),
+        (format!("fetchurl {{ url = builtins.readFile {secret}; }}"), 2),
+    ] {
+        work.write("evil.nix", answer(&file));
+        let outcome = run(work.buildproxy("import").args(["evil.nix", "-o", "evil.toml"])).expect_code(code);
+        assert!(!outcome.stderr.contains("of the reader's"), "{outcome}");
+        let made = fs::read_to_string(work.path("evil.toml")).unwrap_or_default();
+        assert!(!made.contains("h.test/x") && !work.path("evil.bodies").exists(), "{made}");
+    }
     work.write("broken.nix", "{ fetchurl }: [ { url = \"${fetchurl}\"; } ]");
     run(work.buildproxy("import").arg("broken.nix"))
         .expect_code(2)

@@ -20,6 +20,7 @@ use crate::{
     store::{
         hash::NixHash,
         mapped::StoreFile,
+        regular,
         stream::{FileBody, Use},
     },
     url::NormalizedUrl,
@@ -113,7 +114,8 @@ impl OpenBody {
     }
 
     fn read(path: PathBuf) -> Result<Self, BodyError> {
-        let opened = File::open(&path).and_then(|file| file.metadata().map(|metadata| (file, metadata.len())));
+        let opened =
+            regular::open_resolved(&path).and_then(|file| file.metadata().map(|metadata| (file, metadata.len())));
         match opened {
             Ok((file, size)) => Ok(Self::Read { file: Arc::new(file), path, size }),
             Err(source) => Err(LocateError::Unreadable { path, source }.into()),

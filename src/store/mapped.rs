@@ -10,16 +10,16 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{File, OpenOptions},
+    fs::File,
     io::{self, IoSlice},
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 use bytes::Bytes;
 use memmap2::{Advice, Mmap, MmapOptions};
-use rustix::fs::OFlags;
+
+use super::regular;
 
 /// From how many bytes on a part of a file is worth mapping and sending by `sendfile(2)`; less is read and written.
 /// A request took the server so many µs of its processor, mapped and sent or read and written (medians of 3 in one run):
@@ -39,18 +39,13 @@ impl StoreFile {
     /// Opens the regular file `path`.
     ///
     /// # Errors
-    /// Where it cannot be opened, or is a folder, device or pipe.
+    /// Where it cannot be opened, or is a folder, link, device or pipe.
     pub fn open(path: &Path) -> io::Result<Self> {
         let cannot =
             |error: io::Error| io::Error::new(error.kind(), format!("cannot open {}: {error}", path.display()));
-        // Without O_NONBLOCK, opening a pipe would wait for its other end.
-        let flags = OFlags::NONBLOCK.bits().cast_signed();
-        let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(cannot)?;
-        let metadata = file.metadata().map_err(cannot)?;
-        if !metadata.is_file() {
-            return Err(cannot(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
-        }
-        Ok(Self { file: Arc::new(file), path: Arc::new(path.to_owned()), length: metadata.len() })
+        let file = regular::open(path).map_err(cannot)?;
+        let length = file.metadata().map_err(cannot)?.len();
+        Ok(Self { file: Arc::new(file), path: Arc::new(path.to_owned()), length })
     }
 
     /// The size in bytes when the file was opened.
@@ -205,7 +200,7 @@ mod tests {
         let message = file.window(3, 3).unwrap_err().to_string();
         assert!(message.contains("short: 5 of 6 bytes") && message.contains(path.to_str().unwrap()), "{message}");
         assert!(file.window(u64::MAX, 1).is_err());
-        OpenOptions::new().write(true).open(&path).unwrap().set_len(2).unwrap();
+        File::options().write(true).open(&path).unwrap().set_len(2).unwrap();
         assert_eq!(file.window(0, 5).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 
