@@ -173,6 +173,7 @@ impl Capture {
             listen_on: options.listen.clone(),
             user_roots: Some(roots.to_pem()),
             proxy_loopback: options.proxy_loopback,
+            asks_origins: true,
         };
         let proxy = match Running::start(start, service).await {
             Ok(proxy) => proxy,

@@ -86,7 +86,8 @@ impl Replay {
         let (ending, failures) = block_on(async {
             let isolated = self.isolation.start(&self.command, address)?;
             let listen_on = isolated.as_ref().map_or(ListenOn::Address(address), Isolated::listen_on);
-            let start = StartOptions { listen_on, user_roots: None, proxy_loopback: self.listen.proxy_loopback };
+            let proxy_loopback = self.listen.proxy_loopback;
+            let start = StartOptions { listen_on, user_roots: None, proxy_loopback, asks_origins: false };
             let proxy = Running::start(start, Arc::clone(&replayer).service()).await.map_err(|error| {
                 output::error(&error);
                 FAILED

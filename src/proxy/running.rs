@@ -26,6 +26,9 @@ use super::{
 /// How long running exchanges may go on when the proxy has to end; it is gone within two seconds of a SIGTERM.
 const GRACE: Duration = Duration::from_secs(1);
 
+/// The variable that allows debuggers and cores: keys can then be in what they see.
+const DUMPABLE: &str = "BUILDPROXY_DUMPABLE";
+
 /// Hosts whose failed handshakes are kept: a client that asks for ever new names must not fill the memory.
 const KEPT: usize = 1000;
 
@@ -52,6 +55,8 @@ pub struct StartOptions {
     pub user_roots: Option<String>,
     /// Whether requests to loopback go through the proxy, too.
     pub proxy_loopback: bool,
+    /// Whether the service asks origins.
+    pub asks_origins: bool,
 }
 
 /// Why a proxy cannot start.
@@ -101,10 +106,11 @@ impl Running {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        let StartOptions { listen_on, user_roots, proxy_loopback } = options;
+        let StartOptions { listen_on, user_roots, proxy_loopback, asks_origins } = options;
         keep_freed_memory();
+        keep_keys_from_others();
         let is_isolated = matches!(listen_on, ListenOn::Isolated { .. });
-        let listener = listener(listen_on).await?;
+        let listener = listener(listen_on).await?.asking_origins(asks_origins);
         let address = listener.local_addr();
         let ca = Arc::new(CertificateAuthority::new()?);
         let files_error = |folder: &Path| {
@@ -173,6 +179,19 @@ async fn listener(listen_on: ListenOn) -> Result<Listener, StartError> {
 fn keep_freed_memory() {
     const KEPT: usize = 8 << 20;
     drop(std::hint::black_box(Vec::<u8>::with_capacity(KEPT)));
+}
+
+/// Has the kernel write no core of this process, whose memory is to hold the CA's key, and let no other process of the same
+/// user look into it; root can (prctl(2), `PR_SET_DUMPABLE`). Commands that it starts are as they always are. Who has to look
+/// for a fault sets [`DUMPABLE`].
+fn keep_keys_from_others() {
+    #[cfg(target_os = "linux")]
+    if std::env::var_os(DUMPABLE).is_none_or(|value| value.is_empty()) {
+        use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+        if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+            tracing::debug!("a core of this process can have keys in it: {error}");
+        }
+    }
 }
 
 /// The hosts whose TLS handshakes failed, each once.

@@ -31,6 +31,7 @@ pub struct Listener {
     local_addr: SocketAddr,
     on_handshake_failure: Option<HandshakeCallback>,
     clients: Clients,
+    asks_origins: bool,
 }
 
 impl Listener {
@@ -57,7 +58,7 @@ impl Listener {
         if local_addr.ip().is_loopback() {
             without_pacing(&socket);
         }
-        Ok(Self { socket, local_addr, on_handshake_failure: None, clients: Clients::default() })
+        Ok(Self { socket, local_addr, on_handshake_failure: None, clients: Clients::default(), asks_origins: false })
     }
 
     /// Where it listens, with the port that the kernel picked.
@@ -70,6 +71,12 @@ impl Listener {
     pub fn on_handshake_failure(mut self, callback: impl Fn(HandshakeFailure) + Send + Sync + 'static) -> Self {
         self.on_handshake_failure = Some(Arc::new(callback));
         self
+    }
+
+    /// Says that the service asks origins, so that nothing may come back from there.
+    #[must_use]
+    pub fn asking_origins(self, asks_origins: bool) -> Self {
+        Self { asks_origins, ..self }
     }
 
     /// Serves until `shutdown` resolves, then stops accepting, lets running exchanges end for `grace`, and closes
@@ -87,8 +94,8 @@ impl Listener {
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         let (ending, ended) = watch::channel(false);
-        let Self { socket, on_handshake_failure, clients, .. } = self;
-        let settings = Settings { ca, http: exchange::server(), on_handshake_failure, clients };
+        let Self { socket, on_handshake_failure, clients, asks_origins, .. } = self;
+        let settings = Settings { asks_origins, ca, http: exchange::server(), on_handshake_failure, clients };
         let connection = Connection { settings: Arc::new(settings), service, shutdown: Shutdown::from(ended) };
         let mut running = JoinSet::new();
         tokio::select! {
