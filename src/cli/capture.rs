@@ -143,21 +143,19 @@ fn print_summary(summary: &Summary, common: &Common) {
     }
     if summary.recovered > 0 {
         let exchanges = output::count(summary.recovered, "exchange", "exchanges");
-        output::say(format!("{} {exchanges} from a capture that was interrupted", output::bold("recovered")));
+        output::done("recovered", format!("{exchanges} from a capture that was interrupted"));
     }
-    output::say(format!("{} {}", output::bold("captured"), answers(&summary.recorded)));
+    output::done("captured", answers(&summary.recorded));
     let sources = sources(&summary.recorded);
     if !sources.is_empty() {
         output::say(format!("         {sources}"));
     }
     kept::passed_through(&summary.left_out).into_iter().for_each(output::say);
     kept::reasons(&summary.kept).into_iter().for_each(output::say);
-    for line in changes(&summary.changes) {
-        output::say(line);
-    }
+    say_changes(&summary.changes);
     let entries = output::count(summary.total, "entry", "entries");
     let bodies = summary.nix_store.as_ref().map(|dir| format!(", bodies in {}", dir.display())).unwrap_or_default();
-    output::say(format!("{} {} ({entries}){bodies}", output::bold("wrote"), common.inventory.display()));
+    output::done("wrote", format!("{} ({entries}){bodies}", common.inventory.display()));
     kept::large(&summary.recorded, summary.beside).into_iter().for_each(output::warning);
     summary.warning.iter().for_each(output::warning);
 }
@@ -197,18 +195,17 @@ fn sources(recorded: &[Entry]) -> String {
     kinds.collect::<Vec<_>>().join(", ")
 }
 
-/// What differs from the inventory before, key by key. New keys are in the count.
-pub fn changes(changes: &[Change]) -> Vec<String> {
-    let line = |change: &Change| {
+/// Says what differs from the inventory before, key by key. New keys are in the count.
+pub fn say_changes(changes: &[Change]) {
+    for change in changes {
         let (verb, reason) = match change.kind {
-            ChangeKind::Added => return None,
+            ChangeKind::Added => continue,
             ChangeKind::Replaced => ("replaced", ""),
             ChangeKind::Pruned => ("pruned", ""),
             ChangeKind::Covered => ("not added", ": an entry with `match = \"prefix\"` answers it"),
         };
-        Some(format!("{} {}{reason}", output::bold(verb), printable(&change.request)))
-    };
-    changes.iter().filter_map(line).collect()
+        output::done(verb, format!("{}{reason}", printable(&change.request)));
+    }
 }
 
 /// What is not recorded and why, each once.

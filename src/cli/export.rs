@@ -81,7 +81,7 @@ impl Export {
         work: impl FnOnce(&mut dyn Write) -> Result<Vec<String>, har::ExportError>,
     ) -> Result<Vec<String>, u8> {
         let failed = |error: har::ExportError| {
-            output::error(&printable_lines(&error.to_string()));
+            output::error(&error);
             if matches!(error, har::ExportError::Bodies(_)) { FOUND } else { FAILED }
         };
         match &self.output {
@@ -99,10 +99,6 @@ impl Export {
             }),
         }
     }
-}
-
-fn printable_lines(text: &str) -> String {
-    text.lines().map(printable).collect::<Vec<_>>().join("\n")
 }
 
 fn into_file(

@@ -166,9 +166,9 @@ fn say(summary: &Summary, unheard: &[Unheard], target: &Path, common: &Common) {
     if common.quiet {
         return;
     }
-    output::say(format!("{} {}", output::bold("imported"), capture::answers(&summary.recorded)));
-    capture::changes(&summary.changes).into_iter().for_each(output::say);
+    output::done("imported", capture::answers(&summary.recorded));
+    capture::say_changes(&summary.changes);
     let entries = output::count(summary.total, "entry", "entries");
-    output::say(format!("{} {} ({entries})", output::bold("wrote"), target.display()));
+    output::done("wrote", format!("{} ({entries})", target.display()));
     summary.warning.iter().for_each(output::warning);
 }

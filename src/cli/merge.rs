@@ -124,15 +124,11 @@ impl Merge {
         if !common.quiet {
             let (all, some): (Vec<&Entry>, Vec<&Entry>) =
                 united.entries.iter().partition(|entry| entry.systems.is_empty());
-            output::say(format!(
-                "{} {}: {} for all systems, {} for some",
-                output::bold("merged"),
-                output::count(self.files.len(), "inventory", "inventories"),
-                output::count(all.len(), "entry", "entries"),
-                some.len()
-            ));
+            let inventories = output::count(self.files.len(), "inventory", "inventories");
+            let for_all = output::count(all.len(), "entry", "entries");
+            output::done("merged", format!("{inventories}: {for_all} for all systems, {} for some", some.len()));
             let entries = output::count(united.entries.len(), "entry", "entries");
-            output::say(format!("{} {} ({entries})", output::bold("wrote"), target.display()));
+            output::done("wrote", format!("{} ({entries})", target.display()));
         }
         Ok(DONE)
     }

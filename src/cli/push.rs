@@ -62,7 +62,7 @@ impl Push {
         }
         if !common.quiet {
             let objects = output::count(closure.objects.len(), "store path", "store paths");
-            output::say(format!("{} {objects} to {}", output::bold("pushed"), self.to.to_string_lossy()));
+            output::done("pushed", format!("{objects} to {}", self.to.to_string_lossy()));
         }
         Ok(DONE)
     }

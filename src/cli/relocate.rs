@@ -97,14 +97,14 @@ impl Relocate {
             return Ok(FOUND);
         }
         if self.dry_run {
-            moves.iter().for_each(|one| output::data(&format!("{} -> {}\n", one.url, one.target())));
+            moves.iter().for_each(|one| output::text(&format!("{} -> {}\n", one.url, one.target())));
         } else {
-            output::data(&editing.apply(&editing.inventory, &moves, common)?);
+            output::text(&editing.apply(&editing.inventory, &moves, common)?);
         }
         if !common.quiet {
             let verb = if self.dry_run { "would move" } else { "moved" };
             let bodies = output::count(moves.len(), "body", "bodies");
-            output::say(format!("{} {bodies} to {}", output::bold(verb), self.to));
+            output::done(verb, format!("{bodies} to {}", self.to));
         }
         Ok(DONE)
     }
