@@ -22,7 +22,7 @@ pub fn times(usual: u32, full: u32) -> u32 {
 }
 
 /// Called by `shows!`, which knows the test.
-pub fn row(inside: &str, part: Part, how: &str, figure: &str) {
+pub fn row(inside: &str, file: &str, part: Part, how: &str, figure: &str) {
     let test = inside.split("::{{closure}}").next().unwrap();
     let (binary, sentence) = (test.split("::").next().unwrap(), test.rsplit("::").next().unwrap());
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/reliability");
@@ -31,7 +31,7 @@ pub fn row(inside: &str, part: Part, how: &str, figure: &str) {
         "order": part as u8,
         "part": format!("{part:?}"),
         "promise": sentence.replace('_', " "),
-        "file": format!("tests/{binary}.rs"),
+        "file": file,
         "how": how,
         "figure": figure,
     });
@@ -45,6 +45,7 @@ macro_rules! shows {
     ($part:ident, $how:literal, $($figure:tt)+) => {
         $crate::common::shown::row(
             std::any::type_name_of_val(&|| ()),
+            file!(),
             $crate::common::shown::Part::$part,
             $how,
             &format!($($figure)+),
