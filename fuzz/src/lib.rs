@@ -3,6 +3,10 @@
 
 #![allow(dead_code, missing_docs, unused_imports)]
 
+pub mod capture;
+#[path = "../../src/export/mod.rs"]
+#[rustfmt::skip]
+pub mod export;
 #[path = "../../src/import/har.rs"]
 #[rustfmt::skip]
 pub mod har;
@@ -16,6 +20,8 @@ pub mod replay;
 mod representation;
 #[path = "../../src/store/mod.rs"]
 pub mod store;
+#[path = "../../src/text.rs"]
+pub mod text;
 #[path = "../../src/url.rs"]
 #[rustfmt::skip]
 pub mod url;
