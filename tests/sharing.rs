@@ -292,6 +292,12 @@ fn nix_reads_the_exported_expression_whatever_is_in_the_urls() {
     assert_eq!(found.len(), 3);
     assert!(urls.iter().all(|url| found.contains(url)), "{found:?}");
     assert!(value.as_object().unwrap().values().all(|one| one["hash"] == sri(b"x").as_str()));
+    shows!(
+        HostileInput,
+        "the real Nix evaluates what `export --to fetchurl` wrote",
+        "{} URLs with `${{`, `''`, quotes and backslashes, none evaluated",
+        found.len()
+    );
 }
 
 fn proxy_content(origin: &Awkward) -> String {
