@@ -90,7 +90,7 @@ impl BesideFolder {
         match bytes {
             Bytes::Memory(mut bytes) => inventory::write_atomically(&path, &mut bytes).map_err(failed),
             Bytes::File(file) => {
-                let mut file = File::open(file).map_err(failed)?;
+                let mut file = regular::open(file).map_err(failed)?;
                 inventory::write_atomically(&path, &mut file).map_err(failed)
             }
         }

@@ -4,9 +4,7 @@
 //! only then old files go. So whatever fails, the inventory is true.
 
 use std::{
-    fmt,
-    fs::{self, File},
-    io,
+    fmt, fs, io,
     path::{Path, PathBuf},
 };
 
@@ -23,6 +21,7 @@ use crate::{
         hash::{HashAlgo, Hasher, NixHash, hash_file},
         nar,
         path::{FileIngestionMethod, StorePath, build_ca_path},
+        regular,
     },
 };
 
@@ -236,7 +235,7 @@ fn find(body: &Body, hash: NixHash, size: u64, files: &BodyFiles) -> Result<Foun
         Located::Store(path) | Located::Beside(path) => path,
     };
     files.check_size(body, &path).map_err(|error| error.to_string())?;
-    let hashed = File::open(&path).and_then(|file| hash_file(&file, hash.algo(), |_| {}));
+    let hashed = regular::open(&path).and_then(|file| hash_file(&file, hash.algo(), |_| {}));
     match hashed {
         Ok(found) if found == hash => {}
         Ok(found) => {
@@ -248,7 +247,9 @@ fn find(body: &Body, hash: NixHash, size: u64, files: &BodyFiles) -> Result<Foun
     if size > MAX_TEXT {
         return Ok(Found::File(path));
     }
-    fs::read(&path).map(Found::Memory).map_err(|error| format!("cannot read {}: {error}", path.display()))
+    regular::read(&path, MAX_TEXT)
+        .map(Found::Memory)
+        .map_err(|error| format!("cannot read {}: {error}", path.display()))
 }
 
 fn text(bytes: &Found, size: u64) -> Result<String, String> {

@@ -269,6 +269,12 @@ fn nix_reads_the_exported_expression_whatever_is_in_the_urls() {
     assert_eq!(found.len(), 3);
     assert!(urls.iter().all(|url| found.contains(url)), "{found:?}");
     assert!(value.as_object().unwrap().values().all(|one| one["hash"] == sri(b"x").as_str()));
+    shows!(
+        HostileInput,
+        "the real Nix evaluates what `export --to fetchurl` wrote",
+        "{} URLs with `${{`, `''`, quotes and backslashes, none evaluated",
+        found.len()
+    );
 }
 
 fn proxy_content(origin: &Awkward) -> String {
@@ -314,6 +320,27 @@ fn a_list_of_nix_buildproxy_is_imported_as_the_nix_side_reads_it() {
         }
     }
     run(&mut work.buildproxy("verify")).expect_code(0);
+    // One that was made to get at what its reader has.
+    fs::write(work.root().join("secret"), "a secret of the reader's\n").unwrap();
+    let secret = work.root().join("secret").display().to_string();
+    work.write("linked", "");
+    fs::remove_file(work.path("linked")).unwrap();
+    std::os::unix::fs::symlink(&secret, work.path("linked")).unwrap();
+    let answer = |file: &str| format!("{{ fetchurl }}: [ {{ url = \"http://h.test/x\"; file = {file}; }} ]");
+    for (file, code) in [
+        (format!("\"{secret}\""), 1),
+        ("./linked".to_owned(), 1),
+        ("../secret".to_owned(), 1),
+        (format!("builtins.toFile \"x\" (builtins.readFile {secret})"), 2),
+        (format!("builtins.fetchurl \"file://{secret}\""), 2),
+        (format!("fetchurl {{ url = builtins.readFile {secret}; }}"), 2),
+    ] {
+        work.write("evil.nix", answer(&file));
+        let outcome = run(work.buildproxy("import").args(["evil.nix", "-o", "evil.toml"])).expect_code(code);
+        assert!(!outcome.stderr.contains("of the reader's"), "{outcome}");
+        let made = fs::read_to_string(work.path("evil.toml")).unwrap_or_default();
+        assert!(!made.contains("h.test/x") && !work.path("evil.bodies").exists(), "{made}");
+    }
     work.write("broken.nix", "{ fetchurl }: [ { url = \"${fetchurl}\"; } ]");
     run(work.buildproxy("import").arg("broken.nix"))
         .expect_code(2)

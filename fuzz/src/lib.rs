@@ -16,6 +16,8 @@ pub mod replay;
 mod representation;
 #[path = "../../src/store/mod.rs"]
 pub mod store;
+#[path = "../../src/text.rs"]
+pub mod text;
 #[path = "../../src/url.rs"]
 #[rustfmt::skip]
 pub mod url;

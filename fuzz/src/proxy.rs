@@ -1,6 +1,10 @@
 #[path = "../../src/proxy/authority.rs"]
-mod authority;
+pub mod authority;
+#[path = "../../src/proxy/detect.rs"]
+pub mod detect;
 #[path = "../../src/proxy/hop_by_hop.rs"]
 pub mod hop_by_hop;
+#[path = "../../src/proxy/prefixed.rs"]
+pub mod prefixed;
 #[path = "../../src/proxy/target.rs"]
 pub mod target;

@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    fs::File,
     io,
     path::{Path, PathBuf},
 };
@@ -14,6 +13,7 @@ use crate::{
         deposit::Bytes,
         hash::{NixHash, hash_file},
         path::StorePathName,
+        regular,
     },
 };
 
@@ -118,7 +118,7 @@ fn failed(path: &Path) -> impl FnOnce(io::Error) -> CarryError {
 /// Whether the file `path` has `hash`, where that is known.
 fn has_hash(path: &Path, hash: Option<&NixHash>) -> Result<bool, CarryError> {
     let Some(hash) = hash else { return Ok(true) };
-    let file = File::open(path).map_err(failed(path))?;
+    let file = regular::open(path).map_err(failed(path))?;
     Ok(hash_file(&file, hash.algo(), |_| {}).map_err(failed(path))? == *hash)
 }
 

@@ -169,6 +169,7 @@ async fn pass_on(
         // It is not true then (RFC 9112 §6.3).
         headers.remove(header::CONTENT_LENGTH);
     }
+    hop_by_hop::say_length_once(&mut headers);
     let trailer = headers.remove(header::TRAILER);
     hop_by_hop::strip(&mut headers);
     recorder.redirected(asked, parts.status, &headers);
@@ -289,11 +290,11 @@ fn is_delimited(version: Version, headers: &HeaderMap) -> bool {
 fn bad_gateway(asked: &Asked, error: &OriginError) -> Response<ClientBody> {
     let hint = error.hint().map(|hint| format!("\nhint: {hint}\n")).unwrap_or_default();
     // The summary says it, unless a retry makes it good.
-    tracing::info!("{}: the origin could not be asked: {error}{}", asked.url(), hint.trim_end());
+    tracing::info!("{}: the origin could not be asked: {error}{}", asked.url(), hint.trim_end().replace('\n', "; "));
     let text = format!("buildproxy could not ask the origin of {}: {error}\n{hint}", asked.url());
     explain(asked.method(), StatusCode::BAD_GATEWAY, text)
 }
 
 fn explain(method: &Method, status: StatusCode, text: String) -> Response<ClientBody> {
-    plain_text(method, status, text).map(|body| body.map_err(|never| match never {}).boxed_unsync())
+    plain_text(method, status, &text).map(|body| body.map_err(|never| match never {}).boxed_unsync())
 }

@@ -216,18 +216,17 @@ fn sources(recorded: &[Entry]) -> String {
     kinds.collect::<Vec<_>>().join(", ")
 }
 
-/// What differs from the inventory before, key by key. New keys are in the count.
-pub fn changes(changes: &[Change]) -> Vec<String> {
-    let line = |change: &Change| {
+/// Says what differs from the inventory before, key by key. New keys are in the count.
+pub fn say_changes(changes: &[Change]) {
+    for change in changes {
         let (verb, reason) = match change.kind {
-            ChangeKind::Added => return None,
+            ChangeKind::Added => continue,
             ChangeKind::Replaced => ("replaced", ""),
             ChangeKind::Pruned => ("pruned", ""),
             ChangeKind::Covered => ("not added", ": an entry with `match = \"prefix\"` answers it"),
         };
-        Some(format!("{} {}{reason}", output::bold(verb), printable(&change.request)))
-    };
-    changes.iter().filter_map(line).collect()
+        output::done(verb, format!("{}{reason}", printable(&change.request)));
+    }
 }
 
 /// What is not recorded and why, each once.

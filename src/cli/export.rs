@@ -83,7 +83,7 @@ impl Export {
         work: impl FnOnce(&mut dyn Write) -> Result<Vec<String>, har::ExportError>,
     ) -> Result<Vec<String>, u8> {
         let failed = |error: har::ExportError| {
-            output::error(&printable_lines(&error.to_string()));
+            output::error(&error);
             if matches!(error, har::ExportError::Bodies(_)) { FOUND } else { FAILED }
         };
         let whole = |output: &mut dyn Write| {

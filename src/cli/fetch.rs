@@ -87,17 +87,16 @@ fn print_summary(results: &[Fetched], moved: usize, deposit: &Deposit, files: &B
     let dir = nix_dir.filter(|_| deposit.refusal().is_none()).unwrap_or(embedded).display();
     let fetched: Vec<&Wanted> = results.iter().flatten().collect();
     if moved > 0 {
-        output::say(format!("{} {} that had been fetched before, into {dir}", output::bold("put"), bodies(moved)));
+        output::done("put", format!("{} that had been fetched before, into {dir}", bodies(moved)));
     }
-    output::say(match results.len() {
-        0 => format!("{} nothing: every body that can be fetched is there", output::bold("fetched")),
-        _ => format!(
-            "{} {}, {}, into {dir}",
-            output::bold("fetched"),
-            bodies(fetched.len()),
-            output::bytes(fetched.iter().map(|one| one.size).sum()),
-        ),
-    });
+    let size = output::bytes(fetched.iter().map(|one| one.size).sum());
+    output::done(
+        "fetched",
+        match results.len() {
+            0 => "nothing: every body that can be fetched is there".to_owned(),
+            _ => format!("{}, {size}, into {dir}", bodies(fetched.len())),
+        },
+    );
 }
 
 fn bodies(count: usize) -> String {

@@ -211,6 +211,6 @@ fn say(summary: &Summary, unheard: &[Unheard], target: &Path, common: &Common) {
     kept::large(&summary.recorded, summary.beside).into_iter().for_each(output::warning);
     kept::ignored(&summary.ignored).into_iter().for_each(output::say);
     let entries = output::count(summary.total, "entry", "entries");
-    output::say(format!("{} {} ({entries})", output::bold("wrote"), target.display()));
+    output::done("wrote", format!("{} ({entries})", target.display()));
     summary.warning.iter().for_each(output::warning);
 }

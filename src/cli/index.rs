@@ -43,7 +43,7 @@ impl Compile {
         })?;
         if !common.quiet {
             let entries = output::count(index.inventory_len(), "entry", "entries");
-            output::say(format!("{} {} ({entries}, for {system})", output::bold("wrote"), self.output.display()));
+            output::done("wrote", format!("{} ({entries}, for {system})", self.output.display()));
         }
         Ok(DONE)
     }

@@ -31,7 +31,10 @@ impl Listen {
             return Ok(address);
         }
         output::error(&format!("other machines can reach {address}, and could use this proxy"));
-        output::hint("listen on 127.0.0.1, or add --allow-remote if that is what you want");
+        output::hint(
+            "listen on 127.0.0.1, or add --allow-remote if that is what you want: through a capture whoever reaches it \
+             reaches what you reach, and is recorded; a replay gives everybody what the inventory has",
+        );
         Err(USAGE)
     }
 }

@@ -236,7 +236,7 @@ fn start_logging(common: &Common) {
     let filter = filter.unwrap_or_else(|| EnvFilter::new(level));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
+        .with_writer(|| output::Log)
         .with_ansi(output::stderr_has_colour())
         .without_time()
         .with_target(false)

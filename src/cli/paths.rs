@@ -70,7 +70,7 @@ impl Paths {
             let lines = rows
                 .iter()
                 .map(|row| format!("{} {} {}{}\n", row.url, field(&row.hash), field(&row.store_path), why(row)));
-            output::data(&lines.collect::<String>());
+            output::text(&lines.collect::<String>());
         }
         DONE
     }

@@ -55,14 +55,14 @@ pub fn report(asked: &[Asked], quiet: bool) {
             let proposal = one.proposal.as_ref().filter(|_| !one.fixed);
             let what_to_do = proposal.map(|proposal| format!("\n  proposal: {proposal}")).unwrap_or_default();
             let line = format!("{verdict}: {}{what_to_do}", one.message);
-            if one.fixed { output::say(format!("{} {line}", output::bold("fixed"))) } else { output::error(&line) }
+            if one.fixed { output::done("fixed", &line) } else { output::error(&line) }
         }
     }
     let count = |verdict| (verdict, asked.iter().filter(|one| one.verdict == verdict).count());
     let counts = Verdict::ALL.map(count).into_iter().filter(|(_, count)| *count > 0);
     let counts: Vec<String> = counts.map(|(verdict, count)| format!("{count} {verdict}")).collect();
     if !quiet {
-        output::say(format!("{} {}: {}", output::bold("asked for"), bodies(asked.len()), counts.join(", ")));
+        output::done("asked for", format!("{}: {}", bodies(asked.len()), counts.join(", ")));
     }
 }
 

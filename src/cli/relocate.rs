@@ -116,7 +116,7 @@ impl Relocate {
         if !common.quiet {
             let verb = if self.dry_run { "would move" } else { "moved" };
             let bodies = output::count(moves.len(), "body", "bodies");
-            output::say(format!("{} {bodies} to {}", output::bold(verb), self.to));
+            output::done(verb, format!("{bodies} to {}", self.to));
         }
         Ok(DONE)
     }

@@ -3,6 +3,7 @@
 use super::{Common, DONE, FOUND, output, refetch};
 use crate::{
     inventory::{self, Entry, Inventory},
+    store::regular,
     verify::{self, Finding},
 };
 
@@ -49,15 +50,16 @@ impl Verify {
                 "entries": inventory.entries.len(), "findings": findings, "refetch": asked, "diff": diff,
             }));
         } else {
-            output::data(&diff);
+            output::text(&diff);
         }
         let found = findings.len() + asked.iter().filter(|one| refetch::is_finding(one)).count();
         if !common.quiet {
             let entries = output::count(inventory.entries.len(), "entry", "entries");
-            output::say(match found {
-                0 => format!("{} {entries}, {}: all good", output::bold("verified"), output::bytes(total)),
-                n => format!("{} {entries}: {}", output::bold("verified"), output::count(n, "finding", "findings")),
-            });
+            let result = match found {
+                0 => format!("{entries}, {}: all good", output::bytes(total)),
+                n => format!("{entries}: {}", output::count(n, "finding", "findings")),
+            };
+            output::done("verified", result);
         }
         Ok(if found == 0 { DONE } else { FOUND })
     }
@@ -68,7 +70,8 @@ fn read(common: &Common) -> Result<(Inventory, Vec<Finding>), u8> {
     if let Ok(inventory) = inventory::read(&common.inventory) {
         return Ok((inventory, Vec::new()));
     }
-    let text = std::fs::read_to_string(&common.inventory).ok();
+    let bytes = regular::read(&common.inventory_file(), inventory::LONGEST).ok();
+    let text = bytes.and_then(|bytes| String::from_utf8(bytes).ok());
     match text.and_then(|text| verify::read_despite_names(&text)) {
         Some(found) => Ok(found),
         // Once more, for its message.

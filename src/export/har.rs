@@ -21,6 +21,8 @@ use crate::{
         Body, BodyFiles, Entry, Headers, Inventory, Located, MatchRules, Source, UrlMatch, becomes_get,
         request_body::BodyDigest,
     },
+    store::regular,
+    text::printable_json,
     url::{NormalizedUrl, decoded_parameter},
 };
 
@@ -80,7 +82,7 @@ pub fn write(
             let separator = if number == 0 { "\n" } else { ",\n" };
             output.write_all(separator.as_bytes()).map_err(ExportError::Write)?;
             let exchange = exchange.started(number);
-            serde_json::to_writer(&mut output, &exchange).map_err(|error| match exchange.failure() {
+            serde_json::to_writer(Printable(&mut output), &exchange).map_err(|error| match exchange.failure() {
                 Some(failure) => failure,
                 None => ExportError::Write(error.into()),
             })?;
@@ -89,6 +91,25 @@ pub fn write(
     }
     output.write_all(b"\n]}}\n").and_then(|()| output.flush()).map_err(ExportError::Write)?;
     Ok(remarks)
+}
+
+/// JSON that can be shown on a terminal. The serialiser writes whole characters.
+struct Printable<W>(W);
+
+impl<W: Write> Write for Printable<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // Most of it is base64.
+        let is_plain = bytes.iter().all(|byte| matches!(byte, b' '..=b'~'));
+        match str::from_utf8(bytes) {
+            Ok(text) if !is_plain => self.0.write_all(printable_json(text).as_bytes()),
+            _ => self.0.write_all(bytes),
+        }
+        .map(|()| bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
 }
 
 /// What of an entry HAR cannot say.
@@ -317,14 +338,14 @@ impl Text {
     /// Short bodies that are UTF-8 are text, all others base64.
     fn of_file(path: PathBuf, size: u64) -> Result<Self, ExportError> {
         let failed = |source| ExportError::Read { path: path.clone(), source };
-        let mut file = File::open(&path).map_err(failed)?;
+        let mut file = regular::open(&path).map_err(failed)?;
         if size <= MAX_TEXT {
             let mut bytes = Vec::new();
             (&file).take(size).read_to_end(&mut bytes).map_err(failed)?;
             if let Ok(text) = String::from_utf8(bytes) {
                 return Ok(Self::Plain(text));
             }
-            file = File::open(&path).map_err(failed)?;
+            file = regular::open(&path).map_err(failed)?;
         }
         Ok(Self::Base64(Base64File { path, size, file: RefCell::new(file), failure: RefCell::default() }))
     }

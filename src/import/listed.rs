@@ -1,7 +1,6 @@
 //! Answers that a list has by the hashes of their bodies.
 
 use std::{
-    fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
 };
@@ -17,6 +16,7 @@ use crate::{
         Stores,
         hash::NixHash,
         path::{FileIngestionMethod, StorePathName, build_ca_path},
+        regular,
         spool::{Spool, Spooled},
     },
     url::NormalizedUrl,
@@ -162,7 +162,7 @@ impl ListedBody {
 }
 
 fn copy(path: &Path, mut spool: Spool) -> io::Result<Spooled> {
-    let mut file = File::open(path)?;
+    let mut file = regular::open(path)?;
     let mut buffer = vec![0; 256 << 10];
     loop {
         match file.read(&mut buffer)? {

@@ -1,10 +1,12 @@
 //! `proxy_content.nix` of nix-buildproxy: `{ fetchurl }: [ { url, file, status_code, headers } ]`.
 //!
-//! It is a Nix function, so Nix evaluates it, with a `fetchurl` that gives back what it was called with.
+//! It is a Nix function, so Nix evaluates it, with a `fetchurl` that gives back what it was called with. It may be somebody
+//! else's: it reads nothing but the files of its own folder, and asks nobody.
 
 use std::{
     collections::BTreeMap,
-    io,
+    ffi::OsString,
+    fs, io,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -56,9 +58,14 @@ struct Fetchurl {
 /// # Errors
 /// Where there is no Nix, or what it said.
 pub fn read(path: &Path) -> Result<List, String> {
-    let path = std::path::absolute(path).map_err(|error| error.to_string())?;
+    let path = fs::canonicalize(path).map_err(|error| error.to_string())?;
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let mut readable = OsString::from("list=");
+    readable.push(folder);
     let mut nix = Command::new("nix-instantiate");
     nix.args(["--eval", "--strict", "--json", "--argstr", "file"]).arg(&path).args(["-E", EXPRESSION]);
+    // What the search path names can be read.
+    nix.args(["--option", "restrict-eval", "true", "-I"]).arg(readable).env_remove("NIX_PATH");
     // No store at all: evaluating builds and copies nothing.
     nix.env("NIX_REMOTE", "dummy://");
     let output = nix.output().map_err(|error| match error.kind() {
@@ -74,10 +81,10 @@ pub fn read(path: &Path) -> Result<List, String> {
     }
     let contents: Vec<Content> = serde_json::from_slice(&output.stdout)
         .map_err(|error| format!("it is no list of answers, as nix-buildproxy writes it: {error}"))?;
-    Ok(list(contents))
+    Ok(list(contents, folder))
 }
 
-fn list(contents: Vec<Content>) -> List {
+fn list(contents: Vec<Content>, folder: &Path) -> List {
     let mut list = List::default();
     for content in contents {
         match listed(&content) {
@@ -88,12 +95,21 @@ fn list(contents: Vec<Content>) -> List {
     list
 }
 
-fn listed(content: &Content) -> Result<Listed, String> {
+/// `path` without links, where it is below `folder`: another could be a file of the user's own.
+fn inside(folder: &Path, path: &Path) -> Result<PathBuf, String> {
+    let file = fs::canonicalize(path).map_err(|error| format!("cannot open {}: {error}", path.display()))?;
+    match file.starts_with(folder) {
+        true => Ok(file),
+        false => Err(format!("its file {} is outside the list's folder {}", path.display(), folder.display())),
+    }
+}
+
+fn listed(content: &Content, folder: &Path) -> Result<Listed, String> {
     let url: NormalizedUrl = content.url.parse().map_err(|error| format!("{error}"))?;
     let status = StatusCode::from_u16(content.status_code).map_err(|error| format!("`status_code`: {error}"))?;
     let body = match &content.file {
         None => ListedBody::Empty,
-        Some(ContentFile::Path { path }) => ListedBody::File(path.clone()),
+        Some(ContentFile::Path { path }) => ListedBody::File(inside(folder, path)?),
         Some(ContentFile::Fetch(fetch)) => {
             let urls: Vec<String> = fetch.url.iter().chain(&fetch.urls).cloned().collect();
             let hash = fetch.pinned()?;

@@ -26,8 +26,15 @@ use super::{
 };
 use crate::{
     store::{hash::NixHash, path::StorePathName},
+    text::{is_deceptive, printable},
     url::NormalizedUrl,
 };
+
+/// The longest inventory in bytes: a hundred times that of a very large build.
+pub const LONGEST: u64 = 512 << 20;
+
+/// Characters of a line that a message shows.
+const LONGEST_EXCERPT: usize = 200;
 
 /// The only version of the format there is.
 pub const VERSION: i64 = 1;
@@ -72,7 +79,7 @@ pub struct SyntaxError {
     pub message: String,
     /// What to do about it, where that is known.
     pub hint: Option<String>,
-    /// The line's text.
+    /// The line's text, or a part of it.
     excerpt: String,
 }
 
@@ -80,13 +87,15 @@ impl fmt::Display for SyntaxError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { line, column, message, hint, excerpt } = self;
         let margin = " ".repeat(line.to_string().len());
-        let indent = " ".repeat(column.saturating_sub(1));
-        writeln!(f, "{line}:{column}: {message}")?;
+        // What is left out stands as one character.
+        let skipped = skipped(*column);
+        let indent = " ".repeat(column.saturating_sub(1 + skipped) + usize::from(skipped > 0));
+        writeln!(f, "{line}:{column}: {}", printable(message))?;
         writeln!(f, "{margin} |")?;
         writeln!(f, "{line} | {excerpt}")?;
         write!(f, "{margin} | {indent}^")?;
         match hint {
-            Some(hint) => write!(f, "\n\nhint: {hint}"),
+            Some(hint) => write!(f, "\n\nhint: {}", printable(hint)),
             None => Ok(()),
         }
     }
@@ -120,19 +129,24 @@ pub(super) fn parse_file(path: &Path, text: &str) -> Result<Inventory, ReadError
 /// Reads the file at `path`, and of a compiled inventory everything but its entries.
 pub(super) fn open(path: &Path) -> Result<Content, ReadError> {
     let io = |source| ReadError::Io { path: path.to_owned(), source };
-    let mut file = File::open(path).map_err(io)?;
+    let mut file = File::open(path).map_err(io)?.take(LONGEST + 1);
     let mut bytes = Vec::new();
     file.by_ref().take(compiled::HEADER_LENGTH as u64).read_to_end(&mut bytes).map_err(io)?;
     if compiled::is_compiled(&bytes) {
-        let parts = compiled::read(&bytes, &mut file);
+        // It says itself how long it is.
+        let parts = compiled::read(&bytes, file.get_mut());
         return parts.map(|parts| Content::Compiled(Box::new(parts))).map_err(|error| match error {
             CompiledError::Io(source) => io(source),
             source => ReadError::Compiled { path: path.to_owned(), source },
         });
     }
-    let size = file.metadata().map_or(0, |metadata| metadata.len());
+    let size = file.get_ref().metadata().map_or(0, |metadata| metadata.len().min(LONGEST));
     bytes.reserve_exact(usize::try_from(size).unwrap_or(0).saturating_sub(bytes.len()) + 1);
     file.read_to_end(&mut bytes).map_err(io)?;
+    if bytes.len() as u64 > LONGEST {
+        let message = format!("it has more than {} MiB, the most that an inventory can have", LONGEST >> 20);
+        return Err(io(io::Error::new(io::ErrorKind::FileTooLarge, message)));
+    }
     let text =
         String::from_utf8(bytes).map_err(|error| io(io::Error::new(io::ErrorKind::InvalidData, error.utf8_error())))?;
     Ok(Content::Text(text))
@@ -208,17 +222,20 @@ impl SyntaxError {
         let offset = (0..=offset.min(text.len())).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
         let before = &text[..offset];
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        let excerpt = text[line_start..].lines().next().unwrap_or("");
+        let whole = text[line_start..].lines().next().unwrap_or("");
+        let column = before[line_start..].chars().count() + 1;
+        let skipped = skipped(column);
+        let mark = if skipped > 0 { "…" } else { "" };
+        let shown = whole.chars().skip(skipped).take(LONGEST_EXCERPT);
+        let excerpt = mark.chars().chain(shown.map(|c| if is_deceptive(c) { ' ' } else { c })).collect();
         let (message, hint) = explain(message);
-        Self {
-            line: before.matches('\n').count() + 1,
-            column: before[line_start..].chars().count() + 1,
-            message,
-            hint,
-            // A line of a compact JSON file is the whole file.
-            excerpt: excerpt.chars().take(200).map(|c| if c.is_control() { ' ' } else { c }).collect(),
-        }
+        Self { line: before.matches('\n').count() + 1, column, message, hint, excerpt }
     }
+}
+
+/// How many characters of a line are left out before `column`: a line of a compact JSON file is the whole file.
+fn skipped(column: usize) -> usize {
+    if column > LONGEST_EXCERPT / 2 { column - LONGEST_EXCERPT / 4 } else { 0 }
 }
 
 /// Puts serde's words for unknown and missing fields into the inventory's own.
@@ -328,6 +345,16 @@ fn ok() -> u16 {
     200
 }
 
+/// Names of files and systems are shown, compared and copied by people.
+fn plain(what: &str, text: &str) -> Result<(), String> {
+    match text.chars().find(|&character| is_deceptive(character)) {
+        Some(character) => {
+            Err(format!("{what} has the character U+{:04X}, which nothing shows as it is", character as u32))
+        }
+        None => Ok(()),
+    }
+}
+
 fn method<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Method, D::Error> {
     let name = String::deserialize(deserializer)?;
     Method::from_bytes(name.as_bytes()).map_err(|_| de::Error::custom(format!("`{name}` is not a method")))
@@ -364,6 +391,7 @@ impl<'de> Deserialize<'de> for Entry {
             name.make_ascii_lowercase();
             request_headers.insert(name, value);
         }
+        raw.systems.iter().try_for_each(|system| plain("a system's name", system)).map_err(de::Error::custom)?;
         let hop = |hop: RawHop| Hop { status: hop.status, location: hop.location, headers: hop.headers };
         let request_body = match (raw.request_body, raw.request_body_as) {
             (None, Some(_)) => {
@@ -420,6 +448,9 @@ impl RawBody {
         }
         if self.size.is_some_and(|size| i64::try_from(size).is_err()) {
             return Err("the body's `size` is more than TOML and Nix can count".to_owned());
+        }
+        if let Source::Fetch(Some(place)) | Source::File(place) | Source::StorePath { path: place, .. } = &source {
+            plain("where the body is", place)?;
         }
         match &source {
             Source::Fetch(_) if self.name.is_none() => {

@@ -21,6 +21,7 @@ use super::{
     rules::{MatchRules, Rewrite},
     whole_file::write_output,
 };
+use crate::text::is_deceptive;
 
 /// The canonical text of `inventory`.
 pub fn to_toml(inventory: &Inventory) -> String {
@@ -220,13 +221,25 @@ fn key(name: &str) -> String {
     if bare { name.to_owned() } else { string(name) }
 }
 
-/// A basic string on one line, as every version of TOML has it.
+/// A basic string on one line, as every version of TOML has it. What would show it as something else than it is, to those who
+/// review it, is spelled out.
 fn string(value: &str) -> String {
     use toml_writer::TomlWrite;
     let mut text = String::with_capacity(value.len() + 2);
     // Writing to a String cannot fail.
     let _ = text.value(TomlStringBuilder::new(value).as_basic());
-    text
+    if !text.contains(is_deceptive) {
+        return text;
+    }
+    let mut shown = String::with_capacity(text.len() + 6);
+    for character in text.chars() {
+        match u32::from(character) {
+            code @ ..=0xffff if is_deceptive(character) => shown.push_str(&format!("\\u{code:04X}")),
+            code if is_deceptive(character) => shown.push_str(&format!("\\U{code:08X}")),
+            _ => shown.push(character),
+        }
+    }
+    shown
 }
 
 #[cfg(test)]
@@ -339,6 +352,17 @@ body = {{ hash = "{hash}", size = 1, name = "a.tar" }}
         let one = capture(&capture(&old, "x86_64-linux", 404), "aarch64-linux", 403);
         let other = capture(&capture(&old, "aarch64-linux", 403), "x86_64-linux", 404);
         assert_eq!(to_toml(&one), to_toml(&other));
+    }
+
+    #[test]
+    fn what_could_deceive_a_reviewer_is_spelled_out() {
+        let mut inventory = sample();
+        let deceptive = "a\u{202e}b\u{9b}c\u{7f}d\u{e0041}e\u{1b}";
+        inventory.entries[1].body = body(Source::Text(deceptive.to_owned()));
+        let text = to_toml(&inventory);
+        assert!(text.contains(r#"text = "a\u202Eb\u009Bc\u007Fd\U000E0041e\u001B""#), "{text}");
+        let again = read::parse(&text).unwrap();
+        assert!(again.entries.iter().any(|entry| entry.body == inventory.entries[1].body));
     }
 
     /// Any text, with much of what looks like an escape.

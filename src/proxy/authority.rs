@@ -45,6 +45,21 @@ pub fn server_name(host: &str) -> Result<ServerName<'_>, HostError> {
     }
 }
 
+/// The alternative names that a certificate for `host` carries (RFC 5280 §4.2.1.6), in lower case, an address without
+/// brackets. A DNS name stands without a trailing dot; where the client wrote one it stands a second time as it was
+/// written, because OpenSSL and Python take out no dot of what they compare.
+///
+/// # Errors
+/// Where no certificate can name it.
+pub fn alternative_names(host: &str) -> Result<Vec<String>, HostError> {
+    let name = server_name(host)?;
+    let mut names = vec![name.to_str().to_ascii_lowercase()];
+    if matches!(name, ServerName::DnsName(_)) && host.ends_with('.') {
+        names.push(host.to_ascii_lowercase());
+    }
+    Ok(names)
+}
+
 impl HostPort {
     /// The host as it was sent, an IPv6 address in brackets.
     pub fn host(&self) -> &str {
@@ -214,6 +229,13 @@ mod tests {
         for (host, name) in [("Under_score.test.", "under_score.test"), ("[::1]", "::1"), ("127.0.0.1", "127.0.0.1")] {
             assert_eq!(server_name(host).unwrap().to_str().to_ascii_lowercase(), name);
         }
+    }
+
+    #[test]
+    fn a_trailing_dot_is_named_where_it_was_written() {
+        assert_eq!(alternative_names("H.test.").unwrap(), ["h.test", "h.test."]);
+        assert_eq!(alternative_names("h.test").unwrap(), ["h.test"]);
+        assert_eq!(alternative_names("127.0.0.1.").unwrap(), ["127.0.0.1"]);
     }
 
     #[test]

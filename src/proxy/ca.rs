@@ -14,12 +14,12 @@ use rcgen::{
 use tokio_rustls::rustls::{
     self, ServerConfig,
     crypto::{CryptoProvider, aws_lc_rs},
-    pki_types::{PrivateKeyDer, ServerName},
+    pki_types::PrivateKeyDer,
     server::{ProducesTickets, ServerSessionMemoryCache, StoresServerSessions},
     sign::{CertifiedKey, SigningKey, SingleCertAndKey},
 };
 
-use super::authority::{HostError, server_name};
+use super::authority::{HostError, alternative_names};
 
 /// The name in the CA's certificate, by which people recognise it in error messages.
 const CA_NAME: &str = "buildproxy CA";
@@ -126,18 +126,6 @@ impl CertificateAuthority {
     }
 }
 
-/// The alternative names that a certificate for `host` carries (RFC 5280 §4.2.1.6), in lower case, an address without
-/// brackets. A DNS name stands without a trailing dot; where the client wrote one it stands a second time as it was
-/// written, because OpenSSL and Python take out no dot of what they compare.
-fn alternative_names(host: &str) -> Result<Vec<String>, HostError> {
-    let name = server_name(host)?;
-    let mut names = vec![name.to_str().to_ascii_lowercase()];
-    if matches!(name, ServerName::DnsName(_)) && host.ends_with('.') {
-        names.push(host.to_ascii_lowercase());
-    }
-    Ok(names)
-}
-
 fn ca_params(serial: SerialNumber) -> CertificateParams {
     let mut params = common_params(CA_NAME, serial);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -193,11 +181,35 @@ mod tests {
         assert!(matches!(ca.server_config("a..b"), Err(CaError::Host(_))));
     }
 
+    /// Who had the key could sign another authority; its clients would not believe that.
     #[test]
-    fn a_trailing_dot_is_named_where_it_was_written() {
-        assert_eq!(alternative_names("H.test.").unwrap(), ["h.test", "h.test."]);
-        assert_eq!(alternative_names("h.test").unwrap(), ["h.test"]);
-        assert_eq!(alternative_names("127.0.0.1.").unwrap(), ["127.0.0.1"]);
+    fn an_authority_that_this_one_signs_is_refused() {
+        let ca = CertificateAuthority::new().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let key = KeyPair::generate().unwrap();
+        let mut under = ca_params(random_serial(&ca.provider).unwrap());
+        under.distinguished_name = DistinguishedName::new();
+        under.distinguished_name.push(DnType::CommonName, "another");
+        let under_pem = under.signed_by(&key, &ca.issuer).unwrap().pem();
+        let under = Issuer::new(under, key);
+        let leaf = |issuer| {
+            let params = leaf_params(&["h.test".to_owned()], random_serial(&ca.provider).unwrap()).unwrap();
+            params.signed_by(&ca.leaf_key_pair, issuer).unwrap().pem()
+        };
+        for (name, pem) in
+            [("ca", ca.certificate_pem()), ("under", &under_pem), ("good", &leaf(&ca.issuer)), ("bad", &leaf(&under))]
+        {
+            std::fs::write(folder.path().join(name), pem).unwrap();
+        }
+        let verify = |leaf: &str| {
+            let mut openssl = std::process::Command::new("openssl");
+            openssl.args(["verify", "-CAfile", "ca", "-untrusted", "under", leaf]).current_dir(folder.path());
+            let output = openssl.output().unwrap();
+            (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+        };
+        assert!(verify("good").0);
+        let (is_accepted, why) = verify("bad");
+        assert!(!is_accepted && why.contains("path length constraint exceeded"), "{why}");
     }
 
     #[test]

@@ -41,6 +41,8 @@ const LONGEST_LOOK: Duration = Duration::from_secs(1);
 
 /// What all connections of a listener share.
 pub struct Settings {
+    /// Whether origins are asked for what clients want.
+    pub asks_origins: bool,
     /// Makes the certificates.
     pub ca: Arc<CertificateAuthority>,
     /// Speaks HTTP.
@@ -101,6 +103,7 @@ where
         stream.set_nodelay(true)?;
         let mut arrival = Arrival::at(stream.local_addr()?);
         arrival.peer = stream.peer_addr().ok();
+        arrival.asks_origins = self.settings.asks_origins;
         let mut transport = Transport::Tcp(ClientSocket::new(stream));
         while let Some(tunnel) = self.serve_transport(transport, &mut arrival).await? {
             tracing::debug!(target = %tunnel.target, "tunnel");

@@ -20,7 +20,7 @@ use super::{
     target::{self, Arrival},
     upload::Upload,
 };
-use crate::store::stream::Use;
+use crate::{store::stream::Use, text::printable_lines};
 
 /// HTTP/2 flow control for what clients send, in bytes: a stream's and a connection's window. They bound uploads alone;
 /// for downloads it is the client's windows that count.
@@ -201,11 +201,13 @@ fn tokens<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> impl Iterato
 /// A plain-text answer that says why.
 fn refusal(method: &Method, status: StatusCode, reason: &dyn std::fmt::Display) -> Response<Full<Bytes>> {
     tracing::warn!(status = status.as_u16(), "refused a request: {reason}");
-    plain_text(method, status, format!("buildproxy: {reason}\n"))
+    plain_text(method, status, &format!("buildproxy: {reason}\n"))
 }
 
 /// An answer of buildproxy's own, for people; to a `HEAD` without the text, which hyper would send over HTTP/2.
-pub fn plain_text(method: &Method, status: StatusCode, text: String) -> Response<Full<Bytes>> {
+/// A client can show it on a terminal, and it tells what comes from elsewhere.
+pub fn plain_text(method: &Method, status: StatusCode, text: &str) -> Response<Full<Bytes>> {
+    let text = printable_lines(text);
     let length = text.len();
     let mut response = Response::new(if method == Method::HEAD { Full::default() } else { Full::from(text) });
     *response.status_mut() = status;

@@ -30,6 +30,22 @@ pub fn strip(headers: &mut HeaderMap) {
     }
 }
 
+/// Leaves one `Content-Length` of several that say the same, in fields or in one list (RFC 9110 §8.6); what is none goes.
+/// A server that is given more than one number in it closes the connection without an answer.
+pub fn say_length_once(headers: &mut HeaderMap) {
+    let header::Entry::Occupied(fields) = headers.entry(header::CONTENT_LENGTH) else { return };
+    let texts = fields.iter().map(|field| field.to_str().unwrap_or_default()).flat_map(|list| list.split(','));
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let lengths: Vec<Option<u64>> =
+        texts.map(|text| Some(text.trim()).filter(|text| is_number(text))?.parse().ok()).collect();
+    match lengths[..] {
+        [Some(first), ..] if lengths.iter().all(|length| *length == Some(first)) => {
+            headers.insert(header::CONTENT_LENGTH, first.into());
+        }
+        _ => drop(headers.remove(header::CONTENT_LENGTH)),
+    }
+}
+
 /// The field names that the `Connection` fields list.
 fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
     let lists = headers.get_all(header::CONNECTION).into_iter();
@@ -82,5 +98,24 @@ mod tests {
         headers.insert(header::CONNECTION, HeaderValue::from_bytes(b"\xff, a b").unwrap());
         strip(&mut headers);
         assert!(headers.is_empty());
+    }
+
+    #[test]
+    fn a_length_is_said_once_or_not_at_all() {
+        let said = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(header::CONTENT_LENGTH, HeaderValue::from_static(value));
+            }
+            say_length_once(&mut headers);
+            let left: Vec<_> = headers.get_all(header::CONTENT_LENGTH).iter().cloned().collect();
+            left
+        };
+        for same in [&["4"][..], &["4,4"], &["4", " 4"], &["4 , 4", "04"]] {
+            assert_eq!(said(same), ["4"], "{same:?}");
+        }
+        for none in [&[][..], &["4,5"], &["+4"], &[""], &["4", "x"], &["4,"], &["99999999999999999999"]] {
+            assert!(said(none).is_empty(), "{none:?}");
+        }
     }
 }

@@ -30,6 +30,9 @@ use crate::process::Network;
 /// How long running exchanges may go on when the proxy has to end; it is gone within two seconds of a SIGTERM.
 const GRACE: Duration = Duration::from_secs(1);
 
+/// The variable that allows debuggers and cores: keys can then be in what they see.
+const DUMPABLE: &str = "BUILDPROXY_DUMPABLE";
+
 /// Hosts whose failed handshakes are kept: a client that asks for ever new names must not fill the memory.
 const KEPT: usize = 1000;
 

@@ -17,6 +17,8 @@ pub struct Arrival {
     pub own: SocketAddr,
     /// The address of the client's end, where that is known.
     pub peer: Option<SocketAddr>,
+    /// Whether origins are asked: a request could come back from there.
+    pub asks_origins: bool,
     /// Whether TLS was taken off.
     pub decrypted: bool,
     /// Whether what is answered goes to the client's socket as it is: not encrypted, and in no tunnel in another.
@@ -88,7 +90,7 @@ impl TargetError {
 impl Arrival {
     /// On a connection to `own`, before anything is known of it.
     pub fn at(own: SocketAddr) -> Self {
-        Self { own, peer: None, decrypted: false, is_direct: false, tunnels: Vec::new() }
+        Self { own, peer: None, asks_origins: false, decrypted: false, is_direct: false, tunnels: Vec::new() }
     }
 
     /// The innermost CONNECT target.
@@ -110,7 +112,9 @@ impl Arrival {
 /// 4. Else the scheme is the connection's, and the authority that of `:authority`, `Host`, or CONNECT, in this order.
 ///    The SNI plays no part: it is for the certificate alone.
 /// 5. A host without a port that is the CONNECT host has the CONNECT port, since that is where it was sent.
-/// 6. The proxy's own address is refused, so that no request can come back to it.
+/// 6. The proxy's own address is refused, so that no request can come back to it. Where origins are asked, so is its port at
+///    any host that no proxy's client has named: a web page whose host was made to mean this machine asks like that, and so
+///    does a request that an origin's name has led back here.
 ///
 /// | came by | target, `Host` | is for |
 /// | --- | --- | --- |
@@ -160,6 +164,7 @@ pub fn effective_uri<B>(request: &Request<B>, arrival: &Arrival) -> Result<Uri, 
     let authority = with_tunnel_port(authority, &scheme, arrival).ok_or(TargetError::NoHost)?;
     web_scheme(&scheme, authority.host())?;
     refuse_own_address(&authority, &scheme, arrival)?;
+    refuse_own_port(&authority, &scheme, arrival)?;
     let path = path_and_query(request)?;
     Uri::builder()
         .scheme(scheme)
@@ -233,11 +238,24 @@ fn with_tunnel_port(named: Option<HostPort>, scheme: &Scheme, arrival: &Arrival)
 }
 
 fn refuse_own_address(authority: &HostPort, scheme: &Scheme, arrival: &Arrival) -> Result<(), TargetError> {
-    let port = authority.port().unwrap_or_else(|| default_port(scheme));
-    if port != arrival.own.port() || !authority.is_local_end(arrival.own.ip()) {
+    if !has_own_port(authority, scheme, arrival) || !authority.is_local_end(arrival.own.ip()) {
         return Ok(());
     }
-    Err(TargetError::OwnAddress { proxy: format!("http://{}", arrival.own) })
+    Err(own_address(arrival))
+}
+
+/// Refuses a request that was sent here as if this were the host that it names.
+fn refuse_own_port(authority: &HostPort, scheme: &Scheme, arrival: &Arrival) -> Result<(), TargetError> {
+    let is_sent_here = arrival.asks_origins && arrival.tunnel().is_none();
+    if is_sent_here && has_own_port(authority, scheme, arrival) { Err(own_address(arrival)) } else { Ok(()) }
+}
+
+fn has_own_port(authority: &HostPort, scheme: &Scheme, arrival: &Arrival) -> bool {
+    authority.port().unwrap_or_else(|| default_port(scheme)) == arrival.own.port()
+}
+
+fn own_address(arrival: &Arrival) -> TargetError {
+    TargetError::OwnAddress { proxy: format!("http://{}", arrival.own) }
 }
 
 /// Path and query; nothing for `OPTIONS *`.
@@ -313,6 +331,23 @@ mod tests {
         ] {
             assert_eq!(target(way, line, hosts).as_deref(), Ok(expected), "{way}: {line} {hosts:?}");
         }
+    }
+
+    #[test]
+    fn where_origins_are_asked_no_name_that_means_this_machine_leads_in() {
+        let ask = |way: &str, line: &str, host: &str| {
+            let arrival = Arrival { asks_origins: true, ..arrival(way) };
+            effective_uri(&request(Version::HTTP_11, line, &[host]), &arrival).map(|uri| uri.to_string())
+        };
+        // As a browser asks for what a page from `evil.test` names, once that name means 127.0.0.1.
+        for way in ["plain", "tls"] {
+            let refused = ask(way, "GET /a", "evil.test:34567");
+            assert!(matches!(refused, Err(TargetError::OwnAddress { .. })), "{way}: {refused:?}");
+        }
+        // As clients of a proxy ask.
+        assert_eq!(ask("plain", "GET http://h.test:34567/a", "h.test").as_deref(), Ok("http://h.test:34567/a"));
+        assert_eq!(ask("plain h.test:34567", "GET /a", "h.test").as_deref(), Ok("http://h.test:34567/a"));
+        assert_eq!(ask("plain", "GET /a", "h.test").as_deref(), Ok("http://h.test/a"));
     }
 
     #[test]

@@ -216,5 +216,5 @@ fn unsendable(method: &Method, url: &NormalizedUrl, problem: &str) -> Response<A
 }
 
 fn text(method: &Method, status: StatusCode, text: String) -> Response<AxumBody> {
-    plain_text(method, status, text).map(AxumBody::new)
+    plain_text(method, status, &text).map(AxumBody::new)
 }

@@ -18,6 +18,7 @@ use super::{
     claim::{self, Claim, claim, sweep},
     hash::{NixHash, hash_file},
     path::{FileIngestionMethod, StorePath, StorePathName, build_ca_path},
+    regular,
 };
 
 /// What the names of temporary files start with; no store path does.
@@ -252,7 +253,7 @@ pub(super) fn regular_file(path: PathBuf) -> Option<PathBuf> {
 /// Whether `path` is a file with these bytes. Only one of the right size is read.
 pub(super) fn has(path: &Path, size: u64, hash: &NixHash) -> bool {
     let has_size = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.len() == size);
-    let hashed = || hash_file(&File::open(path)?, hash.algo(), |_| {});
+    let hashed = || hash_file(&regular::open(path)?, hash.algo(), |_| {});
     has_size && hashed().is_ok_and(|found| found == *hash)
 }
 

@@ -13,14 +13,14 @@ use std::{
     fmt,
     fs::{File, OpenOptions},
     io::{self, IoSlice},
-    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 use bytes::Bytes;
 use memmap2::{Advice, Mmap, MmapOptions};
-use rustix::fs::OFlags;
+
+use super::regular;
 
 use super::state::FileState;
 
@@ -79,7 +79,7 @@ impl StoreFile {
     /// Opens the regular file `path`.
     ///
     /// # Errors
-    /// Where it cannot be opened, or is a folder, device or pipe.
+    /// Where it cannot be opened, or is a folder, link, device or pipe.
     pub fn open(path: &Path) -> io::Result<Self> {
         let cannot = |source: io::Error| io::Error::new(source.kind(), CannotOpen { path: path.to_owned(), source });
         // Without O_NONBLOCK, opening a pipe would wait for its other end.
@@ -259,7 +259,7 @@ mod tests {
         let message = file.window(3, 3).unwrap_err().to_string();
         assert!(message.contains("short: 5 of 6 bytes") && message.contains(path.to_str().unwrap()), "{message}");
         assert!(file.window(u64::MAX, 1).is_err());
-        OpenOptions::new().write(true).open(&path).unwrap().set_len(2).unwrap();
+        File::options().write(true).open(&path).unwrap().set_len(2).unwrap();
         assert_eq!(file.window(0, 5).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 

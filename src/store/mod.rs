@@ -12,6 +12,7 @@ pub mod nar;
 pub mod nix;
 pub mod nixbase32;
 pub mod path;
+pub mod regular;
 pub mod spool;
 pub mod state;
 pub mod stream;

@@ -1,7 +1,6 @@
 //! Hashes bodies on every core.
 
 use std::{
-    fs::File,
     io::{self, Read},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
@@ -19,6 +18,7 @@ use crate::{
         hash::{HashAlgo, Hasher, HashingReader, NixHash, hash_file},
         nar,
         path::StorePath,
+        regular,
     },
 };
 
@@ -123,7 +123,7 @@ impl Task {
         let told = |count| told.add(count);
         let unreadable = |error: io::Error| format!("cannot read {path}: {error}");
         let hashes = match (self.what, self.registered) {
-            (What::File, None) => File::open(&self.path)
+            (What::File, None) => regular::open(&self.path)
                 .and_then(|file| hash_file(&file, expected.algo(), told))
                 .map(|hash| (hash, None))
                 .map_err(unreadable),
@@ -162,7 +162,7 @@ fn flat_and_nar(
     nar: HashAlgo,
     mut progress: impl FnMut(u64),
 ) -> io::Result<(NixHash, NixHash)> {
-    let file = File::open(path)?;
+    let file = regular::open(path)?;
     let metadata = file.metadata()?;
     let (executable, size) = (metadata.permissions().mode() & 0o100 != 0, metadata.len());
     let mut archive = Hasher::new(nar);
@@ -192,7 +192,10 @@ const READ: usize = 128 << 10;
 
 #[cfg(test)]
 mod tests {
-    use std::{cell::Cell, fs};
+    use std::{
+        cell::Cell,
+        fs::{self, File},
+    };
 
     use super::*;
 

@@ -1,11 +1,10 @@
 //! What looks like a secret in an inventory that somebody else, or an older buildproxy, wrote.
 
-use std::fs;
-
 use super::{consistency::finding, finding::Finding, finding::FindingKind};
 use crate::{
     inventory::{Body, BodyFiles, Inventory, Located, Source},
     secrets::{self, Suspect},
+    store::regular,
 };
 
 /// A finding for each entry that has something that looks like a long-lived key, in itself or in a file beside it.
@@ -24,7 +23,7 @@ fn beside(body: &Body, files: &BodyFiles) -> Option<Suspect> {
     // What is missing, or too large now, is found by others.
     match files.locate(body).ok()? {
         Located::Beside(path) | Located::Store(path) if files.check_size(body, &path).is_ok() => {
-            secrets::in_bytes(&fs::read(path).ok()?)
+            secrets::in_bytes(&regular::read(&path, secrets::MOST_BYTES).ok()?)
         }
         _ => None,
     }

@@ -69,6 +69,19 @@ pub fn tree(folder: &Path) -> BTreeMap<PathBuf, String> {
     files
 }
 
+/// Every regular file below `folder`; links are not followed.
+pub fn tree_of_files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for item in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        match item.file_type().unwrap() {
+            kind if kind.is_dir() => files.extend(tree_of_files(&item.path())),
+            kind if kind.is_file() => files.push(item.path()),
+            _ => {}
+        }
+    }
+    files
+}
+
 /// A program of those that `./test` installs for Python.
 pub fn python_tool(name: &str) -> String {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/python/bin/").to_owned() + name;

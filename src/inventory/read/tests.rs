@@ -62,10 +62,28 @@ fn wrong_values_name_their_line() {
         ("url = \"http://h/\"\nbody = { size = 1 }", "no `hash`"),
         ("url = \"http://h/\"\nbody = { store-path = \"/\", size = 9223372036854775808 }", "can count"),
         ("url = \"http://h/\"\nbody = { text = \"\", file = \"\" }", "one source"),
+        (
+            "url = \"http://h/\"\nbody = { hash = \"sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\", size = 0, file = \"a\\u001b\" }",
+            "U+001B",
+        ),
+        ("url = \"http://h/\"\nbody = { store-path = \"/nix/store/a\\u202eb\" }", "U+202E"),
+        ("url = \"http://h/\"\nsystems = [\"a\\nb\"]", "U+000A"),
         ("url = \"http://h/\"\nredirects = [{ status = 200, location = \"/\" }]", "status of a redirect"),
     ] {
         let error = error(&format!("version = 1\n[[entry]]\n{key}\n"));
         assert!(error.message.contains(message), "{key}: {error}");
         assert!((2..=5).contains(&error.line), "{key}: {error}");
     }
+}
+
+#[test]
+fn of_a_long_line_the_part_around_the_place_is_shown() {
+    let text = format!("{{\"version\": 1, \"entry\": [{}{{\"urk\": 1}}]}}", "{\"url\": \"http://h/\"},".repeat(1000));
+    let error = error(&text);
+    let shown = error.to_string();
+    let lines: Vec<&str> = shown.lines().collect();
+    assert!(error.column > 20_000 && lines[2].contains("…") && lines[2].contains("\"urk\""), "{shown}");
+    assert!(shown.len() < 1000, "{shown}");
+    let place = lines[2].chars().nth(lines[3].chars().count() - 1);
+    assert!(place.is_some_and(|place| "\"urk:".contains(place)), "{place:?} in {shown}");
 }
