@@ -18,7 +18,7 @@ use super::exchange::Exchange;
 use crate::store::embedded::EmbeddedStore;
 
 /// The folder beside an inventory for what git must not see.
-const FOLDER: &str = ".buildproxy";
+pub const FOLDER: &str = ".buildproxy";
 
 /// Why the journal cannot be kept.
 #[derive(Debug, thiserror::Error)]

@@ -16,14 +16,16 @@ mod roots;
 mod service;
 mod session;
 mod spooling;
+mod timeline;
 mod token;
 mod transfer;
 
 pub use assemble::Omission;
 pub use exchange::LeftOut;
-pub use journal::{FolderLock, JournalError, JournalFolder};
+pub use journal::{FOLDER, FolderLock, JournalError, JournalFolder};
 pub use origin::{Origin, OriginError, OriginSetupError, TrustRoots};
 pub use policy::{LEFT_OUT_HEADERS, UrlGlobs};
 pub use retold::{Retelling, Retold, RetoldOptions};
 pub use roots::{KeepError, keep, keep_beside, not_kept, object};
 pub use session::{Capture, CaptureError, CaptureOptions, Summary};
+pub use timeline::{TimedRequest, Timeline};

@@ -22,6 +22,7 @@ use super::{
     policy::{self, UrlGlobs},
     request_body::PendingDigest,
     spooling::Spooling,
+    timeline::{Stopwatch, Timeline},
     token,
 };
 use crate::{
@@ -39,6 +40,7 @@ pub struct Recorder {
     only: UrlGlobs,
     arrivals: AtomicU64,
     spooled: AtomicU64,
+    stopwatch: Stopwatch,
     known: Mutex<Known>,
 }
 
@@ -97,7 +99,16 @@ impl Recorder {
     /// A recorder that writes to `journal`, and of which `only` says what it records, unless that is empty.
     pub fn new(journal: Journal, allow_private: UrlGlobs, only: UrlGlobs) -> Self {
         let counter = || AtomicU64::new(0);
-        Self { journal, allow_private, only, arrivals: counter(), spooled: counter(), known: Mutex::default() }
+        let stopwatch = Stopwatch::start();
+        Self {
+            journal,
+            allow_private,
+            only,
+            arrivals: counter(),
+            spooled: counter(),
+            stopwatch,
+            known: Mutex::default(),
+        }
     }
 
     /// The journal that it writes to.
@@ -119,6 +130,7 @@ impl Recorder {
             Some(name) => Privacy::Private(name),
         };
         let arrival = self.arrivals.fetch_add(1, Ordering::SeqCst);
+        self.stopwatch.asked(arrival, method, &url, matches!(privacy, Privacy::Private(_)));
         self.known().running.insert(arrival, (method.clone(), url.clone()));
         Asked { arrival, method: method.clone(), url, headers: headers.clone(), digest, privacy }
     }
@@ -157,8 +169,9 @@ impl Recorder {
         only_authorization && token.is_some_and(|token| self.known().anonymous_tokens.contains(token))
     }
 
-    /// Notes where an answer sends its client. To be called before the client sees it.
-    pub fn redirected(&self, asked: &Asked, status: StatusCode, headers: &HeaderMap) {
+    /// Notes that the head of an answer is there, and where it sends its client. To be called before the client sees it.
+    pub fn head_arrived(&self, asked: &Asked, status: StatusCode, headers: &HeaderMap) {
+        self.stopwatch.head(asked.arrival, status.as_u16());
         let is_known = status.is_redirection() && asked.privacy != Privacy::NotSelected;
         let location = headers.get(header::LOCATION).filter(|_| is_known);
         let location = location.and_then(|location| location.to_str().ok());
@@ -274,6 +287,7 @@ impl Recorder {
     }
 
     fn write(&self, exchange: Exchange) {
+        self.stopwatch.ended(&exchange);
         let mut known = self.known();
         known.running.remove(&exchange.arrival);
         if known.closed {
@@ -287,6 +301,11 @@ impl Recorder {
             tracing::error!("{} {} is not recorded: {reason}", exchange.method, exchange.url);
             known.lost.push(Omission { method: exchange.method, url: exchange.url, reason });
         }
+    }
+
+    /// When the requests came, and how long they took.
+    pub fn timeline(&self) -> Timeline {
+        self.stopwatch.timeline()
     }
 
     /// Ends the capture: nothing is recorded any more. Gives what the journal does not know of.

@@ -121,7 +121,7 @@ impl Retelling {
             });
         }
         let asked = self.recorder.asked_before(&told.method, told.url, &told.asked, told.is_public && !told.is_decoded);
-        self.recorder.redirected(&asked, told.status, &told.headers);
+        self.recorder.head_arrived(&asked, told.status, &told.headers);
         let answered = self.recorder.arrivals();
         let head = AnswerHead { status: told.status, headers: told.headers, is_delimited: true, answered };
         match (told.request_body, told.body) {

@@ -172,7 +172,7 @@ async fn pass_on(
     }
     let trailer = headers.remove(header::TRAILER);
     hop_by_hop::strip(&mut headers);
-    recorder.redirected(asked, parts.status, &headers);
+    recorder.head_arrived(asked, parts.status, &headers);
     let size = content_length(&headers);
     let representation = Representation { url: asked.url(), status: parts.status, headers: &headers, size };
     let partial = representation.partial(asked.method(), asked.headers());

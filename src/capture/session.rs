@@ -20,6 +20,7 @@ use super::{
     policy::UrlGlobs,
     recorder::Recorder,
     service::CaptureService,
+    timeline::Timeline,
 };
 use crate::{
     beside::Unwritable,
@@ -137,6 +138,8 @@ pub struct Summary {
     pub nix_store: Option<PathBuf>,
     /// What is not as it should be with the Nix store, and what to do.
     pub warning: Option<String>,
+    /// When the requests came, and how long they took.
+    pub timeline: Timeline,
 }
 
 impl Capture {
@@ -216,10 +219,11 @@ impl Capture {
         let unrecorded = recorder.close();
         let lock = folder.lock()?;
         let beside = Beside { folder: &folder, lock: &lock };
-        let summary = write_inventory(&options, &beside, &dead, recorder.journal(), unrecorded, prune)?;
+        let mut summary = write_inventory(&options, &beside, &dead, recorder.journal(), unrecorded, prune)?;
         for journal in dead.iter().chain([recorder.journal()]) {
             journal.remove()?;
         }
+        summary.timeline = recorder.timeline();
         Ok(summary)
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     inventory::{Change, ChangeKind, Entry, Source},
     proxy::ListenOn,
     replay::current_system,
-    secrets,
+    report, secrets,
     text::{printable, shell_quoted},
 };
 
@@ -109,6 +109,9 @@ impl Capture {
             failures.iter().for_each(|failure| output::warning(printable(&failure.to_string())));
             bypasses.iter().for_each(output::warning);
             print_summary(&summary, common);
+        }
+        if let Err(error) = report::keep_capture(&common.inventory_file(), &summary.timeline) {
+            tracing::info!("the timeline of this capture is not kept: {error}");
         }
         let not_stored = summary.left_out.iter().any(|omission| matches!(omission.reason, LeftOut::NotStored(_)));
         Ok(if code == DONE && not_stored { FAILED } else { code })

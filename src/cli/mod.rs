@@ -22,6 +22,7 @@ mod push;
 mod refetch;
 mod relocate;
 mod replay;
+mod report;
 mod signals;
 mod verify;
 
@@ -105,6 +106,7 @@ enum Command {
     Relocate(relocate::Relocate),
     Push(push::Push),
     Index(index::Compile),
+    Report(report::Report),
     Diff(diff::Diff),
     Merge(merge::Merge),
     Import(import::Import),
@@ -189,6 +191,7 @@ pub fn main() -> ExitCode {
         Command::Relocate(command) => command.run(&common),
         Command::Push(command) => command.run(&common),
         Command::Index(command) => command.run(&common),
+        Command::Report(command) => command.run(&common),
         Command::Diff(command) => command.run(),
         Command::Merge(command) => command.run(&common),
         Command::Import(command) => command.run(&common),

@@ -15,6 +15,7 @@ use crate::{
     isolate::Isolated,
     proxy::{ClientEnvironment, ListenOn, Running, StartOptions},
     replay::{ReplayOptions, Replayer, Report, current_system},
+    report,
 };
 
 /// Run a command behind the replaying proxy, or serve until SIGINT or SIGTERM
@@ -96,19 +97,23 @@ impl Replay {
             proxy.stop().await;
             Ok::<_, u8>((ending, failures.list()))
         })?;
-        let is_written_whole = self.json || self.background_state.is_some();
-        let report = if is_written_whole { replayer.report() } else { replayer.summary() };
+        let inventory = common.inventory_file();
+        let is_written_whole = self.json || self.background_state.is_some() || report::has_place(&inventory);
+        let run = if is_written_whole { replayer.report() } else { replayer.summary() };
         let bypasses = if let Ending::Command(ended) = &ending { &ended.bypasses[..] } else { &[] };
-        let report = report.with_failed_handshakes(&failures).with_bypasses(bypasses);
+        let run = run.with_failed_handshakes(&failures).with_bypasses(bypasses);
+        if let Err(error) = report::keep_replay(&inventory, &run) {
+            tracing::info!("the report of this replay is not kept: {error}");
+        }
         let code = match &ending {
             Ending::Command(ended) if ended.code != DONE => ended.code,
-            _ if report.failed(self.allow_misses) => INCOMPLETE,
+            _ if run.failed(self.allow_misses) => INCOMPLETE,
             _ => DONE,
         };
         match (&self.background_state, ending) {
             (Some(state), Ending::Parent) => background::abandoned(state),
-            (Some(state), _) => background::ended(state, &report.to_string(), &report, code),
-            (None, _) => self.report(&report, common),
+            (Some(state), _) => background::ended(state, &run.to_string(), &run, code),
+            (None, _) => self.report(&run, common),
         }
         Ok(code)
     }

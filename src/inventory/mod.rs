@@ -29,5 +29,5 @@ pub use redirect::becomes_get;
 pub use rules::{MatchRules, Rewrite, UsedRule};
 pub use system::current_system;
 pub use unite::{Conflict, Input, Side, United, unite};
-pub use why::{Seen, Why, pinned_by_redirect};
+pub use why::{Reason, Seen, Why, pinned_by_redirect};
 pub use write::{to_toml, toml_of_entry, toml_of_rules, write, write_atomically};
