@@ -27,5 +27,5 @@ pub use origin::{Origin, OriginError, OriginSetupError, TrustRoots};
 pub use policy::{LEFT_OUT_HEADERS, UrlGlobs};
 pub use retold::{Retelling, Retold, RetoldOptions};
 pub use roots::{KeepError, keep, keep_beside, not_kept, object};
-pub use session::{Capture, CaptureError, CaptureOptions, Summary};
-pub use timeline::{TimedRequest, Timeline};
+pub use session::{Capture, CaptureError, CaptureOptions, Summary, Watching};
+pub use timeline::{Stopwatch, TimedRequest, Timeline};

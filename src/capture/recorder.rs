@@ -7,7 +7,7 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -22,7 +22,7 @@ use super::{
     policy::{self, UrlGlobs},
     request_body::PendingDigest,
     spooling::Spooling,
-    timeline::{Stopwatch, Timeline},
+    timeline::Stopwatch,
     token,
 };
 use crate::{
@@ -40,7 +40,7 @@ pub struct Recorder {
     only: UrlGlobs,
     arrivals: AtomicU64,
     spooled: AtomicU64,
-    stopwatch: Stopwatch,
+    stopwatch: Arc<Stopwatch>,
     known: Mutex<Known>,
 }
 
@@ -96,10 +96,10 @@ pub struct AnswerHead {
 }
 
 impl Recorder {
-    /// A recorder that writes to `journal`, and of which `only` says what it records, unless that is empty.
-    pub fn new(journal: Journal, allow_private: UrlGlobs, only: UrlGlobs) -> Self {
+    /// A recorder that writes to `journal`, and of which `only` says what it records, unless that is empty. `stopwatch`
+    /// takes the times.
+    pub fn new(journal: Journal, allow_private: UrlGlobs, only: UrlGlobs, stopwatch: Arc<Stopwatch>) -> Self {
         let counter = || AtomicU64::new(0);
-        let stopwatch = Stopwatch::start();
         Self {
             journal,
             allow_private,
@@ -301,11 +301,6 @@ impl Recorder {
             tracing::error!("{} {} is not recorded: {reason}", exchange.method, exchange.url);
             known.lost.push(Omission { method: exchange.method, url: exchange.url, reason });
         }
-    }
-
-    /// When the requests came, and how long they took.
-    pub fn timeline(&self) -> Timeline {
-        self.stopwatch.timeline()
     }
 
     /// Ends the capture: nothing is recorded any more. Gives what the journal does not know of.

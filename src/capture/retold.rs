@@ -88,7 +88,7 @@ impl Retelling {
         stores.embedded().prepare()?;
         let folder = JournalFolder::create(&inventory)?;
         let journal = folder.start(stores.embedded(), &folder.lock()?)?;
-        let recorder = Recorder::new(journal, allow_private.clone(), UrlGlobs::default());
+        let recorder = Recorder::new(journal, allow_private.clone(), UrlGlobs::default(), std::sync::Arc::default());
         let options = CaptureOptions {
             inventory,
             stores,

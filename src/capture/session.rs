@@ -9,6 +9,7 @@ use std::{
     sync::Arc,
 };
 
+use axum::Router;
 use rustix::fs::Access;
 use tokio::sync::mpsc;
 
@@ -20,7 +21,7 @@ use super::{
     policy::UrlGlobs,
     recorder::Recorder,
     service::CaptureService,
-    timeline::Timeline,
+    timeline::{Stopwatch, Timeline},
 };
 use crate::{
     beside::Unwritable,
@@ -47,6 +48,15 @@ pub struct CaptureOptions {
     pub proxy_loopback: bool,
     /// The Nix system that the capture is made on.
     pub system: String,
+}
+
+/// How people can look at a capture while it goes on.
+#[derive(Debug, Default)]
+pub struct Watching {
+    /// What takes the times of the requests.
+    pub stopwatch: Arc<Stopwatch>,
+    /// What the proxy answers for itself.
+    pub control: Router,
 }
 
 /// Why a capture cannot start or end.
@@ -113,6 +123,7 @@ pub struct Capture {
     folder: JournalFolder,
     dead: Vec<Journal>,
     recorder: Arc<Recorder>,
+    stopwatch: Arc<Stopwatch>,
     proxy: Running,
     running: mpsc::Receiver<Infallible>,
 }
@@ -147,7 +158,7 @@ impl Capture {
     ///
     /// # Errors
     /// Where something cannot be read, written or listened on; the inventory is as it was then.
-    pub async fn start(mut options: CaptureOptions) -> Result<Self, CaptureError> {
+    pub async fn start(mut options: CaptureOptions, watching: Watching) -> Result<Self, CaptureError> {
         // What belongs beside the inventory is beside the file, not beside a link to it.
         options.inventory = fs::canonicalize(&options.inventory).unwrap_or(options.inventory);
         let inventory = read_inventory(&options.inventory)?;
@@ -166,7 +177,12 @@ impl Capture {
         let roots = TrustRoots::load(&|name| std::env::var_os(name));
         let origin = Origin::new(&roots)?;
         let journal = folder.start(options.stores.embedded(), &lock)?;
-        let recorder = Arc::new(Recorder::new(journal, options.allow_private.clone(), options.only.clone()));
+        let recorder = Arc::new(Recorder::new(
+            journal,
+            options.allow_private.clone(),
+            options.only.clone(),
+            Arc::clone(&watching.stopwatch),
+        ));
         let (service, running) = CaptureService::new(origin, Arc::clone(&recorder), known);
         let service = tower::service_fn(move |request| {
             let service = service.clone();
@@ -176,6 +192,7 @@ impl Capture {
             listen_on: options.listen.clone(),
             user_roots: Some(roots.to_pem()),
             proxy_loopback: options.proxy_loopback,
+            control: watching.control,
         };
         let proxy = match Running::start(start, service).await {
             Ok(proxy) => proxy,
@@ -186,7 +203,8 @@ impl Capture {
             }
         };
         drop(lock);
-        Ok(Self { options, folder, dead, recorder, proxy, running })
+        let stopwatch = watching.stopwatch;
+        Ok(Self { options, folder, dead, recorder, stopwatch, proxy, running })
     }
 
     /// What a command needs to go through the proxy.
@@ -210,7 +228,7 @@ impl Capture {
     /// # Errors
     /// Where something cannot be written. The journal then stays, and the next capture takes it over.
     pub async fn finish(self, prune: bool, give_up: impl Future<Output = ()>) -> Result<Summary, CaptureError> {
-        let Self { options, folder, dead, recorder, proxy, mut running } = self;
+        let Self { options, folder, dead, recorder, stopwatch, proxy, mut running } = self;
         proxy.stop().await;
         tokio::select! {
             _ = running.recv() => {}
@@ -223,7 +241,7 @@ impl Capture {
         for journal in dead.iter().chain([recorder.journal()]) {
             journal.remove()?;
         }
-        summary.timeline = recorder.timeline();
+        summary.timeline = stopwatch.timeline();
         Ok(summary)
     }
 }

@@ -62,16 +62,20 @@ pub struct Stopwatch {
 
 #[derive(Debug, Default)]
 struct Requests {
-    by_arrival: BTreeMap<u64, TimedRequest>,
+    /// Each with the number of its last change.
+    by_arrival: BTreeMap<u64, (u64, TimedRequest)>,
+    changes: u64,
     unlisted: u64,
 }
 
-impl Stopwatch {
-    /// Starts now.
-    pub fn start() -> Self {
+/// Starts now.
+impl Default for Stopwatch {
+    fn default() -> Self {
         Self { started: (Instant::now(), SystemTime::now()), requests: Mutex::default() }
     }
+}
 
+impl Stopwatch {
     fn now(&self) -> u64 {
         u64::try_from(self.started.0.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
@@ -89,29 +93,42 @@ impl Stopwatch {
             TimedRequest { method, url, start, head: None, end: None, status: None, bytes: None, problem: None };
         let mut requests = self.requests();
         match requests.by_arrival.len() < KEPT {
-            true => drop(requests.by_arrival.insert(arrival, request)),
+            true => {
+                requests.changes += 1;
+                let change = requests.changes;
+                requests.by_arrival.insert(arrival, (change, request));
+            }
             false => requests.unlisted += 1,
+        }
+    }
+
+    /// Changes what is kept of a request.
+    fn change(&self, arrival: u64, change: impl FnOnce(&mut TimedRequest)) {
+        let mut requests = self.requests();
+        let Requests { by_arrival, changes, .. } = &mut *requests;
+        if let Some((changed, request)) = by_arrival.get_mut(&arrival) {
+            *changes += 1;
+            *changed = *changes;
+            change(request);
         }
     }
 
     /// The head of an answer came.
     pub fn head(&self, arrival: u64, status: u16) {
         let now = self.now();
-        if let Some(request) = self.requests().by_arrival.get_mut(&arrival) {
-            (request.head, request.status) = (Some(now), Some(status));
-        }
+        self.change(arrival, |request| (request.head, request.status) = (Some(now), Some(status)));
     }
 
     /// An exchange is over.
     pub fn ended(&self, exchange: &Exchange) {
         let now = self.now();
-        if let Some(request) = self.requests().by_arrival.get_mut(&exchange.arrival) {
+        self.change(exchange.arrival, |request| {
             request.end = Some(now);
             match &exchange.outcome {
                 Outcome::Answered(answer) => request.bytes = Some(answer.body.as_ref().map_or(0, |body| body.size)),
                 Outcome::LeftOut(reason) => request.problem = Some(reason.to_string()),
             }
-        }
+        });
     }
 
     /// The times so far.
@@ -120,8 +137,58 @@ impl Stopwatch {
         Timeline {
             started: httpdate::fmt_http_date(self.started.1),
             length: self.now(),
-            requests: requests.by_arrival.values().cloned().collect(),
+            requests: requests.by_arrival.values().map(|(_, request)| request.clone()).collect(),
             unlisted: requests.unlisted,
         }
+    }
+
+    /// The requests that were changed after the change number `since`, with their places in the [timeline](Timeline);
+    /// the number of the last change; and the time so far.
+    pub fn changes(&self, since: u64) -> (Vec<(u64, TimedRequest)>, u64, u64) {
+        let requests = self.requests();
+        let changed = requests.by_arrival.iter().filter(|(_, (change, _))| *change > since);
+        let changed = changed.map(|(place, (_, request))| (*place, request.clone())).collect();
+        (changed, requests.changes, self.now())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+
+    use super::*;
+    use crate::capture::LeftOut;
+
+    fn asked(stopwatch: &Stopwatch, arrival: u64, url: &str, private: bool) {
+        stopwatch.asked(arrival, &Method::GET, &url.parse().unwrap(), private);
+    }
+
+    #[test]
+    fn no_secret_is_kept_of_a_url() {
+        let stopwatch = Stopwatch::default();
+        asked(&stopwatch, 0, "https://h.test/a?access_token=hidden", true);
+        let key = format!("ghp_{}", "1aB2cD3eF4gH5iJ6kL7mN8oP9qR0sT1uV2wX");
+        asked(&stopwatch, 1, &format!("https://h.test/{key}/b?page=2"), false);
+        let urls: Vec<_> = stopwatch.timeline().requests.into_iter().map(|request| request.url).collect();
+        assert_eq!(urls, ["https://h.test/a", "https://h.test/…/b?page=2"]);
+    }
+
+    #[test]
+    fn what_changed_is_told_once() {
+        let stopwatch = Stopwatch::default();
+        asked(&stopwatch, 0, "https://h.test/a", false);
+        asked(&stopwatch, 1, "https://h.test/b", false);
+        let (changed, last, _) = stopwatch.changes(0);
+        assert_eq!(changed.iter().map(|(place, _)| *place).collect::<Vec<_>>(), [0, 1]);
+        assert!(stopwatch.changes(last).0.is_empty());
+        stopwatch.head(1, 404);
+        let outcome = Outcome::LeftOut(LeftOut::NotStored("no".to_owned()));
+        let url: NormalizedUrl = "https://h.test/b".parse().unwrap();
+        let (method, request_body) = (Method::GET, Vec::new());
+        stopwatch.ended(&Exchange { arrival: 1, answered: 2, method, url, request_body, outcome });
+        let (changed, _, _) = stopwatch.changes(last);
+        let [(1, request)] = &changed[..] else { panic!("{changed:?}") };
+        assert_eq!((request.status, request.problem.as_deref()), (Some(404), Some("it could not be stored: no")));
+        assert!(request.start <= request.head.unwrap() && request.head <= request.end);
     }
 }

@@ -1,6 +1,6 @@
 //! `buildproxy capture`.
 
-use std::{collections::BTreeSet, ffi::OsString, time::Duration};
+use std::{collections::BTreeSet, ffi::OsString, io::IsTerminal, sync::Arc, time::Duration};
 
 use tokio::time::sleep;
 
@@ -9,11 +9,15 @@ use super::{
 };
 
 use crate::{
-    capture::{self, CaptureOptions, LeftOut, Omission, Summary, UrlGlobs},
+    capture::{self, CaptureOptions, LeftOut, Omission, Stopwatch, Summary, UrlGlobs, Watching},
     inventory::{Change, ChangeKind, Entry, Source},
     proxy::ListenOn,
     replay::current_system,
-    report, secrets,
+    report::{
+        self,
+        live::{self, LiveCapture},
+    },
+    secrets,
     text::{printable, shell_quoted},
 };
 
@@ -56,6 +60,10 @@ impl Capture {
 
     fn try_run(self, common: &Common) -> Result<u8, u8> {
         let listen = self.listen.address()?;
+        let stopwatch = Arc::<Stopwatch>::default();
+        let live = LiveCapture { inventory: common.inventory_file(), stopwatch: Arc::clone(&stopwatch) };
+        let (control, goes_on) = live::router(Arc::new(live));
+        let watching = Watching { stopwatch, control };
         let mut options = CaptureOptions {
             inventory: common.inventory.clone(),
             stores: common.stores(),
@@ -71,11 +79,14 @@ impl Capture {
             if let Some(isolated) = &isolated {
                 options.listen = isolated.listen_on();
             }
-            let capture = capture::Capture::start(options).await.map_err(|error| {
+            let capture = capture::Capture::start(options, watching).await.map_err(|error| {
                 output::error(&error);
                 if error.is_usage() { USAGE } else { FAILED }
             })?;
             tracing::debug!("capturing at http://{}", capture.address());
+            if isolated.is_none() && std::io::stderr().is_terminal() && !common.quiet {
+                output::say(format!("{} at http://{}/", output::bold("watch"), capture.address()));
+            }
             // Before the command starts: from then on there is always somebody who takes them.
             let mut signals = Signals::new().map_err(|error| {
                 output::error(&format!("cannot take over signals: {error}"));
@@ -95,6 +106,7 @@ impl Capture {
                     _ = signals.received() => {}
                 }
             };
+            drop(goes_on);
             let result = capture.finish(self.prune && code == DONE, give_up).await;
             Ok::<_, u8>((code, result, failures.list(), ended.bypasses))
         })?;

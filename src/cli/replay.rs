@@ -15,7 +15,10 @@ use crate::{
     isolate::Isolated,
     proxy::{ClientEnvironment, ListenOn, Running, StartOptions},
     replay::{ReplayOptions, Replayer, Report, current_system},
-    report,
+    report::{
+        self,
+        live::{self, LiveReplay},
+    },
 };
 
 /// Run a command behind the replaying proxy, or serve until SIGINT or SIGTERM
@@ -83,21 +86,25 @@ impl Replay {
             check_bodies: self.check_bodies,
             system: current_system(),
         };
+        let inventory = common.inventory_file();
         let replayer = Arc::new(Replayer::with_index(index, common.body_files(), options));
         let (ending, failures) = block_on(async {
             let isolated = self.isolation.start(&self.command, address)?;
             let listen_on = isolated.as_ref().map_or(ListenOn::Address(address), Isolated::listen_on);
-            let start = StartOptions { listen_on, user_roots: None, proxy_loopback: self.listen.proxy_loopback };
+            let live = LiveReplay { inventory: inventory.clone(), replayer: Arc::clone(&replayer) };
+            let (control, goes_on) = live::router(Arc::new(live));
+            let start =
+                StartOptions { listen_on, user_roots: None, proxy_loopback: self.listen.proxy_loopback, control };
             let proxy = Running::start(start, Arc::clone(&replayer).service()).await.map_err(|error| {
                 output::error(&error);
                 FAILED
             })?;
             let ending = self.serve(proxy.environment(), isolated).await?;
             let failures = proxy.handshake_failures();
+            drop(goes_on);
             proxy.stop().await;
             Ok::<_, u8>((ending, failures.list()))
         })?;
-        let inventory = common.inventory_file();
         let is_written_whole = self.json || self.background_state.is_some() || report::has_place(&inventory);
         let run = if is_written_whole { replayer.report() } else { replayer.summary() };
         let bypasses = if let Ending::Command(ended) = &ending { &ended.bypasses[..] } else { &[] };

@@ -11,6 +11,7 @@ mod batched;
 mod ca;
 mod connect;
 mod connection;
+pub mod control;
 mod detect;
 pub mod environment;
 mod exchange;

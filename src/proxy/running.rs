@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use axum::Router;
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -18,6 +19,7 @@ use tower::Service;
 
 use super::{
     ca::{CaError, CertificateAuthority},
+    control::Controlled,
     environment::ClientEnvironment,
     server::Listener,
     tls::HandshakeFailure,
@@ -52,6 +54,8 @@ pub struct StartOptions {
     pub user_roots: Option<String>,
     /// Whether requests to loopback go through the proxy, too.
     pub proxy_loopback: bool,
+    /// What it answers for itself: see [`control::HOST`](super::control::HOST).
+    pub control: Router,
 }
 
 /// Why a proxy cannot start.
@@ -101,7 +105,7 @@ impl Running {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        let StartOptions { listen_on, user_roots, proxy_loopback } = options;
+        let StartOptions { listen_on, user_roots, proxy_loopback, control } = options;
         keep_freed_memory();
         let is_isolated = matches!(listen_on, ListenOn::Isolated { .. });
         let listener = listener(listen_on).await?;
@@ -127,6 +131,7 @@ impl Running {
         let listener = listener.on_handshake_failure(move |failure| kept.add(failure));
         let (stop, stopped) = oneshot::channel::<()>();
         let shutdown = async move { drop(stopped.await) };
+        let service = Controlled::new(service, control, address);
         let server = tokio::spawn(listener.serve(ca, service, shutdown, GRACE));
         tracing::debug!("the proxy is at http://{address}");
         Ok(Self { address, environment, handshake_failures, stop, server, _client_files: client_files })

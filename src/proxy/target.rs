@@ -7,7 +7,7 @@ use http::{
     uri::{Authority, PathAndQuery, Scheme},
 };
 
-use super::authority::HostPort;
+use super::{authority::HostPort, control};
 use crate::url::without_userinfo;
 
 /// How a request came here: what its target does not say itself.
@@ -102,7 +102,8 @@ impl Arrival {
 /// 4. Else the scheme is the connection's, and the authority that of `:authority`, `Host`, or CONNECT, in this order.
 ///    The SNI plays no part: it is for the certificate alone.
 /// 5. A host without a port that is the CONNECT host has the CONNECT port, since that is where it was sent.
-/// 6. The proxy's own address is refused, so that no request can come back to it.
+/// 6. The proxy's own address, where a client takes it for a web server, is the [host that is the proxy itself](control::HOST);
+///    anywhere else it is refused, so that no request can come back to it.
 ///
 /// | came by | target, `Host` | is for |
 /// | --- | --- | --- |
@@ -150,14 +151,15 @@ pub fn effective_uri<B>(request: &Request<B>, arrival: &Arrival) -> Result<Uri, 
     };
     web_scheme(&scheme)?;
     let authority = with_tunnel_port(authority, &scheme, arrival).ok_or(TargetError::NoHost)?;
-    refuse_own_address(&authority, &scheme, arrival)?;
+    let own = refuse_own_address(&authority, &scheme, arrival);
+    let is_direct = !arrival.decrypted && arrival.tunnels.is_empty();
+    let authority = match own {
+        Ok(()) => authority.to_string(),
+        Err(_) if is_direct => control::HOST.to_owned(),
+        Err(error) => return Err(error),
+    };
     let path = path_and_query(request)?;
-    Uri::builder()
-        .scheme(scheme)
-        .authority(authority.to_string())
-        .path_and_query(path)
-        .build()
-        .map_err(|_| form_error(uri))
+    Uri::builder().scheme(scheme).authority(authority).path_and_query(path).build().map_err(|_| form_error(uri))
 }
 
 fn form_error(uri: &Uri) -> TargetError {
@@ -360,8 +362,6 @@ mod tests {
     #[test]
     fn the_proxy_itself_is_never_a_target() {
         for (way, line, host) in [
-            ("plain", "GET /", OWN),
-            ("plain", "GET /", "localhost:34567"),
             ("plain", "GET http://127.0.0.1:34567/", "h.test"),
             ("plain", "GET http://u:p@LOCALHOST.:34567/", "h.test"),
             ("tls 127.0.0.1:34567", "GET /", "127.0.0.1"),
@@ -370,6 +370,10 @@ mod tests {
             let error = target(way, line, &[host]).unwrap_err();
             assert_eq!(error.status(), StatusCode::BAD_REQUEST);
             assert!(error.to_string().contains("http_proxy=http://127.0.0.1:34567 "), "{way}: {line} {error}");
+        }
+        // Where it is taken for a web server, it says what it is.
+        for host in [OWN, "localhost:34567"] {
+            assert_eq!(target("plain", "GET /a?b", &[host]).unwrap(), "http://buildproxy.internal/a?b");
         }
         assert!(target("plain", "GET http://127.0.0.1:8080/", &[]).is_ok());
         assert!(target("plain", "GET http://h.test:34567/", &[]).is_ok());

@@ -104,6 +104,11 @@ impl Replayer {
         }
     }
 
+    /// How many requests came so far.
+    pub fn asked(&self) -> u64 {
+        self.log.total()
+    }
+
     /// What the run asked for so far.
     pub fn report(&self) -> Report {
         self.log.report(&self.index)

@@ -5,6 +5,7 @@
 //! alone, by its hash.
 
 mod entry;
+pub mod live;
 mod runs;
 
 use data_encoding::BASE64;
@@ -37,6 +38,8 @@ pub struct Page<'a> {
     pub replay: Option<Value>,
     /// What differs from another inventory.
     pub diff: Option<DiffView<'a>>,
+    /// `capture` or `replay`, where that goes on and the page is to show it.
+    pub live: Option<&'static str>,
 }
 
 /// What differs from the inventory of that name.
@@ -65,7 +68,7 @@ impl<'a> Page<'a> {
             EntryView::new(entry, entry.body.as_ref().map(|body| Reason::new(body, rule)))
         };
         let entries = inventory.entries.iter().zip(rules).map(why).collect();
-        Self { title, entries, capture: runs.capture, replay: runs.replay, diff }
+        Self { title, entries, capture: runs.capture, replay: runs.replay, diff, live: None }
     }
 
     /// The file.
@@ -75,9 +78,10 @@ impl<'a> Page<'a> {
     pub fn to_html(&self) -> serde_json::Result<String> {
         let data = in_script(&serde_json::to_string(self)?);
         let policy = format!(
-            "default-src 'none'; style-src '{}'; script-src '{}'; base-uri 'none'; form-action 'none'",
+            "default-src 'none'; style-src '{}'; script-src '{}'; connect-src {}; base-uri 'none'; form-action 'none'",
             hash_source(STYLE),
-            hash_source(SCRIPT)
+            hash_source(SCRIPT),
+            if self.live.is_some() { "'self'" } else { "'none'" }
         );
         let (title, entries) = (escaped(&self.title), self.entries.len());
         let summary = format!("{entries} {}.", if entries == 1 { "entry" } else { "entries" });

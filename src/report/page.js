@@ -152,23 +152,30 @@ function chart(title, items, name, amount, show) {
   return el('div', {}, el('h3', {}, title), list);
 }
 
-function overview() {
+function figures() {
   const { entries, capture, replay } = data;
   const size = entries.reduce((sum, entry) => sum + (entry.size || 0), 0);
   const chains = entries.filter(entry => entry.hops.length).length;
   const hosts = new Set(entries.map(entry => hostOf(entry.url))).size;
   const kept = entries.filter(entry => entry.body && entry.source !== 'fetch');
   const misses = replay && replay['requests-missed'];
-  section('overview', 'Overview',
-    tiles([
+  const inReplay = data.live ? 'so far' : 'in the last replay';
+  return tiles([
       [entries.length.toLocaleString('en'), entries.length === 1 ? 'entry' : 'entries'],
       [hosts.toLocaleString('en'), hosts === 1 ? 'host' : 'hosts'],
       [bytes(size), 'of bodies'],
       chains > 0 && [chains.toLocaleString('en'), chains === 1 ? 'redirect chain' : 'redirect chains'],
       kept.length > 0 && [kept.length.toLocaleString('en'), `kept, ${bytes(kept.reduce((sum, entry) => sum + (entry.size || 0), 0))}`],
-      capture && [duration(capture.length), 'last capture'],
-      replay && [misses.toLocaleString('en'), misses === 1 ? 'miss in the last replay' : 'misses in the last replay', misses ? 'bad' : 'good'],
-    ]),
+      capture && data.live !== 'replay' && [duration(capture.length), data.live ? 'so far' : 'last capture'],
+      data.live === 'capture' && [capture.requests.length.toLocaleString('en'), 'requests'],
+      replay && data.live !== 'capture'
+        && [misses.toLocaleString('en'), misses === 1 ? `miss ${inReplay}` : `misses ${inReplay}`, misses ? 'bad' : 'good'],
+    ]);
+}
+
+function overview() {
+  const { entries } = data;
+  section('overview', 'Overview', figures(),
     el('div', { class: 'charts' },
       chart('Bytes by host', entries, entry => hostOf(entry.url), entry => entry.size || 0, bytes),
       chart('Bytes by kind', entries, kindOf, entry => entry.size || 0, bytes),
@@ -280,36 +287,23 @@ function entriesTable() {
   return { rows, search };
 }
 
+/// The waterfall of the capture, by host; gives what draws it anew.
 function timeline() {
-  const { capture } = data;
-  if (!capture) return;
-  const length = Math.max(capture.length, 1);
-  const hosts = new Map();
-  for (const request of capture.requests) {
-    const host = hostOf(request.url);
-    if (!hosts.has(host)) hosts.set(host, []);
-    hosts.get(host).push(request);
-  }
-  const items = [...hosts].flatMap(([host, requests]) => [{ host, requests }, ...requests]);
+  if (!data.capture) return null;
+  let length = 1;
   const piece = (look, from, to) => {
     const bar = el('i', { class: look });
     bar.style.left = `${100 * from / length}%`;
     bar.style.width = `${100 * Math.max(0, to - from) / length}%`;
     return bar;
   };
-  const ticks = [0, .25, .5, .75, 1].map(part => {
-    const tick = el('span', {}, duration(length * part));
-    tick.style.left = `${100 * part}%`;
-    return tick;
-  });
-  const heads = [el('span'), el('span'), el('div', { class: 'axis' }, ticks)];
-  const rows = new Rows('timeline of the capture', 'minmax(12rem, 26%) 5rem 1fr', heads, item => {
-    if (item.host !== undefined) {
-      const size = item.requests.reduce((sum, request) => sum + (request.bytes || 0), 0);
-      return el('div', { class: 'host' }, el('span', { role: 'gridcell' }, item.host),
-        el('span', { role: 'gridcell', class: 'number' }, bytes(size)),
-        el('span', { role: 'gridcell', class: 'dim' }, many(item.requests.length, 'request', 'requests')));
-    }
+  const hostRow = item => {
+    const size = item.requests.reduce((sum, request) => sum + (request.bytes || 0), 0);
+    return el('div', { class: 'host' }, el('span', { role: 'gridcell' }, item.host),
+      el('span', { role: 'gridcell', class: 'number' }, bytes(size)),
+      el('span', { role: 'gridcell', class: 'dim' }, many(item.requests.length, 'request', 'requests')));
+  };
+  const requestRow = item => {
     const end = item.end === undefined ? length : item.end;
     const head = item.head === undefined ? end : item.head;
     const told = `${item.method} ${item.url}\n${item.status || ''} ${bytes(item.bytes)}, ${duration(head - item.start)} until the answer, `
@@ -319,20 +313,43 @@ function timeline() {
       el('span', { role: 'gridcell', class: 'number' }, item.bytes === undefined ? (item.status || '–') : bytes(item.bytes)),
       el('span', { role: 'gridcell', class: 'lane' }, piece('wait', item.start, head),
         piece(item.problem ? 'failed' : 'receive', head, end)));
-  }, item => {
-    if (item.host !== undefined) return;
+  };
+  const showRequest = item => {
     const entry = data.entries.find(entry => entry.method === item.method
       && (entry.url === item.url || entry.hops.some(hop => hop.location === item.url)));
     if (entry) showEntry(entry);
     else details(`${item.method} ${item.url}`, el('dl', { class: 'facts' },
       fact('status', item.status), fact('not recorded', item.problem)));
-  });
-  section('timeline', 'Timeline of the last capture',
-    el('p', { class: 'legend dim' }, `${capture.started}, ${many(capture.requests.length, 'request', 'requests')} in ${duration(capture.length)}`,
+  };
+  const axis = el('div', { class: 'axis' });
+  const rows = new Rows('timeline of the capture', 'minmax(12rem, 26%) 5rem 1fr', [el('span'), el('span'), axis],
+    item => item.host === undefined ? requestRow(item) : hostRow(item),
+    item => { if (item.host === undefined) showRequest(item); });
+  const told = el('span');
+  section('timeline', data.live === 'capture' ? 'Timeline' : 'Timeline of the last capture',
+    el('p', { class: 'legend dim' }, told,
       el('i', { class: 'wait' }), 'waiting', el('i', { class: 'receive' }), 'receiving', el('i', { class: 'failed' }), 'not recorded'),
-    capture.unlisted ? el('p', { class: 'warn' }, `${many(capture.unlisted, 'more request is', 'more requests are')} not listed`) : null,
     el('div', { class: 'grid' }, rows.scroll));
-  rows.show(items);
+  const draw = () => {
+    const { capture } = data;
+    length = Math.max(capture.length, 1);
+    const hosts = new Map();
+    for (const request of capture.requests) {
+      const host = hostOf(request.url);
+      if (!hosts.has(host)) hosts.set(host, []);
+      hosts.get(host).push(request);
+    }
+    const more = capture.unlisted ? `, and ${capture.unlisted.toLocaleString('en')} that are not listed` : '';
+    told.textContent = `${capture.started}, ${many(capture.requests.length, 'request', 'requests')}${more} in ${duration(capture.length)}`;
+    axis.replaceChildren(...[0, .25, .5, .75, 1].map(part => {
+      const tick = el('span', {}, duration(length * part));
+      tick.style.left = `${100 * part}%`;
+      return tick;
+    }));
+    rows.show([...hosts].flatMap(([host, requests]) => [{ host, requests }, ...requests]));
+  };
+  draw();
+  return draw;
 }
 
 function table(heads, lines) {
@@ -340,28 +357,42 @@ function table(heads, lines) {
     el('tbody', {}, lines.slice(0, printedRows).map(line => el('tr', {}, line.map(cell => el('td', {}, cell))))));
 }
 
+/// What the replay said; gives what draws it anew.
 function lastReplay() {
-  const { replay } = data;
-  if (!replay) return;
-  const parts = [];
-  if (replay.misses.length) {
-    parts.push(el('h3', { class: 'bad' }, many(replay['requests-missed'], 'request that nothing answered', 'requests that nothing answered')),
-      replay.misses.map(miss => el('div', { class: 'step' },
-        el('div', {}, el('code', {}, `${miss.method} ${miss.url}`), miss.count > 1 ? ` (${miss.count} times)` : ''),
-        el('div', { class: 'dim' }, miss.reason),
-        miss.details.map(detail => el('div', { class: 'dim' }, detail)),
-        el('div', {}, miss.hint),
-        miss.suggestion ? el('pre', {}, miss.suggestion) : null)));
-  }
-  const list = (title, items, heads, line) => items.length && parts.push(el('h3', {}, `${title} (${items.length})`), table(heads, items.map(line)));
-  list('Bodies that could not be sent', replay['broken-bodies'], ['request', 'problem'], one => [el('code', {}, `${one.method} ${one.url}`), one.problem]);
-  list('Clients that did not come to TLS', replay['failed-handshakes'], ['host', 'process', 'problem'], one => [one.host, one.process || '', one.problem]);
-  list('Entries that nothing asked for', replay.unused, ['method', 'URL'], one => [one.method, el('code', {}, one.url)]);
-  if (!parts.length) parts.push(el('p', { class: 'good' }, 'Every request was answered, and every entry was asked for.'));
-  section('replay', 'Last replay',
+  if (!data.replay || data.live === 'capture') return null;
+  const place = el('div');
+  section('replay', data.live ? 'Replay' : 'Last replay', place);
+  const draw = () => place.replaceChildren(...listed(replayParts(data.replay)));
+  draw();
+  return draw;
+}
+
+function replayParts(replay) {
+  const miss = one => el('div', { class: 'step' },
+    el('div', {}, el('code', {}, `${one.method} ${one.url}`), one.count > 1 ? ` (${one.count} times)` : null),
+    el('div', { class: 'dim' }, one.reason),
+    one.details.map(detail => el('div', { class: 'dim' }, detail)),
+    el('div', {}, one.hint),
+    one.suggestion ? el('pre', {}, one.suggestion) : null);
+  const missed = replay['requests-missed'];
+  const list = (title, items, heads, line) =>
+    items.length ? [el('h3', {}, `${title} (${items.length})`), table(heads, items.map(line))] : [];
+  const unused = replay.unusedEntries === undefined ? replay.unused.length : replay.unusedEntries;
+  return [
     tiles([[replay['requests-answered'].toLocaleString('en'), 'requests answered'],
-      [replay['requests-missed'].toLocaleString('en'), 'missed', replay['requests-missed'] ? 'bad' : 'good'],
-      [replay.unused.length.toLocaleString('en'), 'entries unused']]), parts);
+      [missed.toLocaleString('en'), 'missed', missed ? 'bad' : 'good'],
+      [unused.toLocaleString('en'), data.live ? 'entries not asked for yet' : 'entries unused']]),
+    missed ? el('h3', { class: 'bad' }, many(missed, 'request that nothing answered', 'requests that nothing answered')) : null,
+    replay.misses.map(miss),
+    list('Bodies that could not be sent', replay['broken-bodies'], ['request', 'problem'],
+      one => [el('code', {}, `${one.method} ${one.url}`), one.problem]),
+    list('Clients that did not come to TLS', replay['failed-handshakes'], ['host', 'process', 'problem'],
+      one => [one.host, one.process || '', one.problem]),
+    data.live ? null : list('Entries that nothing asked for', replay.unused, ['method', 'URL'],
+      one => [one.method, el('code', {}, one.url)]),
+    !missed && !unused && !replay['broken-bodies'].length
+      ? el('p', { class: 'good' }, 'Every request was answered, and every entry was asked for.') : null,
+  ];
 }
 
 function differences() {
@@ -398,6 +429,31 @@ function differences() {
     shown.length < diff.entries.length ? el('p', { class: 'dim' }, `… and ${many(diff.entries.length - shown.length, 'entry', 'entries')} more`) : null);
 }
 
+/// Keeps up with a run that goes on.
+function follow(draws) {
+  const state = el('span', { class: 'dim', id: 'state', role: 'status' }, 'live');
+  document.getElementById('theme').before(state);
+  const events = new EventSource('/events');
+  const take = news => {
+    if (data.live === 'capture') {
+      data.capture.length = news.length;
+      for (const [place, request] of news.requests) data.capture.requests[place] = request;
+    } else data.replay = Object.assign(news.report, { unusedEntries: news.unused });
+    draws.forEach(draw => draw());
+    document.querySelector('#overview .tiles').replaceWith(figures());
+  };
+  const end = () => {
+    events.close();
+    state.textContent = `the ${data.live} has ended`;
+  };
+  events.onmessage = event => take(JSON.parse(event.data));
+  events.addEventListener('end', event => {
+    if (event.data) take(JSON.parse(event.data));
+    end();
+  });
+  events.onerror = end;
+}
+
 function theme() {
   const root = document.documentElement;
   const isDark = () => root.dataset.theme ? root.dataset.theme === 'dark' : matchMedia('(prefers-color-scheme: dark)').matches;
@@ -408,8 +464,8 @@ function theme() {
 overview();
 differences();
 const { rows, search } = entriesTable();
-timeline();
-lastReplay();
+const draws = [timeline(), lastReplay()].filter(Boolean);
+if (data.live) follow(draws);
 document.getElementById('theme').addEventListener('click', theme);
 addEventListener('keydown', event => {
   const typing = event.target instanceof HTMLInputElement || document.getElementById('details').open;

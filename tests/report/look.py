@@ -12,7 +12,7 @@ browser, page_file, folder, words = sys.argv[1:]
 seen = {"messages": [], "asked": []}
 
 with sync_playwright() as playwright:
-    chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+    chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox", "--disable-features=AutofillServerCommunication"])
     context = chromium.new_context(viewport={"width": 1300, "height": 900}, color_scheme="light")
     page = context.new_page()
     page.on("console", lambda message: seen["messages"].append(message.text))

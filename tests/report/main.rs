@@ -5,20 +5,27 @@
 #[path = "../common/mod.rs"]
 mod common;
 
-use std::{fmt::Write, path::Path, process::Command};
+use std::{fmt::Write, fs, path::Path, process::Command, time::Duration};
 
-use common::{Awkward, Outcome, Workdir, run};
+use common::{
+    Awkward, Outcome, Workdir,
+    process::{Guard, wait_for},
+    run,
+};
 use serde_json::Value;
 
 const HERE: &str = env!("CARGO_MANIFEST_DIR");
 
+/// The script `name` beside this file, to be run by what controls the browser, with the browser as its first argument.
+fn browsing(name: &str) -> Command {
+    let mut command = Command::new(Path::new(HERE).join("target/tools/browser/bin/python3"));
+    command.arg(Path::new(HERE).join("tests/report").join(name)).arg("/usr/bin/chromium");
+    command
+}
+
 /// What a browser shows of the page of `work`; a search for `words` finds something there.
 fn look(work: &Workdir, words: &str) -> Value {
-    let python = Path::new(HERE).join("target/tools/browser/bin/python3");
-    let mut command = Command::new(python);
-    command.arg(Path::new(HERE).join("tests/report/look.py"));
-    let outcome = run(command.arg("/usr/bin/chromium").args([work.path("report.html"), work.path(".")]).arg(words))
-        .expect_code(0);
+    let outcome = run(browsing("look.py").args([work.path("report.html"), work.path(".")]).arg(words)).expect_code(0);
     serde_json::from_slice(&outcome.stdout).unwrap()
 }
 
@@ -130,4 +137,68 @@ fn a_page_that_cannot_be_made_or_written_is_said_so() {
     report(&work, &["--diff", "absent.toml"]).expect_code(2).expect_stderr(&["absent.toml"]);
     let page = String::from_utf8(report(&work, &[]).expect_code(0).stdout.clone()).unwrap();
     assert!(page.starts_with("<!doctype html>") && page.ends_with("</html>\n"), "{page}");
+}
+
+/// Runs `command`, which asks for `first` and, when it may, for `second`, and watches it in a browser, where they are
+/// known by their `paths`.
+fn watch(work: &Workdir, mut command: Command, [first, second]: [&str; 2], paths: [&str; 2]) -> Value {
+    let wait = |file| format!("until [ -e {file} ]; do sleep 0.05; done");
+    let script = format!(
+        "curl -s -o /dev/null '{first}'; echo \"$http_proxy\" >proxy; {}; curl -s -o /dev/null '{second}'; {}",
+        wait("go"),
+        wait("done")
+    );
+    for file in ["proxy", "go", "done"] {
+        let _absent = fs::remove_file(work.path(file));
+    }
+    let mut running = Guard(command.args(["--", "sh", "-c", &script]).spawn().unwrap());
+    let proxy =
+        wait_for("the address", || fs::read_to_string(work.path("proxy")).ok().filter(|text| text.ends_with('\n')));
+    let address = proxy.trim().trim_start_matches("http://").trim_end_matches('/');
+    let outcome = run(browsing("live.py").arg(address).arg(work.path(".")).args(paths)).expect_code(0);
+    assert!(running.wait(Duration::from_secs(20)).is_some(), "a page that is open holds up nothing");
+    serde_json::from_slice(&outcome.stdout).unwrap()
+}
+
+#[test]
+fn a_run_that_goes_on_is_watched_at_the_proxys_address_and_by_its_name() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let urls = ["first", "second"].map(|name| origin.url(&format!("/plain/{name}?size=1000")));
+    let paths = ["/plain/first", "/plain/second"];
+    let [first, second] = [0, 1].map(|number: usize| urls[number].as_str());
+    let captured = watch(&work, work.capturing(&origin.ca.pem), [first, second], paths);
+    assert_eq!(captured["messages"], serde_json::json!([]));
+    assert_eq!(captured["second is there too early"], false);
+    assert_eq!(captured["state"], "live");
+    assert_eq!(captured["state at the end"], "the capture has ended");
+    assert!(captured["title through the proxy"].as_str().unwrap().ends_with("inventory.toml"), "{captured}");
+    assert_eq!(work.inventory().urls(), [first, second], "nothing of the page is recorded");
+    let replayed =
+        watch(&work, work.replaying(), ["http://h.test/missed", "http://h.test/other"], ["/missed", "/other"]);
+    assert_eq!(replayed["messages"], serde_json::json!([]));
+    assert_eq!(replayed["second is there too early"], false);
+    assert!(replayed["tiles"].as_str().unwrap().contains("2\nmisses so far"), "{replayed}");
+}
+
+#[test]
+fn a_server_has_metrics_and_health_and_says_what_it_is_to_who_takes_it_for_an_origin() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let url = origin.url("/plain/a?size=1000");
+    work.capture_sh(&origin, &format!("curl -sSf -o /dev/null '{url}'")).expect_code(0);
+    let script = format!(
+        "curl -s -o /dev/null '{url}'; curl -s -o /dev/null http://h.test/; curl -sS http://buildproxy.internal/metrics; \
+         curl -sS https://buildproxy.internal/health; curl -sS -w '%{{http_code}}' --noproxy '*' \"$http_proxy/simple/x\""
+    );
+    let outcome = run(work.replaying().args(["--", "sh", "-c", &script])).expect_code(4);
+    let said = String::from_utf8(outcome.stdout.clone()).unwrap();
+    for line in [
+        "# TYPE buildproxy_replayed_requests_total counter",
+        "buildproxy_replayed_requests_total{outcome=\"answered\"} 1",
+        "buildproxy_replayed_requests_total{outcome=\"missed\"} 1",
+        "buildproxy_broken_bodies 0",
+        "ok",
+    ] {
+        assert!(said.lines().any(|said| said == line), "{line} is not in {said}");
+    }
+    assert!(said.contains("this is buildproxy's proxy port, not a web server") && said.ends_with("400"), "{said}");
 }
