@@ -5,6 +5,7 @@
 mod background;
 mod capture;
 mod child;
+mod completions;
 mod describe;
 mod diff;
 mod env;
@@ -112,6 +113,9 @@ enum Command {
     Import(import::Import),
     Export(export::Export),
     Env(env::Env),
+    Completions(completions::Completions),
+    #[command(hide = true)]
+    Man(completions::Man),
     Isolated(isolation::Inside),
 }
 
@@ -197,6 +201,8 @@ pub fn main() -> ExitCode {
         Command::Import(command) => command.run(&common),
         Command::Export(command) => command.run(&common),
         Command::Env(command) => command.run(),
+        Command::Completions(command) => command.run(),
+        Command::Man(command) => command.run(),
         Command::Isolated(command) => command.run(),
     };
     ExitCode::from(code)
