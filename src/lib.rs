@@ -3,6 +3,7 @@
 pub mod beside;
 pub mod capture;
 pub mod cli;
+pub mod doctor;
 pub mod export;
 pub mod fetch;
 pub mod import;

@@ -8,6 +8,7 @@ mod child;
 mod completions;
 mod describe;
 mod diff;
+mod doctor;
 mod env;
 mod export;
 mod fetch;
@@ -113,6 +114,7 @@ enum Command {
     Import(import::Import),
     Export(export::Export),
     Env(env::Env),
+    Doctor(doctor::Doctor),
     Completions(completions::Completions),
     #[command(hide = true)]
     Man(completions::Man),
@@ -183,7 +185,9 @@ pub fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { USAGE } else { DONE });
         }
     };
-    start_logging(&cli.common);
+    // A handshake that fails is what the doctor looks for.
+    let is_quiet = cli.common.quiet || matches!(cli.command, Command::Doctor(_));
+    start_logging(&cli.common, is_quiet);
     let Cli { common, command } = cli;
     let code = match command {
         Command::Capture(command) => command.run(&common),
@@ -201,6 +205,7 @@ pub fn main() -> ExitCode {
         Command::Import(command) => command.run(&common),
         Command::Export(command) => command.run(&common),
         Command::Env(command) => command.run(),
+        Command::Doctor(command) => command.run(&common),
         Command::Completions(command) => command.run(),
         Command::Man(command) => command.run(),
         Command::Isolated(command) => command.run(),
@@ -208,10 +213,10 @@ pub fn main() -> ExitCode {
     ExitCode::from(code)
 }
 
-fn start_logging(common: &Common) {
-    let level = match (common.quiet, common.verbose) {
-        (true, _) => "error",
-        (_, 0) => "warn",
+fn start_logging(common: &Common, is_quiet: bool) {
+    let level = match (is_quiet, common.verbose) {
+        (true, 0) => "error",
+        (false, 0) => "warn",
         (_, 1) => "buildproxy=debug,warn",
         _ => "debug",
     };

@@ -4,7 +4,7 @@ use std::{
     convert::Infallible,
     error::Error,
     io,
-    net::{SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -56,6 +56,14 @@ pub struct StartOptions {
     pub proxy_loopback: bool,
     /// What it answers for itself: see [`control::HOST`](super::control::HOST).
     pub control: Router,
+}
+
+impl StartOptions {
+    /// On a free port of loopback, for clients that trust nothing else.
+    pub fn local() -> Self {
+        let listen_on = ListenOn::Address(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
+        Self { listen_on, user_roots: None, proxy_loopback: false, control: Router::new() }
+    }
 }
 
 /// Why a proxy cannot start.
