@@ -28,4 +28,4 @@ pub use policy::{LEFT_OUT_HEADERS, UrlGlobs};
 pub use retold::{Retelling, Retold, RetoldOptions};
 pub use roots::{KeepError, keep, keep_beside, not_kept, object};
 pub use session::{Capture, CaptureError, CaptureOptions, Summary, Watching};
-pub use timeline::{Stopwatch, TimedRequest, Timeline};
+pub use timeline::{Coming, Stopwatch, TimedRequest, Timeline};

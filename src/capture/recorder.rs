@@ -179,8 +179,13 @@ impl Recorder {
     }
 
     /// Starts to spool the answer's body; `None` where it will not be recorded anyway.
-    pub fn spool(&self, asked: &Asked, status: StatusCode) -> Option<(Spooling, Arriving)> {
-        refusal(asked, status).is_none().then(|| Spooling::shared(self.next_file()))
+    /// `size` is its size in bytes, where that is announced.
+    pub fn spool(&self, asked: &Asked, status: StatusCode, size: Option<u64>) -> Option<(Spooling, Arriving)> {
+        if refusal(asked, status).is_some() {
+            return None;
+        }
+        let (spooling, arriving) = Spooling::shared(self.next_file());
+        Some((spooling.counting(self.stopwatch.coming(asked.arrival, size)), arriving))
     }
 
     fn next_file(&self) -> PathBuf {

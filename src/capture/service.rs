@@ -183,7 +183,7 @@ async fn pass_on(
         drop(answer.send(without_body(&head, partial)));
         return;
     }
-    let (spooling, arriving) = recorder.spool(asked, head.status).unzip();
+    let (spooling, arriving) = recorder.spool(asked, head.status, size).unzip();
     let shared = arriving.zip(size).and_then(|(arriving, size)| share(asked, lead.as_ref(), &head, size, arriving));
     // Nobody waits for what cannot be shared.
     let lead = lead.filter(|_| shared.is_some());

@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Instant, SystemTime},
 };
 
@@ -45,7 +48,7 @@ pub struct TimedRequest {
     /// The answer's status code.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
-    /// The size of the answer's body.
+    /// The size of the answer's body; what has come of it, where it is still coming.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes: Option<u64>,
     /// Why it is not recorded, where it is not.
@@ -64,8 +67,31 @@ pub struct Stopwatch {
 struct Requests {
     /// Each with the number of its last change.
     by_arrival: BTreeMap<u64, (u64, TimedRequest)>,
+    /// What has come, and what is announced, of the bodies that are still coming.
+    coming: BTreeMap<u64, (Arc<AtomicU64>, Option<u64>)>,
     changes: u64,
     unlisted: u64,
+}
+
+/// A body that is still coming.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Coming {
+    /// The URL, without what looks like a secret.
+    pub url: String,
+    /// The bytes that have come.
+    pub bytes: u64,
+    /// The bytes that are announced.
+    pub size: Option<u64>,
+    /// The milliseconds since the answer's head came.
+    pub time: u64,
+}
+
+impl Requests {
+    /// `request` with what has come of its body.
+    fn so_far(&self, arrival: u64, request: &TimedRequest) -> TimedRequest {
+        let bytes = self.coming.get(&arrival).map(|(counter, _)| counter.load(Ordering::Relaxed));
+        TimedRequest { bytes: bytes.or(request.bytes), ..request.clone() }
+    }
 }
 
 /// Starts now.
@@ -119,9 +145,28 @@ impl Stopwatch {
         self.change(arrival, |request| (request.head, request.status) = (Some(now), Some(status)));
     }
 
+    /// A body starts to come, of `size` bytes, where that is announced. Gives what counts its bytes.
+    pub fn coming(&self, arrival: u64, size: Option<u64>) -> Arc<AtomicU64> {
+        let counter = Arc::default();
+        self.requests().coming.insert(arrival, (Arc::clone(&counter), size));
+        counter
+    }
+
+    /// The bodies that are still coming.
+    pub fn downloads(&self) -> Vec<Coming> {
+        let (now, requests) = (self.now(), self.requests());
+        let download = |(arrival, (counter, size)): (&u64, &(Arc<AtomicU64>, Option<u64>))| {
+            let (_, request) = requests.by_arrival.get(arrival)?;
+            let (url, time) = (request.url.clone(), now.saturating_sub(request.head.unwrap_or(request.start)));
+            Some(Coming { url, bytes: counter.load(Ordering::Relaxed), size: *size, time })
+        };
+        requests.coming.iter().filter_map(download).collect()
+    }
+
     /// An exchange is over.
     pub fn ended(&self, exchange: &Exchange) {
         let now = self.now();
+        self.requests().coming.remove(&exchange.arrival);
         self.change(exchange.arrival, |request| {
             request.end = Some(now);
             match &exchange.outcome {
@@ -137,17 +182,24 @@ impl Stopwatch {
         Timeline {
             started: httpdate::fmt_http_date(self.started.1),
             length: self.now(),
-            requests: requests.by_arrival.values().map(|(_, request)| request.clone()).collect(),
+            requests: requests
+                .by_arrival
+                .iter()
+                .map(|(arrival, (_, request))| requests.so_far(*arrival, request))
+                .collect(),
             unlisted: requests.unlisted,
         }
     }
 
-    /// The requests that were changed after the change number `since`, with their places in the [timeline](Timeline);
+    /// The requests that were changed after the change number `since`, or whose bodies are still coming, with their places in the [timeline](Timeline);
     /// the number of the last change; and the time so far.
     pub fn changes(&self, since: u64) -> (Vec<(u64, TimedRequest)>, u64, u64) {
         let requests = self.requests();
-        let changed = requests.by_arrival.iter().filter(|(_, (change, _))| *change > since);
-        let changed = changed.map(|(place, (_, request))| (*place, request.clone())).collect();
+        let is_news = |(place, (change, _)): &(&u64, &(u64, TimedRequest))| {
+            *change > since || requests.coming.contains_key(place)
+        };
+        let changed = requests.by_arrival.iter().filter(is_news);
+        let changed = changed.map(|(place, (_, request))| (*place, requests.so_far(*place, request))).collect();
         (changed, requests.changes, self.now())
     }
 }

@@ -2,10 +2,11 @@
 
 use std::{collections::BTreeSet, ffi::OsString, io::IsTerminal, sync::Arc, time::Duration};
 
-use tokio::time::sleep;
+use tokio::{task::JoinHandle, time::sleep};
 
 use super::{
-    Common, DONE, FAILED, USAGE, block_on, child, isolation::Isolation, kept, listen::Listen, output, signals::Signals,
+    Common, DONE, FAILED, USAGE, block_on, child, isolation::Isolation, kept, listen::Listen, output, progress,
+    signals::Signals,
 };
 
 use crate::{
@@ -63,7 +64,7 @@ impl Capture {
         let stopwatch = Arc::<Stopwatch>::default();
         let live = LiveCapture { inventory: common.inventory_file(), stopwatch: Arc::clone(&stopwatch) };
         let (control, goes_on) = live::router(Arc::new(live));
-        let watching = Watching { stopwatch, control };
+        let watching = Watching { stopwatch: Arc::clone(&stopwatch), control };
         let mut options = CaptureOptions {
             inventory: common.inventory.clone(),
             stores: common.stores(),
@@ -84,7 +85,8 @@ impl Capture {
                 if error.is_usage() { USAGE } else { FAILED }
             })?;
             tracing::debug!("capturing at http://{}", capture.address());
-            if isolated.is_none() && std::io::stderr().is_terminal() && !common.quiet {
+            let is_watched = std::io::stderr().is_terminal() && !common.quiet;
+            if isolated.is_none() && is_watched {
                 output::say(format!("{} at http://{}/", output::bold("watch"), capture.address()));
             }
             // Before the command starts: from then on there is always somebody who takes them.
@@ -92,7 +94,9 @@ impl Capture {
                 output::error(&format!("cannot take over signals: {error}"));
                 FAILED
             })?;
+            let telling = is_watched.then(|| tokio::spawn(progress::tell(stopwatch)));
             let ended = child::run(&command, capture.environment(), isolated, &mut signals).await;
+            telling.inspect(JoinHandle::abort);
             let code = ended.code;
             if self.prune && code != DONE {
                 output::warning(

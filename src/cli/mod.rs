@@ -20,6 +20,7 @@ mod listen;
 mod merge;
 mod output;
 mod paths;
+mod progress;
 mod push;
 mod refetch;
 mod relocate;

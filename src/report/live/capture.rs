@@ -33,7 +33,7 @@ impl Live for LiveCapture {
 
     fn news(&self, since: &mut u64) -> Option<Value> {
         let (changed, last, length) = self.stopwatch.changes(*since);
-        let is_idle = last == *since;
+        let is_idle = last == *since && changed.is_empty();
         *since = last;
         (!is_idle).then(|| json!({ "length": length, "requests": changed }))
     }
