@@ -2,6 +2,7 @@
 {
   lib,
   rustPlatform,
+  stdenv,
 }:
 let
   manifest = lib.importTOML ../Cargo.toml;
@@ -28,6 +29,17 @@ rustPlatform.buildRustPackage {
 
   # The tests capture from origins of their own and ask for curl, git, nginx, Nix and others: `./test` runs them.
   doCheck = false;
+
+  # The program makes them of its own arguments, so it has to run here.
+  postInstall = lib.optionalString (stdenv.buildPlatform.canExecute stdenv.hostPlatform) ''
+    buildproxy=$out/bin/buildproxy
+    mkdir -p $out/share/{man/man1,bash-completion/completions,zsh/site-functions,fish/vendor_completions.d,nushell/vendor/autoload}
+    $buildproxy man $out/share/man/man1
+    $buildproxy completions bash >$out/share/bash-completion/completions/buildproxy
+    $buildproxy completions zsh >$out/share/zsh/site-functions/_buildproxy
+    $buildproxy completions fish >$out/share/fish/vendor_completions.d/buildproxy.fish
+    $buildproxy completions nushell >$out/share/nushell/vendor/autoload/buildproxy.nu
+  '';
 
   meta = {
     inherit (manifest.package) description;

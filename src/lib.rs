@@ -15,6 +15,7 @@ pub mod push;
 pub mod refetch;
 pub mod relocate;
 pub mod replay;
+pub mod report;
 pub mod representation;
 pub mod secrets;
 pub mod store;

@@ -84,7 +84,19 @@ fn the_flake_and_the_file_for_those_without_flakes_have_the_program(nix: Nix) {
     let mut classic = sandbox.command("nix-build");
     classic.arg(repository("default.nix")).args(["--no-out-link", "-A", "buildproxy", "--arg", "pkgs"]);
     let built = run(classic.arg(format!("import {} {{ }}", nix_path(&repository("nix/tests/stub"))))).expect_code(0);
-    assert_eq!(fs::read(sandbox.real(built.text().trim()).join("bin/buildproxy")).unwrap(), program);
+    let output = sandbox.real(built.text().trim());
+    assert_eq!(fs::read(output.join("bin/buildproxy")).unwrap(), program);
+    for (file, words) in [
+        ("man/man1/buildproxy.1", "buildproxy"),
+        ("man/man1/buildproxy-capture.1", "allow"),
+        ("bash-completion/completions/buildproxy", "complete -F _buildproxy"),
+        ("zsh/site-functions/_buildproxy", "#compdef buildproxy"),
+        ("fish/vendor_completions.d/buildproxy.fish", "complete -c buildproxy"),
+        ("nushell/vendor/autoload/buildproxy.nu", "export extern buildproxy"),
+    ] {
+        let text = fs::read_to_string(output.join("share").join(file)).unwrap();
+        assert!(text.contains(words), "{file}: {text}");
+    }
 }
 
 /// A packager's flake, with an inventory of two bodies: one that Nix fetches, and a text.

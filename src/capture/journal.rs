@@ -21,7 +21,7 @@ use crate::store::{
 };
 
 /// The folder beside an inventory for what git must not see.
-const FOLDER: &str = ".buildproxy";
+pub const FOLDER: &str = ".buildproxy";
 
 /// Why the journal cannot be kept.
 #[derive(Debug, thiserror::Error)]

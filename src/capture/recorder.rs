@@ -9,7 +9,7 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -41,6 +41,7 @@ pub struct Recorder {
     only: UrlGlobs,
     arrivals: AtomicU64,
     spooled: AtomicU64,
+    stopwatch: Arc<Stopwatch>,
     known: Mutex<Known>,
 }
 
@@ -111,10 +112,19 @@ impl Known {
 }
 
 impl Recorder {
-    /// A recorder that writes to `journal`, and of which `only` says what it records, unless that is empty.
-    pub fn new(journal: Journal, allow_private: UrlGlobs, only: UrlGlobs) -> Self {
+    /// A recorder that writes to `journal`, and of which `only` says what it records, unless that is empty. `stopwatch`
+    /// takes the times.
+    pub fn new(journal: Journal, allow_private: UrlGlobs, only: UrlGlobs, stopwatch: Arc<Stopwatch>) -> Self {
         let counter = || AtomicU64::new(0);
-        Self { journal, allow_private, only, arrivals: counter(), spooled: counter(), known: Mutex::default() }
+        Self {
+            journal,
+            allow_private,
+            only,
+            arrivals: counter(),
+            spooled: counter(),
+            stopwatch,
+            known: Mutex::default(),
+        }
     }
 
     /// The journal that it writes to.
@@ -179,8 +189,13 @@ impl Recorder {
     }
 
     /// Starts to spool the answer's body; `None` where it will not be recorded anyway.
-    pub fn spool(&self, asked: &Asked, status: StatusCode) -> Option<(Spooling, Arriving)> {
-        refusal(asked, status).is_none().then(|| Spooling::shared(self.next_file()))
+    /// `size` is its size in bytes, where that is announced.
+    pub fn spool(&self, asked: &Asked, status: StatusCode, size: Option<u64>) -> Option<(Spooling, Arriving)> {
+        if refusal(asked, status).is_some() {
+            return None;
+        }
+        let (spooling, arriving) = Spooling::shared(self.next_file());
+        Some((spooling.counting(self.stopwatch.coming(asked.arrival, size)), arriving))
     }
 
     fn next_file(&self) -> PathBuf {
@@ -287,6 +302,7 @@ impl Recorder {
     }
 
     fn write(&self, exchange: Exchange) {
+        self.stopwatch.ended(&exchange);
         let mut known = self.known();
         known.running.remove(&exchange.arrival);
         if known.closed {

@@ -172,7 +172,7 @@ async fn pass_on(
     hop_by_hop::say_length_once(&mut headers);
     let trailer = headers.remove(header::TRAILER);
     hop_by_hop::strip(&mut headers);
-    recorder.redirected(asked, parts.status, &headers);
+    recorder.head_arrived(asked, parts.status, &headers);
     let size = content_length(&headers);
     let representation = Representation { url: asked.url(), status: parts.status, headers: &headers, size };
     let partial = representation.partial(asked.method(), asked.headers());
@@ -183,7 +183,7 @@ async fn pass_on(
         drop(answer.send(without_body(&head, partial)));
         return;
     }
-    let (spooling, arriving) = recorder.spool(asked, head.status).unzip();
+    let (spooling, arriving) = recorder.spool(asked, head.status, size).unzip();
     let shared = arriving.zip(size).and_then(|(arriving, size)| share(asked, lead.as_ref(), &head, size, arriving));
     // Nobody waits for what cannot be shared.
     let lead = lead.filter(|_| shared.is_some());

@@ -9,6 +9,7 @@ use std::{
     sync::Arc,
 };
 
+use axum::Router;
 use rustix::fs::Access;
 use tokio::sync::mpsc;
 
@@ -20,6 +21,7 @@ use super::{
     policy::UrlGlobs,
     recorder::Recorder,
     service::CaptureService,
+    timeline::{Stopwatch, Timeline},
 };
 use crate::{
     beside::Unwritable,
@@ -46,6 +48,15 @@ pub struct CaptureOptions {
     pub proxy_loopback: bool,
     /// The Nix system that the capture is made on.
     pub system: String,
+}
+
+/// How people can look at a capture while it goes on.
+#[derive(Debug, Default)]
+pub struct Watching {
+    /// What takes the times of the requests.
+    pub stopwatch: Arc<Stopwatch>,
+    /// What the proxy answers for itself.
+    pub control: Router,
 }
 
 /// Why a capture cannot start or end.
@@ -112,6 +123,7 @@ pub struct Capture {
     folder: JournalFolder,
     dead: Vec<Journal>,
     recorder: Arc<Recorder>,
+    stopwatch: Arc<Stopwatch>,
     proxy: Running,
     running: mpsc::Receiver<Infallible>,
 }
@@ -143,6 +155,8 @@ pub struct Summary {
     pub nix_store: Option<PathBuf>,
     /// What is not as it should be with the Nix store, and what to do.
     pub warning: Option<String>,
+    /// When the requests came, and how long they took.
+    pub timeline: Timeline,
 }
 
 impl Capture {
@@ -150,7 +164,7 @@ impl Capture {
     ///
     /// # Errors
     /// Where something cannot be read, written or listened on; the inventory is as it was then.
-    pub async fn start(mut options: CaptureOptions) -> Result<Self, CaptureError> {
+    pub async fn start(mut options: CaptureOptions, watching: Watching) -> Result<Self, CaptureError> {
         // What belongs beside the inventory is beside the file, not beside a link to it.
         options.inventory = fs::canonicalize(&options.inventory).unwrap_or(options.inventory);
         let inventory = read_inventory(&options.inventory)?;
@@ -169,7 +183,12 @@ impl Capture {
         let roots = TrustRoots::load(&|name| std::env::var_os(name));
         let origin = Origin::new(&roots)?;
         let journal = folder.start(options.stores.embedded(), &lock)?;
-        let recorder = Arc::new(Recorder::new(journal, options.allow_private.clone(), options.only.clone()));
+        let recorder = Arc::new(Recorder::new(
+            journal,
+            options.allow_private.clone(),
+            options.only.clone(),
+            Arc::clone(&watching.stopwatch),
+        ));
         let (service, running) = CaptureService::new(origin, Arc::clone(&recorder), known);
         let service = tower::service_fn(move |request| {
             let service = service.clone();
@@ -191,7 +210,8 @@ impl Capture {
             }
         };
         drop(lock);
-        Ok(Self { options, folder, dead, recorder, proxy, running })
+        let stopwatch = watching.stopwatch;
+        Ok(Self { options, folder, dead, recorder, stopwatch, proxy, running })
     }
 
     /// What a command needs to go through the proxy.
@@ -220,7 +240,7 @@ impl Capture {
     /// # Errors
     /// Where something cannot be written. The journal then stays, and the next capture takes it over.
     pub async fn finish(self, prune: bool, give_up: impl Future<Output = ()>) -> Result<Summary, CaptureError> {
-        let Self { options, folder, dead, recorder, proxy, mut running } = self;
+        let Self { options, folder, dead, recorder, stopwatch, proxy, mut running } = self;
         proxy.stop().await;
         tokio::select! {
             _ = running.recv() => {}
@@ -229,10 +249,11 @@ impl Capture {
         let unrecorded = recorder.close();
         let lock = folder.lock()?;
         let beside = Beside { folder: &folder, lock: &lock };
-        let summary = write_inventory(&options, &beside, &dead, recorder.journal(), unrecorded, prune)?;
+        let mut summary = write_inventory(&options, &beside, &dead, recorder.journal(), unrecorded, prune)?;
         for journal in dead.iter().chain([recorder.journal()]) {
             journal.remove()?;
         }
+        summary.timeline = stopwatch.timeline();
         Ok(summary)
     }
 }

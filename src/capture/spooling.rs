@@ -3,7 +3,14 @@
 //! Hashing and writing block, so they run on the blocking pool: a batch at a time, so that no number of slow downloads
 //! can use up its threads. A small body is hashed where it is, and needs no thread at all.
 
-use std::{io, mem, path::PathBuf};
+use std::{
+    io, mem,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use bytes::Bytes;
 use tokio::task::{JoinHandle, spawn_blocking};
@@ -22,6 +29,7 @@ pub struct Spooling {
     waiting: Vec<Bytes>,
     waiting_bytes: usize,
     progress: Progress,
+    counter: Arc<AtomicU64>,
 }
 
 enum State {
@@ -35,7 +43,12 @@ impl Spooling {
     pub fn shared(path: PathBuf) -> (Self, Arriving) {
         let (progress, arriving) = Progress::new(path.clone());
         let state = State::Idle(Box::new(Spool::new(path)));
-        (Self { state, waiting: Vec::new(), waiting_bytes: 0, progress }, arriving)
+        (Self { state, waiting: Vec::new(), waiting_bytes: 0, progress, counter: Arc::default() }, arriving)
+    }
+
+    /// The same, which counts in `counter` the bytes that have come.
+    pub fn counting(self, counter: Arc<AtomicU64>) -> Self {
+        Self { counter, ..self }
     }
 
     /// What the readers of the body are told with.
@@ -51,6 +64,7 @@ impl Spooling {
     /// Adds a chunk. An error of the disk shows in [`has_failed`](Self::has_failed), and when the spool is finished.
     pub async fn write(&mut self, chunk: Bytes) {
         self.progress.arrived(&chunk);
+        self.counter.fetch_add(chunk.len() as u64, Ordering::Relaxed);
         self.waiting_bytes += chunk.len();
         self.waiting.push(chunk);
         if self.waiting_bytes >= MAX_WAITING || matches!(&self.state, State::Writing(writing) if writing.is_finished())

@@ -1,11 +1,12 @@
 //! `buildproxy capture`.
 
-use std::{collections::BTreeSet, ffi::OsString, time::Duration};
+use std::{collections::BTreeSet, ffi::OsString, io::IsTerminal, sync::Arc, time::Duration};
 
-use tokio::time::sleep;
+use tokio::{task::JoinHandle, time::sleep};
 
 use super::{
-    Common, DONE, FAILED, USAGE, block_on, child, isolation::Isolation, kept, listen::Listen, output, signals::Signals,
+    Common, DONE, FAILED, USAGE, block_on, child, isolation::Isolation, kept, listen::Listen, output, progress,
+    signals::Signals,
 };
 
 use crate::{
@@ -13,6 +14,10 @@ use crate::{
     inventory::{self, Change, ChangeKind, Entry, Source},
     proxy::ListenOn,
     replay::current_system,
+    report::{
+        self,
+        live::{self, LiveCapture},
+    },
     secrets,
     text::{printable, shell_quoted},
 };
@@ -62,6 +67,10 @@ impl Capture {
 
     fn try_run(self, common: &Common) -> Result<u8, u8> {
         let listen = self.listen.address()?;
+        let stopwatch = Arc::<Stopwatch>::default();
+        let live = LiveCapture { inventory: common.inventory_file(), stopwatch: Arc::clone(&stopwatch) };
+        let (control, goes_on) = live::router(Arc::new(live));
+        let watching = Watching { stopwatch: Arc::clone(&stopwatch), control };
         let mut options = CaptureOptions {
             inventory: common.inventory.clone(),
             stores: common.stores(),
@@ -77,17 +86,23 @@ impl Capture {
             if let Some(isolated) = &isolated {
                 options.listen = isolated.listen_on();
             }
-            let capture = capture::Capture::start(options).await.map_err(|error| {
+            let capture = capture::Capture::start(options, watching).await.map_err(|error| {
                 output::error(&error);
                 if error.is_usage() { USAGE } else { FAILED }
             })?;
             tracing::debug!("capturing at http://{}", capture.address());
+            let is_watched = std::io::stderr().is_terminal() && !common.quiet;
+            if isolated.is_none() && is_watched {
+                output::say(format!("{} at http://{}/", output::bold("watch"), capture.address()));
+            }
             // Before the command starts: from then on there is always somebody who takes them.
             let mut signals = Signals::new().map_err(|error| {
                 output::error(&format!("cannot take over signals: {error}"));
                 FAILED
             })?;
+            let telling = is_watched.then(|| tokio::spawn(progress::tell(stopwatch)));
             let ended = child::run(&command, capture.environment(), isolated, &mut signals).await;
+            telling.inspect(JoinHandle::abort);
             let code = ended.code;
             if self.prune && code != DONE {
                 output::warning(
@@ -101,6 +116,7 @@ impl Capture {
                     _ = signals.received() => {}
                 }
             };
+            drop(goes_on);
             let result = capture.finish(self.prune && code == DONE, give_up).await;
             Ok::<_, u8>((code, result, was_asked, failures.list(), ended.bypasses))
         })?;
@@ -118,6 +134,9 @@ impl Capture {
             if !self.only.is_empty() && asked_nothing(&summary) {
                 output::warning("the command asked for nothing that `--only` names: globs are for whole URLs");
             }
+        }
+        if let Err(error) = report::keep_capture(&common.inventory_file(), &summary.timeline) {
+            tracing::info!("the timeline of this capture is not kept: {error}");
         }
         let not_stored = summary.left_out.iter().any(|omission| matches!(omission.reason, LeftOut::NotStored(_)));
         Ok(if code == DONE && not_stored { FAILED } else { code })

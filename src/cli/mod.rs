@@ -5,8 +5,10 @@
 mod background;
 mod capture;
 mod child;
+mod completions;
 mod describe;
 mod diff;
+mod doctor;
 mod env;
 mod export;
 mod fetch;
@@ -18,10 +20,12 @@ mod listen;
 mod merge;
 mod output;
 mod paths;
+mod progress;
 mod push;
 mod refetch;
 mod relocate;
 mod replay;
+mod report;
 mod signals;
 mod verify;
 
@@ -107,11 +111,16 @@ enum Command {
     Relocate(relocate::Relocate),
     Push(push::Push),
     Index(index::Compile),
+    Report(report::Report),
     Diff(diff::Diff),
     Merge(merge::Merge),
     Import(import::Import),
     Export(export::Export),
     Env(env::Env),
+    Doctor(doctor::Doctor),
+    Completions(completions::Completions),
+    #[command(hide = true)]
+    Man(completions::Man),
     Isolated(isolation::Inside),
     IsolatedKeeper(isolation::Keeper),
 }
@@ -197,7 +206,9 @@ pub fn main() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { USAGE } else { DONE });
         }
     };
-    start_logging(&cli.common);
+    // A handshake that fails is what the doctor looks for.
+    let is_quiet = cli.common.quiet || matches!(cli.command, Command::Doctor(_));
+    start_logging(&cli.common, is_quiet);
     let Cli { common, command } = cli;
     let code = match command {
         Command::Capture(command) => command.run(&common),
@@ -209,11 +220,15 @@ pub fn main() -> ExitCode {
         Command::Relocate(command) => command.run(&common),
         Command::Push(command) => command.run(&common),
         Command::Index(command) => command.run(&common),
+        Command::Report(command) => command.run(&common),
         Command::Diff(command) => command.run(),
         Command::Merge(command) => command.run(&common),
         Command::Import(command) => command.run(&common),
         Command::Export(command) => command.run(&common),
         Command::Env(command) => command.run(),
+        Command::Doctor(command) => command.run(&common),
+        Command::Completions(command) => command.run(),
+        Command::Man(command) => command.run(),
         Command::Isolated(command) => command.run(),
         Command::IsolatedKeeper(command) => command.run(),
     };
@@ -221,10 +236,10 @@ pub fn main() -> ExitCode {
     ExitCode::from(if is_lost { FAILED } else { code })
 }
 
-fn start_logging(common: &Common) {
-    let level = match (common.quiet, common.verbose) {
-        (true, _) => "error",
-        (_, 0) => "warn",
+fn start_logging(common: &Common, is_quiet: bool) {
+    let level = match (is_quiet, common.verbose) {
+        (true, 0) => "error",
+        (false, 0) => "warn",
         (_, 1) => "buildproxy=debug,warn",
         _ => "debug",
     };

@@ -3,10 +3,7 @@
 use serde::Serialize;
 
 use super::{Common, DONE, output};
-use crate::{
-    inventory::{Body, Entry, Source, Why},
-    text::printable,
-};
+use crate::inventory::{Body, Entry, Reason, Source, Why};
 
 /// Print URL, hash and store path of every body
 #[derive(clap::Args)]
@@ -40,16 +37,6 @@ struct Row {
     why: Option<Reason>,
 }
 
-/// Why a body has its source.
-#[derive(Serialize)]
-#[serde(rename_all = "kebab-case")]
-struct Reason {
-    rule: Why,
-    reason: String,
-    /// Whether the source is the one that the rule is for.
-    by_rule: bool,
-}
-
 impl Paths {
     pub fn run(self, common: &Common) -> u8 {
         let inventory = match common.read_inventory() {
@@ -59,14 +46,14 @@ impl Paths {
         let rules = Why::of_all(&inventory);
         let row = |(entry, rule): (&Entry, Why)| {
             let body = entry.body.as_ref()?;
-            Some(Row { why: self.why.then(|| reason(body, rule)), ..row(entry, body) })
+            Some(Row { why: self.why.then(|| Reason::new(body, rule)), ..row(entry, body) })
         };
         let rows: Vec<Row> = inventory.entries.iter().zip(rules).filter_map(row).collect();
         if self.json {
             output::json(&rows);
         } else {
             let field = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
-            let why = |row: &Row| row.why.as_ref().map(|why| why.line(row.source)).unwrap_or_default();
+            let end = |row: &Row| row.why.as_ref().map(|reason| why(row.source, reason)).unwrap_or_default();
             let lines = rows
                 .iter()
                 .map(|row| format!("{} {} {}{}\n", row.url, field(&row.hash), field(&row.store_path), why(row)));
@@ -95,29 +82,8 @@ fn row(entry: &Entry, body: &Body) -> Row {
     }
 }
 
-impl Reason {
-    /// The end of a line: the source, and the rule in words.
-    fn line(&self, source: &str) -> String {
-        let mark = if self.by_rule { "" } else { "! " };
-        format!("  # {source}: {mark}{}", self.reason)
-    }
-}
-
-/// What `rule` says of a body; in what way its source is another one, where it is.
-fn reason(body: &Body, rule: Why) -> Reason {
-    let name = rule.name();
-    let (reason, by_rule) = match &body.source {
-        Source::StorePath { .. } => ("it was put there by hand or by `move`".to_owned(), true),
-        Source::Fetch(Some(url)) if rule != Why::PinnedByRedirect => {
-            (format!("from {}, which was named by hand", printable(url)), true)
-        }
-        Source::Fetch(_) if rule.fetches() => (format!("{} ({name})", rule.reason()), true),
-        Source::Fetch(_) => (format!("though {} ({name})", rule.reason()), false),
-        Source::File(_) | Source::Text(_) if rule.fetches() => {
-            let unseen = "by the choice of somebody, or for what an entry does not show: credentials, `Vary: *`";
-            (format!("{unseen}; else it would be fetched: {} ({name})", rule.reason()), false)
-        }
-        Source::File(_) | Source::Text(_) => (format!("{} ({name})", rule.reason()), true),
-    };
-    Reason { rule, reason, by_rule }
+/// The end of a line: the source, and the rule in words.
+fn why(source: &str, reason: &Reason) -> String {
+    let mark = if reason.by_rule { "" } else { "! " };
+    format!("  # {source}: {mark}{}", reason.reason)
 }

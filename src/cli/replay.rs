@@ -20,6 +20,10 @@ use crate::{
     isolate::Isolated,
     proxy::{ClientEnvironment, ListenOn, Running, StartOptions, raise_descriptor_limit},
     replay::{ReplayOptions, Replayer, Report, current_system},
+    report::{
+        self,
+        live::{self, LiveReplay},
+    },
 };
 
 /// Run a command behind the replaying proxy, or serve until SIGINT or SIGTERM
@@ -91,6 +95,7 @@ impl Replay {
             check_bodies: self.check_bodies,
             system,
         };
+        let inventory = common.inventory_file();
         let replayer = Arc::new(Replayer::with_index(index, common.body_files(), options));
         let (ending, was_asked, failures) = block_on(async {
             let isolated = self.isolation.start(&self.command, address)?;
@@ -106,15 +111,15 @@ impl Replay {
             proxy.stop().await;
             Ok::<_, u8>((ending, was_asked, failures.list()))
         })?;
-        let is_written_whole = self.json || self.background_state.is_some();
-        let report = if is_written_whole { replayer.report() } else { replayer.summary() };
+        let is_written_whole = self.json || self.background_state.is_some() || report::has_place(&inventory);
+        let run = if is_written_whole { replayer.report() } else { replayer.summary() };
         let bypasses = if let Ending::Command(ended) = &ending { &ended.bypasses[..] } else { &[] };
         let report = report.with_failed_handshakes(&failures).with_bypasses(bypasses);
         let failed = matches!(&ending, Ending::Command(ended) if ended.code != DONE);
         let hint = report.hint(failed, was_asked).filter(|_| !self.isolation.isolate);
         let code = match &ending {
             Ending::Command(ended) if ended.code != DONE => ended.code,
-            _ if report.failed(self.allow_misses) => INCOMPLETE,
+            _ if run.failed(self.allow_misses) => INCOMPLETE,
             _ => DONE,
         };
         match (&self.background_state, ending) {

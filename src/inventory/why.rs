@@ -4,6 +4,10 @@
 //! builds later. So text, which is small, is kept where there is doubt, and archives, which are not, are fetched.
 //! `docs/sources.md` has the rules as a table, with what each was seen on.
 
+mod reason;
+
+pub use reason::Reason;
+
 use super::{
     entry::{Entry, Inventory, UrlMatch},
     key::Keys,

@@ -4,7 +4,7 @@ use std::{
     convert::Infallible,
     error::Error,
     io,
-    net::{SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use axum::Router;
 use bytes::Bytes;
 use http::{Request, Response};
 use tokio::{sync::oneshot, task::JoinHandle};
@@ -20,6 +21,7 @@ use tower::Service;
 
 use super::{
     ca::{CaError, CertificateAuthority},
+    control::Controlled,
     environment::ClientEnvironment,
     server::Listener,
     tls::HandshakeFailure,
@@ -143,6 +145,7 @@ impl Running {
         let was_asked = listener.was_asked();
         let (stop, stopped) = oneshot::channel::<()>();
         let shutdown = async move { drop(stopped.await) };
+        let service = Controlled::new(service, control, address);
         let server = tokio::spawn(listener.serve(ca, service, shutdown, GRACE));
         tracing::debug!("the proxy is at http://{address}");
         Ok(Self { address, environment, handshake_failures, was_asked, stop, server, _client_files: client_files })

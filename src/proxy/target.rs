@@ -7,7 +7,7 @@ use http::{
     uri::{Authority, PathAndQuery, Scheme},
 };
 
-use super::authority::HostPort;
+use super::{authority::HostPort, control};
 use crate::url::without_userinfo;
 
 /// How a request came here: what its target does not say itself.
@@ -166,12 +166,7 @@ pub fn effective_uri<B>(request: &Request<B>, arrival: &Arrival) -> Result<Uri, 
     refuse_own_address(&authority, &scheme, arrival)?;
     refuse_own_port(&authority, &scheme, arrival)?;
     let path = path_and_query(request)?;
-    Uri::builder()
-        .scheme(scheme)
-        .authority(authority.to_string())
-        .path_and_query(path)
-        .build()
-        .map_err(|_| form_error(uri))
+    Uri::builder().scheme(scheme).authority(authority).path_and_query(path).build().map_err(|_| form_error(uri))
 }
 
 fn form_error(uri: &Uri) -> TargetError {
@@ -411,8 +406,6 @@ mod tests {
     #[test]
     fn the_proxy_itself_is_never_a_target() {
         for (way, line, host) in [
-            ("plain", "GET /", OWN),
-            ("plain", "GET /", "localhost:34567"),
             ("plain", "GET http://127.0.0.1:34567/", "h.test"),
             ("plain", "GET http://u:p@LOCALHOST.:34567/", "h.test"),
             ("tls 127.0.0.1:34567", "GET /", "127.0.0.1"),
@@ -421,6 +414,10 @@ mod tests {
             let error = target(way, line, &[host]).unwrap_err();
             assert_eq!(error.status(), StatusCode::BAD_REQUEST);
             assert!(error.to_string().contains("http_proxy=http://127.0.0.1:34567 "), "{way}: {line} {error}");
+        }
+        // Where it is taken for a web server, it says what it is.
+        for host in [OWN, "localhost:34567"] {
+            assert_eq!(target("plain", "GET /a?b", &[host]).unwrap(), "http://buildproxy.internal/a?b");
         }
         assert!(target("plain", "GET http://127.0.0.1:8080/", &[]).is_ok());
         assert!(target("plain", "GET http://h.test:34567/", &[]).is_ok());

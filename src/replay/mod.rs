@@ -109,6 +109,11 @@ impl Replayer {
         }
     }
 
+    /// How many requests came so far.
+    pub fn asked(&self) -> u64 {
+        self.log.total()
+    }
+
     /// What the run asked for so far.
     pub fn report(&self) -> Report {
         self.look_after_files();

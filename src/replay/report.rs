@@ -186,6 +186,14 @@ impl RunLog {
         *self.lock().broken.entry((entry, problem.to_owned())).or_default() += 1;
     }
 
+    /// How many requests came so far.
+    pub fn total(&self) -> u64 {
+        let answered: u64 = self.answered.iter().map(|count| count.load(Ordering::Relaxed)).sum();
+        let problems = self.lock();
+        let missed: u64 = problems.misses.values().map(|miss| miss.count).sum();
+        answered + missed + problems.misses_not_listed + problems.broken.values().sum::<u64>()
+    }
+
     /// What happened so far.
     pub fn report(&self, index: &Index) -> Report {
         self.first(index, usize::MAX)
