@@ -7,6 +7,8 @@ mod capture;
 mod child;
 mod describe;
 mod diff;
+#[cfg(test)]
+mod documentation;
 mod env;
 mod export;
 mod fetch;

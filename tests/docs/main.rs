@@ -1,0 +1,169 @@
+//! The documentation: its links lead somewhere, what it shows of a terminal is what is printed, its inventories can be
+//! read, and its recipes name tests that exist. CONTRIBUTING.md says how a page is written for that.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "../common/mod.rs"]
+mod common;
+mod console;
+mod page;
+
+use std::{collections::BTreeSet, fs, thread};
+
+use common::{Workdir, sandbox::repository};
+use page::Page;
+
+/// Linked to, and written elsewhere at this moment.
+const TO_COME: [&str; 1] = ["SECURITY.md"];
+
+/// Every page, in the order of their names.
+fn pages() -> Vec<Page> {
+    let mut names: Vec<String> = fs::read_dir(repository("docs"))
+        .unwrap()
+        .map(|file| format!("docs/{}", file.unwrap().file_name().into_string().unwrap()))
+        .chain(["README.md", "benches/README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"].map(str::to_owned))
+        .filter(|name| name.ends_with(".md") && repository(name).exists())
+        .collect();
+    names.sort();
+    assert!(names.len() > 8, "{names:?}");
+    names.iter().map(|name| Page::read(name)).collect()
+}
+
+#[test]
+fn every_link_within_the_repository_leads_somewhere() {
+    let mut wrong = Vec::new();
+    let mut count = 0;
+    for page in pages() {
+        for (line, target) in page.links() {
+            let (file, anchor) = target.split_once('#').unwrap_or((&target, ""));
+            if target.contains(':') {
+                assert!(target.starts_with("https://"), "{}:{line}: {target}", page.name);
+                continue;
+            }
+            count += 1;
+            let path = if file.is_empty() { page.name.clone() } else { page.resolve(file) };
+            let leads = repository(&path).exists() || TO_COME.contains(&path.as_str());
+            let known =
+                anchor.is_empty() || !repository(&path).exists() || Page::read(&path).anchors().contains(anchor);
+            if !leads || !known {
+                wrong.push(format!("{}:{line}: {target}", page.name));
+            }
+        }
+    }
+    assert!(count > 20, "only {count} links found: the search is broken");
+    assert!(wrong.is_empty(), "these lead nowhere:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_page_of_the_documentation_is_in_the_readmes_list() {
+    let readme = Page::read("README.md");
+    let linked: BTreeSet<String> = readme.links().into_iter().map(|(_, target)| target).collect();
+    for page in pages().iter().filter(|page| page.name != "README.md") {
+        assert!(linked.contains(&page.name), "README.md does not link to {}", page.name);
+    }
+}
+
+#[test]
+fn what_is_shown_of_a_terminal_is_what_is_printed() {
+    let shown: Vec<Page> =
+        pages().into_iter().filter(|page| page.blocks().iter().any(|b| b.language == "console")).collect();
+    assert!(shown.len() >= 3, "only {} pages with `console`: the search is broken", shown.len());
+    thread::scope(|scope| {
+        for page in &shown {
+            scope.spawn(move || console::check(&Workdir::new(), &page.name, &page.session()));
+        }
+    });
+}
+
+/// The recorded session has its commands and their output as text elements, a line each.
+#[test]
+fn the_recorded_session_is_what_is_printed_today() {
+    let svg = fs::read_to_string(repository("docs/session.svg")).unwrap();
+    for outside in ["<script", "href", "url(", "@import", "<foreignObject"] {
+        assert!(!svg.contains(outside), "docs/session.svg loads or runs something: {outside}");
+    }
+    console::check(&Workdir::new(), "docs/session.svg", &console::of_svg(&svg));
+}
+
+#[test]
+fn what_is_not_run_says_why() {
+    for page in pages() {
+        for block in page.blocks() {
+            let place = format!("{}:{}", page.name, block.line);
+            assert!(!block.language.is_empty(), "{place}: a block without a language");
+            let prompts = block.text.lines().any(|line| line.starts_with("$ "));
+            assert!(!prompts || block.language == "console", "{place}: `$ ` belongs into a `console` block");
+            if block.language == "sh" {
+                let reason = page.not_run(&block);
+                assert!(reason.is_some_and(|reason| reason.len() > 20), "{place}: needs `<!-- not run: REASON -->`");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_inventory_that_is_shown_can_be_read() {
+    let mut count = 0;
+    for page in pages() {
+        let is_inventory = |text: &str| text.contains("[[entry]]") || text.contains("[match]");
+        for block in page.blocks().iter().filter(|block| block.language == "toml" && is_inventory(&block.text)) {
+            count += 1;
+            // A digest is rarely worth its place on a page.
+            let text = block.text.replace("sha256-…", "sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=");
+            let text = if text.starts_with("version") { text } else { format!("version = 1\n{text}") };
+            if let Err(error) = buildproxy::inventory::parse(&text) {
+                panic!("{}:{}: {error}", page.name, block.line);
+            }
+        }
+    }
+    assert!(count >= 4, "only {count} inventories found: the search is broken");
+}
+
+#[test]
+fn every_recipe_names_tests_that_exist() {
+    for recipe in Page::read("docs/recipes.md").text.split("\n## ").skip(1) {
+        let title = recipe.lines().next().unwrap_or_default();
+        let is_name = |name: &str| name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+        let pairs = recipe.split('`').filter_map(|code| code.split_once("::"));
+        let named: Vec<_> = pairs.filter(|(file, test)| is_name(file) && is_name(test)).collect();
+        assert!(!named.is_empty(), "{title} has no test");
+        for (file, test) in named {
+            let source = fs::read_to_string(repository(&format!("tests/{file}.rs"))).unwrap();
+            assert!(source.contains(&format!("fn {test}(")), "{title}: no {test} in tests/{file}.rs");
+        }
+    }
+}
+
+#[test]
+fn examples_are_on_the_host_for_examples() {
+    for name in ["docs/recipes.md", "docs/guide.md", "docs/inventory.md"] {
+        let text = Page::read(name).text;
+        let host = |rest: &str| rest.split(['/', ' ', '`', '"', '?', ')']).next().unwrap().to_owned();
+        let hosts: Vec<_> = text.split("https://").skip(1).map(host).collect();
+        let is_example =
+            |host: &String| ["", "…", "example.org"].contains(&host.as_str()) || host.ends_with(".example.org");
+        assert!(!hosts.is_empty() && hosts.iter().all(is_example), "{name}: {hosts:?}");
+    }
+}
+
+#[test]
+fn a_difference_between_page_and_terminal_is_found() {
+    let shown = ["captured 3 answers, … B", "…", "wrote inventory.toml (3 entries)"].map(str::to_owned);
+    for (printed, same) in [
+        ("captured 3 answers, 836 B\nwrote inventory.toml (3 entries)\n", true),
+        ("captured 3 answers, 836 B\none\ntwo\nwrote inventory.toml (3 entries)\n\n", true),
+        ("captured 2 answers, 836 B\nwrote inventory.toml (3 entries)\n", false),
+        ("captured 3 answers, 836 B\nwrote inventory.toml (3 entries)\nand more\n", false),
+        ("captured 3 answers, 836 B\n", false),
+    ] {
+        let lines: Vec<&str> = printed.trim_end().lines().collect();
+        assert_eq!(console::same(&shown, &lines), same, "{printed}");
+    }
+    for (text, differs) in
+        [("$ echo one\none\n$ false\n$ echo $?\n1", false), ("$ echo one\ntwo", true), ("$ false", true)]
+    {
+        let page = Page { name: "a page".to_owned(), text: format!("```console\n{text}\n```\n") };
+        let found = thread::spawn(move || console::check(&Workdir::new(), &page.name, &page.session())).join();
+        assert_eq!(found.is_err(), differs, "{text}");
+    }
+}
