@@ -138,7 +138,7 @@ fn every_recipe_names_tests_that_exist() {
 fn examples_are_on_the_host_for_examples() {
     for name in ["docs/recipes.md", "docs/guide.md", "docs/inventory.md"] {
         let text = Page::read(name).text;
-        let host = |rest: &str| rest.split(['/', ' ', '`', '"', '?', ')']).next().unwrap().to_owned();
+        let host = |rest: &str| rest.replace('\\', "").split(['/', ' ', '`', '"', '?', ')']).next().unwrap().to_owned();
         let hosts: Vec<_> = text.split("https://").skip(1).map(host).collect();
         let is_example =
             |host: &String| ["", "…", "example.org"].contains(&host.as_str()) || host.ends_with(".example.org");
