@@ -8,9 +8,13 @@ mod common;
 mod console;
 mod page;
 
-use std::{collections::BTreeSet, fs, thread};
+use std::{collections::BTreeSet, fs, process::Command, thread};
 
-use common::{Workdir, sandbox::repository};
+use common::{
+    Workdir, run,
+    sandbox::{Nix, Sandbox, nix_path, repository},
+};
+use console::Step;
 use page::Page;
 
 /// Linked to, and written elsewhere at this moment.
@@ -73,6 +77,50 @@ fn what_is_shown_of_a_terminal_is_what_is_printed() {
             scope.spawn(move || console::check(&Workdir::new(), &page.name, &page.session()));
         }
     });
+}
+
+/// As a reader has it who has followed the guide up to its commit; what the capture recorded is in the Nix store.
+#[test]
+fn the_package_of_the_guide_is_built_in_the_sandbox_from_what_was_captured() {
+    let (work, sandbox, guide) = (Workdir::new(), Sandbox::new(Nix::Newer), Page::read("docs/guide.md"));
+    let session = guide.session();
+    let commits = |step: &Step| matches!(step, Step::Shown(command, _) if command.starts_with("git commit"));
+    let committed = session.iter().position(|(_, step)| commits(step)).expect("a commit");
+    console::check(&work, &guide.name, &session[..=committed]);
+    let world = work.path("world");
+    run(work.command("git").args(["clone", "--quiet"]).arg(world.join("work")).arg("clone")).expect_code(0);
+    fs::create_dir_all(work.path("data/buildproxy")).unwrap();
+    fs::rename(world.join("store"), work.path("data/buildproxy/store")).unwrap();
+    let mut fetch = within_environment(&sandbox.command("nix"), env!("CARGO_BIN_EXE_buildproxy"));
+    fetch.args(["fetch", "-i"]).arg(work.path("clone/inventory.toml")).env("XDG_DATA_HOME", work.path("data"));
+    run(&mut fetch).expect_code(0);
+    // What the hook of nixpkgs' cmake does.
+    let package = format!(
+        "pkgs.callPackage {} {{
+            inherit mkBuildproxy;
+            cmake = pkgs.makeSetupHook {{ name = \"cmake\"; propagatedBuildInputs = [ pkgs.cmake ]; }} (pkgs.writeText \"hook\" ''
+                configurePhase=cmakeConfigurePhase
+                cmakeConfigurePhase() {{
+                    runHook preConfigure
+                    ${{noNetwork}}
+                    cmake -B build -DCMAKE_INSTALL_PREFIX=$out
+                    cd build
+                    runHook postConfigure
+                }}
+            '');
+        }}",
+        nix_path(&work.path("clone/package.nix")),
+    );
+    let hello = sandbox.built(&package).join("bin/hello");
+    let printed = run(&mut work.command(hello)).expect_code(0);
+    assert!(guide.text.contains(&format!("$ build/hello\n{}", printed.text())), "{printed}");
+}
+
+/// `program` in the environment that `command` has.
+fn within_environment(command: &Command, program: &str) -> Command {
+    let mut other = Command::new(program);
+    other.env_clear().envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    other
 }
 
 /// The recorded session has its commands and their output as text elements, a line each.
