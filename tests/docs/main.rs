@@ -136,6 +136,9 @@ fn the_recorded_session_is_what_is_printed_today() {
 #[test]
 fn what_is_not_run_says_why() {
     for page in pages() {
+        if let Some(line) = page.indented_code() {
+            panic!("{}:{line}: an indented block has no language: fence it", page.name);
+        }
         for block in page.blocks() {
             let place = format!("{}:{}", page.name, block.line);
             assert!(!block.language.is_empty(), "{place}: a block without a language");

@@ -73,6 +73,20 @@ impl Page {
         comment(before, "not run").or_else(|| lines.iter().take(3).find_map(|line| comment(line, "not run")))
     }
 
+    /// The first line of code that is indented instead of fenced.
+    pub fn indented_code(&self) -> Option<usize> {
+        let mut open = false;
+        let mut before = "";
+        for (line, number) in self.text.lines().zip(1..) {
+            open ^= line.starts_with("```");
+            if !open && before.is_empty() && line.starts_with("    ") {
+                return Some(number);
+            }
+            before = line;
+        }
+        None
+    }
+
     /// Line and target of every link and picture outside of code.
     pub fn links(&self) -> Vec<(usize, String)> {
         let link = Regex::new(r#"\]\(([^)\s]+)\)|(?:src|srcset|href)="([^"]+)""#).unwrap();
