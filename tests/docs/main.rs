@@ -171,6 +171,19 @@ fn every_inventory_that_is_shown_can_be_read() {
 }
 
 #[test]
+fn every_room_of_the_library_is_in_the_list() {
+    let page = Page::read("docs/how-it-works.md").text;
+    let library = fs::read_to_string(repository("src/lib.rs")).unwrap();
+    let rooms: Vec<&str> =
+        library.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')).collect();
+    assert!(rooms.len() > 10, "{rooms:?}");
+    for room in rooms {
+        let is_listed = [format!("`{room}/`"), format!("`{room}.rs`")].iter().any(|name| page.contains(name.as_str()));
+        assert!(is_listed, "docs/how-it-works.md has no row for src/{room}");
+    }
+}
+
+#[test]
 fn every_recipe_names_tests_that_exist() {
     for recipe in Page::read("docs/recipes.md").text.split("\n## ").skip(1) {
         let title = recipe.lines().next().unwrap_or_default();
