@@ -70,7 +70,8 @@ fn wrong_values_name_their_line() {
     }
 }
 
-/// docs/inventory.md has a table for each table of an inventory, with a row for each key that the reader knows there.
+/// docs/inventory.md has a table for each table of an inventory, with a row for each key that the reader knows there, and
+/// shows each key in an example.
 #[test]
 fn the_documentation_has_every_key_and_no_other() {
     let page = include_str!("../../../docs/inventory.md");
@@ -88,5 +89,9 @@ fn the_documentation_has_every_key_and_no_other() {
         let section = section.split("\n#").next().unwrap();
         let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
         assert_eq!(rows.map(|(key, _)| key).collect::<Vec<_>>(), known, "docs/inventory.md, {heading}");
+        for key in known {
+            let is_shown = |block: &str| block.contains(&format!("{key} = ")) || block.contains(&format!("{key}]"));
+            assert!(page.split("```toml").skip(1).any(|rest| is_shown(rest.split("```").next().unwrap())), "no {key}");
+        }
     }
 }
