@@ -160,7 +160,7 @@ pub fn parse(text: &str) -> Result<Inventory, SyntaxError> {
     parse_pieces(text).map_or_else(|| parse_whole(text), Ok)
 }
 
-/// Reads an inventory from `text` in one go: what [`parse_pieces`] leaves to it, and the words for what is wrong.
+/// Reads an inventory from `text` in one go: what `parse_pieces` leaves to it, and the words for what is wrong.
 ///
 /// # Errors
 /// Where the text is no inventory of a known version.
