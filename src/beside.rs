@@ -4,14 +4,13 @@ mod carry;
 
 use std::{
     collections::{HashMap, HashSet},
-    fs::{self, File},
-    io,
+    fs, io,
     path::{Path, PathBuf},
 };
 
 use crate::{
     inventory::{self, Entry, Inventory, Source},
-    store::{deposit::Bytes, hash::NixHash, path::StorePathName},
+    store::{deposit::Bytes, hash::NixHash, path::StorePathName, regular},
 };
 
 pub use carry::{CarryError, Moving};

@@ -4,6 +4,7 @@ pub mod beside;
 pub mod capture;
 pub mod cli;
 mod credentials;
+pub mod doctor;
 pub mod export;
 pub mod fetch;
 pub mod import;

@@ -1,6 +1,6 @@
 //! `buildproxy doctor`, with the clients that are installed, and with some that are not as they should be.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod common;
 

@@ -37,7 +37,7 @@ fn hex_digest(bytes: &[u8]) -> String {
 /// `script` where the capture's spool takes nothing: a file is in the place of its folder.
 fn without_a_spool(work: &Workdir, script: &str) -> String {
     let spool = format!("spool=$(echo '{}'/.*/journal-*)", work.store().display());
-    format!("{spool}; rmdir $spool; touch $spool; {script}; rm $spool; mkdir $spool")
+    format!("{spool}; mv $spool away; touch $spool; {script}; rm $spool; mv away $spool")
 }
 
 /// Fails the test unless the origin was asked for `path` so many times, and never for less than the whole.

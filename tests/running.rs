@@ -268,7 +268,9 @@ fn a_command_that_asks_nothing_of_the_proxy_is_told_how_to_see_what_goes_past_it
     let nothing = "hint: nothing was asked of the proxy";
     let hint = |outcome: &Outcome| outcome.stderr.lines().find(|line| line.starts_with("hint: ")).map(str::to_owned);
     let ftp = work.capture_sh(&origin, "curl -sS ftp://h.test/x").expect_code(0);
-    let ftp = ftp.expect_stderr(&["not `ftp://h.test`: ask for an https:// URL of the same file"]);
+    let ftp = ftp.expect_stderr(&[
+        "ftp://h.test/x: buildproxy answers http and https, not `ftp`: use an https:// URL of the same file",
+    ]);
     assert_eq!(hint(&ftp), None);
     for (script, code) in [(&*past, 0), ("exit 7", 7)] {
         let hint = hint(&work.capture_sh(&origin, script).expect_code(code)).unwrap();

@@ -4,7 +4,11 @@
 
 mod common;
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use common::{
     Awkward, Workdir, pattern,

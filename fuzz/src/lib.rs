@@ -4,6 +4,12 @@
 #![allow(dead_code, missing_docs, unused_imports)]
 
 pub mod capture;
+#[path = "../../src/credentials.rs"]
+#[rustfmt::skip]
+pub mod credentials;
+#[path = "../../src/export/mod.rs"]
+#[rustfmt::skip]
+pub mod export;
 #[path = "../../src/import/har/mod.rs"]
 pub mod har;
 #[path = "../../src/inventory/mod.rs"]

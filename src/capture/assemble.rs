@@ -1,5 +1,6 @@
 //! From exchanges to entries: redirects are joined to chains, retries and repetitions go, every body gets its source.
 
+mod answered;
 mod forms;
 mod sequences;
 

@@ -24,6 +24,7 @@ use super::{
     policy::{self, UrlGlobs},
     request_body::PendingDigest,
     spooling::Spooling,
+    timeline::Stopwatch,
 };
 use crate::{
     beside::MAX_TEXT,
@@ -157,6 +158,7 @@ impl Recorder {
         known.running.insert(arrival, (method.clone(), bared.url.clone()));
         drop(known);
         let (url, bared_of) = (bared.url, bared.parameters);
+        self.stopwatch.asked(arrival, method, &url);
         Asked { arrival, method: method.clone(), url, bared_of, headers: headers.clone(), digest, privacy }
     }
 
@@ -180,8 +182,9 @@ impl Recorder {
         self.arrivals.load(Ordering::SeqCst)
     }
 
-    /// Notes where an answer sends its client. To be called before the client sees it.
-    pub fn redirected(&self, asked: &Asked, status: StatusCode, headers: &HeaderMap) {
+    /// Notes that the head of an answer is there, and where it sends its client. To be called before the client sees it.
+    pub fn head_arrived(&self, asked: &Asked, status: StatusCode, headers: &HeaderMap) {
+        self.stopwatch.head(asked.arrival, status.as_u16());
         let is_known = status.is_redirection() && asked.privacy != Privacy::NotSelected;
         let location = headers.get(header::LOCATION).filter(|_| is_known);
         let location = location.and_then(|location| location.to_str().ok());
@@ -240,8 +243,9 @@ impl Recorder {
         self.write(Exchange { request_body, ..asked.exchange(head.answered, outcome) });
     }
 
-    /// Records that there is no whole answer.
-    pub fn failed(&self, asked: &Asked, reason: String) {
+    /// Records that there is no whole answer, to a request whose body has the digests `request_body`, as far as they are
+    /// known.
+    pub fn failed(&self, asked: &Asked, request_body: Vec<BodyDigest>, reason: String) {
         let reason = match &asked.privacy {
             Privacy::Private(name) => LeftOut::NeededCredentials(name.clone()),
             Privacy::NotSelected => LeftOut::NotSelected,

@@ -5,6 +5,7 @@ use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use super::{
@@ -42,6 +43,8 @@ pub struct Retelling {
     options: CaptureOptions,
     match_rules: MatchRules,
     folder: JournalFolder,
+    /// What captures and imports that died had recorded, which is older than what is told now.
+    dead: Vec<Journal>,
     recorder: Recorder,
 }
 
@@ -62,8 +65,10 @@ impl Retelling {
         }
         stores.embedded().prepare()?;
         let folder = JournalFolder::create(&inventory)?;
-        let journal = folder.start(stores.embedded(), &folder.lock()?)?;
-        let recorder = Recorder::new(journal, allow_private.clone(), UrlGlobs::default());
+        let lock = folder.lock()?;
+        let dead = folder.take_over(&lock)?;
+        let journal = folder.start(stores.embedded(), &lock)?;
+        let recorder = Recorder::new(journal, allow_private.clone(), UrlGlobs::default(), Arc::default());
         let options = CaptureOptions {
             inventory,
             stores,
@@ -73,7 +78,7 @@ impl Retelling {
             proxy_loopback: false,
             system,
         };
-        Ok(Self { options, match_rules, folder, recorder })
+        Ok(Self { options, match_rules, folder, dead, recorder })
     }
 
     /// Where bodies can be spooled until they are told.
@@ -96,7 +101,7 @@ impl Retelling {
             });
         }
         let asked = self.recorder.asked_before(&told.method, told.url, &told.asked, told.is_public && !told.is_decoded);
-        self.recorder.redirected(&asked, told.status, &told.headers);
+        self.recorder.head_arrived(&asked, told.status, &told.headers);
         let answered = self.recorder.arrivals();
         let head = AnswerHead { status: told.status, headers: told.headers, is_delimited: true, answered };
         match told.body {
@@ -119,10 +124,13 @@ impl Retelling {
             let empty = Inventory { match_rules: self.match_rules.clone(), entries: Vec::new() };
             inventory::write(&empty, path).map_err(|source| CaptureError::Write { path: path.clone(), source })?;
         }
-        let summary = write_inventory(&self.options, &beside, &[], self.journal(), unrecorded, false);
+        let summary = write_inventory(&self.options, &beside, &self.dead, self.journal(), unrecorded, false);
         if is_new && summary.is_err() {
             // It has at most the rules. Where it stays, it does no harm.
             let _ = fs::remove_file(path);
+        }
+        if summary.is_ok() {
+            self.dead.iter().try_for_each(Journal::remove)?;
         }
         // It can be told again, so nobody takes this over.
         self.journal().remove()?;

@@ -200,6 +200,8 @@ impl Capture {
             proxy_loopback: options.proxy_loopback,
             // The connection to the origin, and the file that the body is spooled into, as it is written and read.
             held_per_client: 3,
+            asks_origins: true,
+            control: watching.control,
         };
         let proxy = match Running::start(start, service).await {
             Ok(proxy) => proxy,

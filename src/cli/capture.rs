@@ -10,8 +10,9 @@ use super::{
 };
 
 use crate::{
-    capture::{self, CaptureOptions, LeftOut, Omission, Summary, UrlGlobs},
+    capture::{self, CaptureOptions, LeftOut, Omission, Stopwatch, Summary, UrlGlobs, Watching},
     inventory::{self, Change, ChangeKind, Entry, Source},
+    isolate,
     proxy::ListenOn,
     replay::current_system,
     report::{
@@ -93,7 +94,7 @@ impl Capture {
             tracing::debug!("capturing at http://{}", capture.address());
             let is_watched = std::io::stderr().is_terminal() && !common.quiet;
             if isolated.is_none() && is_watched {
-                output::say(format!("{} at http://{}/", output::bold("watch"), capture.address()));
+                output::done("watch", format!("at http://{}/", capture.address()));
             }
             // Before the command starts: from then on there is always somebody who takes them.
             let mut signals = Signals::new().map_err(|error| {
@@ -131,8 +132,11 @@ impl Capture {
             failures.iter().for_each(|failure| output::warning(printable(&failure.to_string())));
             isolate::sentences(&bypasses).into_iter().for_each(output::warning);
             print_summary(&summary, common);
-            if !self.only.is_empty() && asked_nothing(&summary) {
+            if !self.only.is_empty() && was_asked && asked_nothing(&summary) {
                 output::warning("the command asked for nothing that `--only` names: globs are for whole URLs");
+            }
+            if !was_asked && !self.isolation.isolate {
+                output::hint(NOTHING_CAME);
             }
         }
         if let Err(error) = report::keep_capture(&common.inventory_file(), &summary.timeline) {
@@ -169,8 +173,8 @@ fn print_summary(summary: &Summary, common: &Common) {
     for line in omissions(&summary.left_out) {
         output::warning(line);
     }
-    recovered(summary).into_iter().for_each(output::say);
-    output::say(format!("{} {}", output::bold("captured"), answers(&summary.recorded)));
+    recovered(summary);
+    output::done("captured", answers(&summary.recorded));
     let sources = sources(&summary.recorded);
     if !sources.is_empty() {
         output::say(format!("         {sources}"));
@@ -183,13 +187,11 @@ fn print_summary(summary: &Summary, common: &Common) {
              past the proxy",
         );
     }
-    for line in changes(&summary.changes) {
-        output::say(line);
-    }
-    kept::ignored(&summary.ignored).into_iter().for_each(output::say);
+    say_changes(&summary.changes);
+    kept::say_ignored(&summary.ignored);
     let entries = output::count(summary.total, "entry", "entries");
     let bodies = summary.nix_store.as_ref().map(|dir| format!(", bodies in {}", dir.display())).unwrap_or_default();
-    output::say(format!("{} {} ({entries}){bodies}", output::bold("wrote"), common.inventory.display()));
+    output::done("wrote", format!("{} ({entries}){bodies}", common.inventory.display()));
     kept::sequences(&summary.sequences).into_iter().for_each(output::warning);
     kept::large(&summary.recorded, summary.beside).into_iter().for_each(output::warning);
     summary.warning.iter().for_each(output::warning);
@@ -198,6 +200,14 @@ fn print_summary(summary: &Summary, common: &Common) {
 /// Whether nothing that was to be recorded was asked for.
 fn asked_nothing(summary: &Summary) -> bool {
     summary.recorded.is_empty() && summary.left_out.iter().all(|omission| omission.reason == LeftOut::NotSelected)
+}
+
+/// What was taken over from those that died.
+pub fn recovered(summary: &Summary) {
+    if summary.recovered > 0 {
+        let exchanges = output::count(summary.recovered, "exchange", "exchanges");
+        output::done("recovered", format!("{exchanges} from a capture that was interrupted"));
+    }
 }
 
 /// How much was recorded.

@@ -13,7 +13,7 @@ use tokio::process::Child;
 use super::{FAILED, output, signals::Signals};
 use crate::{
     isolate::{Bypass, Isolated, Remains, Running},
-    proxy::ClientEnvironment,
+    proxy::{ClientEnvironment, raise_descriptor_limit},
     text::printable,
 };
 

@@ -1,7 +1,10 @@
 //! `buildproxy doctor`.
 
 use super::{Common, DONE, FOUND, block_on, output};
-use crate::doctor::{self, Finding, State};
+use crate::{
+    doctor::{self, Finding, State},
+    text::printable_lines,
+};
 
 /// Check what this machine has: Nix, stores, a port, and whether each client goes through the proxy
 #[derive(clap::Args)]
@@ -40,5 +43,5 @@ fn line(finding: &Finding) -> String {
         State::Bad => ("BAD  ", "31"),
     };
     let hint = finding.hint.as_ref().map(|hint| format!("     hint: {hint}\n")).unwrap_or_default();
-    format!("{}{}\n{hint}", output::in_data(mark, colour), finding.text)
+    format!("{}{}\n{hint}", output::in_data(mark, colour), printable_lines(&finding.text))
 }

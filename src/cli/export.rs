@@ -7,7 +7,7 @@ use std::{
 
 use clap::ValueEnum;
 
-use super::{Common, DONE, FAILED, FOUND, output, real_file};
+use super::{Common, DONE, FAILED, FOUND, output};
 use crate::{
     export::{har, nix},
     inventory::{self, current_system},
@@ -98,7 +98,7 @@ impl Export {
                 Err(har::ExportError::Write(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Vec::new()),
                 result => result.map_err(failed),
             },
-            Some(path) => inventory::write_whole(&real_file(path), |file| whole(file)).map_err(|error| match error {
+            Some(path) => inventory::write_output(path, |mut file| whole(&mut file)).map_err(|error| match error {
                 har::ExportError::Write(error) => {
                     output::error(&format!("cannot write {}: {error}", path.display()));
                     FAILED
@@ -107,8 +107,4 @@ impl Export {
             }),
         }
     }
-}
-
-fn printable_lines(text: &str) -> String {
-    text.lines().map(printable).collect::<Vec<_>>().join("\n")
 }

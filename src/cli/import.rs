@@ -204,12 +204,12 @@ fn say(summary: &Summary, unheard: &[Unheard], target: &Path, common: &Common) {
     if common.quiet {
         return;
     }
-    capture::recovered(summary).into_iter().for_each(output::say);
-    output::say(format!("{} {}", output::bold("imported"), capture::answers(&summary.recorded)));
-    capture::changes(&summary.changes).into_iter().for_each(output::say);
+    capture::recovered(summary);
+    output::done("imported", capture::answers(&summary.recorded));
+    capture::say_changes(&summary.changes);
     kept::sequences(&summary.sequences).into_iter().for_each(output::warning);
     kept::large(&summary.recorded, summary.beside).into_iter().for_each(output::warning);
-    kept::ignored(&summary.ignored).into_iter().for_each(output::say);
+    kept::say_ignored(&summary.ignored);
     let entries = output::count(summary.total, "entry", "entries");
     output::done("wrote", format!("{} ({entries})", target.display()));
     summary.warning.iter().for_each(output::warning);

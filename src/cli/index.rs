@@ -1,8 +1,8 @@
 //! `buildproxy index`.
 
-use std::path::PathBuf;
+use std::{io::Write, path::PathBuf};
 
-use super::{Common, DONE, FAILED, USAGE, is_same_file, output, real_file};
+use super::{Common, DONE, FAILED, USAGE, output};
 use crate::inventory::{self, current_system};
 
 /// Compile an inventory, so that `replay` starts at once however large it is
@@ -37,7 +37,7 @@ impl Compile {
             output::error(&format!("{}: {error}", common.inventory.display()));
             USAGE
         })?;
-        inventory::write_atomically(&real_file(&self.output), &mut compiled.as_slice()).map_err(|error| {
+        inventory::write_output(&self.output, |mut file| file.write_all(&compiled)).map_err(|error| {
             output::error(&format!("cannot write {}: {error}", self.output.display()));
             FAILED
         })?;

@@ -81,16 +81,13 @@ pub fn sequences(sequences: &[Sequence]) -> Vec<String> {
     sequences.iter().map(line).collect()
 }
 
-/// The query parameters that are now left out of the comparison of requests.
-pub fn ignored(names: &[String]) -> Vec<String> {
-    let line = |name: &String| {
+/// Says which query parameters are now left out of the comparison of requests.
+pub fn say_ignored(names: &[String]) {
+    for name in names {
         let name = printable(name);
-        format!(
-            "{} `{name}`, a credential: no entry has it, and requests are compared without it",
-            output::bold("ignoring")
-        )
-    };
-    names.iter().map(line).collect()
+        let what = format!("`{name}`, a credential: no entry has it, and requests are compared without it");
+        output::done("ignoring", what);
+    }
 }
 
 /// The glob that matches `text`, with a `*` in the place of what looks like a secret: what is printed may be kept in a log.

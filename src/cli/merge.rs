@@ -76,8 +76,9 @@ impl Merge {
             output::hint("name another file with `-o`");
             return Err(USAGE);
         }
+        // What a capture writes between the reading and the writing would be lost.
         let takes_part = self.files.iter().any(|given| is_same_file(&given.path, &target));
-        let _lock = if takes_part { Some(lock(&target)?) } else { None };
+        let _lock = (takes_part && inventory::read(&target).is_ok()).then(|| lock(&target)).transpose()?;
         let inputs = self.files.iter().map(read).collect::<Result<Vec<Input>, u8>>()?;
         let united = unite(&inputs, &self.preferred()?).map_err(|conflicts| {
             conflicts.iter().for_each(|conflict| say_conflict(conflict, &inputs));
@@ -140,15 +141,12 @@ impl Merge {
             )));
         }
         let for_all = united.entries.iter().filter(|entry| entry.systems.is_empty()).count();
-        output::say(format!(
-            "{} {}: {} for all systems, {} for some",
-            output::bold("merged"),
-            output::count(self.files.len(), "inventory", "inventories"),
-            output::count(for_all, "entry", "entries"),
-            united.entries.len() - for_all
-        ));
+        let inventories = output::count(self.files.len(), "inventory", "inventories");
+        let entries = output::count(for_all, "entry", "entries");
+        let for_some = united.entries.len() - for_all;
+        output::done("merged", format!("{inventories}: {entries} for all systems, {for_some} for some"));
         let entries = output::count(united.entries.len(), "entry", "entries");
-        output::say(format!("{} {} ({entries})", output::bold("wrote"), target.display()));
+        output::done("wrote", format!("{} ({entries})", target.display()));
     }
 }
 

@@ -9,6 +9,8 @@ mod completions;
 mod describe;
 mod diff;
 mod doctor;
+#[cfg(test)]
+mod documentation;
 mod env;
 mod export;
 mod fetch;

@@ -5,7 +5,7 @@
 
 use std::{
     fmt::Display,
-    io::{ErrorKind, IsTerminal, Write, stderr, stdout},
+    io::{self, ErrorKind, IsTerminal, Write, stderr, stdout},
     sync::atomic::{AtomicBool, Ordering},
 };
 

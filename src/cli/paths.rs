@@ -56,7 +56,7 @@ impl Paths {
             let end = |row: &Row| row.why.as_ref().map(|reason| why(row.source, reason)).unwrap_or_default();
             let lines = rows
                 .iter()
-                .map(|row| format!("{} {} {}{}\n", row.url, field(&row.hash), field(&row.store_path), why(row)));
+                .map(|row| format!("{} {} {}{}\n", row.url, field(&row.hash), field(&row.store_path), end(row)));
             output::text(&lines.collect::<String>());
         }
         DONE

@@ -25,7 +25,7 @@ pub async fn tell(stopwatch: Arc<Stopwatch>) {
         sleep_until(Instant::now() + pause).await;
         match line(&stopwatch.downloads()) {
             Some(line) => {
-                output::say(line);
+                output::done("receiving", line);
                 pause = (pause * 2).min(PAUSES[1]);
             }
             None => pause = PAUSES[0],
@@ -33,7 +33,7 @@ pub async fn tell(stopwatch: Arc<Stopwatch>) {
     }
 }
 
-/// `receiving 1.2 GiB of 4 GiB (30%, 24 MiB/s) from example.org; and 2 more`.
+/// `1.2 GiB of 4 GiB (30%, 24 MiB/s) from example.org; and 2 more`.
 fn line(downloads: &[Coming]) -> Option<String> {
     let mut long: Vec<&Coming> = downloads.iter().filter(|download| download.time >= LONG).collect();
     // The one that will take longest first.
@@ -43,7 +43,7 @@ fn line(downloads: &[Coming]) -> Option<String> {
         0 => String::new(),
         more => format!("; and {more} more"),
     };
-    (!named.is_empty()).then(|| format!("{} {}{more}", output::bold("receiving"), named.join("; ")))
+    (!named.is_empty()).then(|| named.join("; ") + &more)
 }
 
 fn one(download: &Coming) -> String {
@@ -76,7 +76,7 @@ mod tests {
         assert_eq!(
             line(&downloads).as_deref(),
             Some(
-                "receiving 5.00 MiB (512.00 KiB/s) from more.test:8443; 30.00 MiB of 120.00 MiB (25%, 10.00 MiB/s) from \
+                "5.00 MiB (512.00 KiB/s) from more.test:8443; 30.00 MiB of 120.00 MiB (25%, 10.00 MiB/s) from \
                  some.test"
             )
         );

@@ -69,7 +69,7 @@ impl Push {
         }
         if !common.quiet {
             let objects = output::count(closure.objects.len(), "store path", "store paths");
-            output::say(format!("{} {objects} to {to}", output::bold("pushed")));
+            output::done("pushed", format!("{objects} to {to}"));
         }
         Ok(DONE)
     }

@@ -100,23 +100,35 @@ impl Replay {
         let (ending, was_asked, failures) = block_on(async {
             let isolated = self.isolation.start(&self.command, address)?;
             let listen_on = isolated.as_ref().map_or(ListenOn::Address(address), Isolated::listen_on);
-            let proxy_loopback = self.listen.proxy_loopback;
-            let start = StartOptions { listen_on, user_roots: None, proxy_loopback, held_per_client: 0 };
+            let live = LiveReplay { inventory: inventory.clone(), replayer: Arc::clone(&replayer) };
+            let (control, goes_on) = live::router(Arc::new(live));
+            let start = StartOptions {
+                listen_on,
+                user_roots: None,
+                proxy_loopback: self.listen.proxy_loopback,
+                held_per_client: 0,
+                asks_origins: false,
+                control,
+            };
             let proxy = Running::start(start, Arc::clone(&replayer).service()).await.map_err(|error| {
                 output::error(&error);
                 FAILED
             })?;
             let ending = self.serve(proxy.environment(), isolated).await?;
             let (was_asked, failures) = (proxy.was_asked(), proxy.handshake_failures());
+            drop(goes_on);
             proxy.stop().await;
             Ok::<_, u8>((ending, was_asked, failures.list()))
         })?;
         let is_written_whole = self.json || self.background_state.is_some() || report::has_place(&inventory);
         let run = if is_written_whole { replayer.report() } else { replayer.summary() };
         let bypasses = if let Ending::Command(ended) = &ending { &ended.bypasses[..] } else { &[] };
-        let report = report.with_failed_handshakes(&failures).with_bypasses(bypasses);
+        let run = run.with_failed_handshakes(&failures).with_bypasses(bypasses);
+        if let Err(error) = report::keep_replay(&inventory, &run) {
+            tracing::info!("the report of this replay is not kept: {error}");
+        }
         let failed = matches!(&ending, Ending::Command(ended) if ended.code != DONE);
-        let hint = report.hint(failed, was_asked).filter(|_| !self.isolation.isolate);
+        let hint = run.hint(failed, was_asked).filter(|_| !self.isolation.isolate);
         let code = match &ending {
             Ending::Command(ended) if ended.code != DONE => ended.code,
             _ if run.failed(self.allow_misses) => INCOMPLETE,
@@ -126,9 +138,9 @@ impl Replay {
             (Some(state), Ending::Parent) => background::abandoned(state),
             (Some(state), _) => {
                 let hint = hint.map(|hint| format!("\nhint: {hint}\n")).unwrap_or_default();
-                background::ended(state, &format!("{report}{hint}"), &report, code);
+                background::ended(state, &format!("{run}{hint}"), &run, code);
             }
-            (None, _) => self.report(&report, common),
+            (None, _) => self.report(&run, common),
         }
         if let Some(hint) = hint.filter(|_| self.background_state.is_none() && !common.quiet) {
             output::hint(hint);

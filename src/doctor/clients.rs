@@ -15,7 +15,7 @@ use tokio::{process::Command, task::JoinSet, time::timeout};
 
 use super::{Finding, State};
 use crate::{
-    proxy::{HandshakeFailure, Running, StartError, StartOptions, plain_text},
+    proxy::{HandshakeFailure, Running, StartError, StartOptions, Upload, plain_text},
     text::printable,
 };
 
@@ -106,12 +106,12 @@ type Came = Arc<Mutex<BTreeSet<String>>>;
 pub async fn check() -> Result<Vec<Finding>, StartError> {
     let came = Came::default();
     let seen = Arc::clone(&came);
-    let service = tower::service_fn(move |request: Request<hyper::body::Incoming>| {
+    let service = tower::service_fn(move |request: Request<Upload>| {
         let host = request.uri().host().unwrap_or_default().to_owned();
         if request.uri().scheme_str() == Some("https") {
             seen.lock().unwrap_or_else(PoisonError::into_inner).insert(host);
         }
-        let text = "a page of `buildproxy doctor`\n".to_owned();
+        let text = "a page of `buildproxy doctor`\n";
         std::future::ready(Ok::<_, Infallible>(plain_text(request.method(), StatusCode::NOT_FOUND, text)))
     });
     let proxy = Running::start(StartOptions::local(), service).await?;

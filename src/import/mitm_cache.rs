@@ -1,6 +1,6 @@
 //! Lock files of mitm-cache, and the shorter form that nixpkgs has of them for Gradle.
 //!
-//! A lock file maps URLs to `hash`, `text` or `redirect`. The shorter form is expanded by [`gradle`] and [`metadata`].
+//! A lock file maps URLs to `hash`, `text` or `redirect`. The shorter form is expanded by `gradle` and `metadata`.
 
 mod gradle;
 mod metadata;

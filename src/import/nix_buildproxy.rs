@@ -87,7 +87,7 @@ pub fn read(path: &Path) -> Result<List, String> {
 fn list(contents: Vec<Content>, folder: &Path) -> List {
     let mut list = List::default();
     for content in contents {
-        match listed(&content) {
+        match listed(&content, folder) {
             Ok(answer) => list.add(&content.url, answer),
             Err(reason) => list.drop(&content.url, reason),
         }

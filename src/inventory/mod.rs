@@ -31,5 +31,5 @@ pub use rules::{MatchRules, Rewrite, UsedRule, literal as literal_glob};
 pub use system::current_system;
 pub use unite::{Conflict, Input, Side, United, unite};
 pub use whole_file::{write_atomically, write_output};
-pub use why::{Seen, Why, pinned_by_redirect};
-pub use write::{to_toml, toml_of_entry, toml_of_rules, write, write_atomically, write_whole};
+pub use why::{Reason, Seen, Why, pinned_by_redirect};
+pub use write::{to_toml, toml_of_entry, toml_of_rules, write};

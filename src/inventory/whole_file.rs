@@ -9,7 +9,8 @@ use std::{
 /// Replaces whatever is at `path`, a link too, by a file with `content`: a temporary file beside it, synced, then renamed.
 ///
 /// # Errors
-/// Where the folder cannot be written to; the old file is then unchanged.
+/// Where the folder cannot be written to; the old file is then unchanged. Or where the folder cannot be synced after that;
+/// then the new one is there, and the error says so.
 pub fn write_atomically(path: &Path, content: &mut impl Read) -> io::Result<()> {
     replace(path, |mut file| io::copy(content, &mut file).map(drop))
 }
@@ -42,7 +43,10 @@ fn replace<T, E: From<io::Error>>(path: &Path, write: impl FnOnce(&File) -> Resu
     let written = write(file.as_file())?;
     file.as_file().sync_all()?;
     file.persist(path).map_err(|error| error.error)?;
-    File::open(folder)?.sync_all()?;
+    let synced = File::open(folder).and_then(|folder| folder.sync_all());
+    synced.map_err(|error| {
+        io::Error::new(error.kind(), format!("it was written, but may not be on disk after a power cut: {error}"))
+    })?;
     Ok(written)
 }
 

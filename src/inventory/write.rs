@@ -51,49 +51,13 @@ fn toml_of(match_rules: &MatchRules, entries: Vec<&Entry>) -> String {
 /// Writes `inventory` to `path` so that the file there is a whole one at any moment. An equal file is left alone.
 ///
 /// # Errors
-/// As [`write_atomically`].
+/// As [`write_output`].
 pub fn write(inventory: &Inventory, path: &Path) -> io::Result<()> {
     let text = to_toml(inventory);
     if fs::read(path).is_ok_and(|old| old == text.as_bytes()) {
         return Ok(());
     }
-    write_atomically(&path, &mut text.as_bytes())
-}
-
-/// Replaces `path` by a file with `content`, as [`write_whole`] does.
-///
-/// # Errors
-/// Where the folder cannot be written to; the old file is then unchanged. Or where the folder cannot be synced after that;
-/// then the new one is there, and the error says so.
-pub fn write_atomically(path: &Path, content: &mut impl Read) -> io::Result<()> {
-    write_whole(path, |output| io::copy(content, output).map(drop))
-}
-
-/// Replaces `path` by a file with what `work` writes: a temporary file beside it, synced, then renamed. What is there and is
-/// no file, such as a pipe or a device, is written to instead.
-///
-/// # Errors
-/// Where `work` fails, or the folder cannot be written to; the old file is then unchanged.
-pub fn write_whole<T, E: From<io::Error>>(
-    path: &Path,
-    work: impl FnOnce(&mut fs::File) -> Result<T, E>,
-) -> Result<T, E> {
-    let metadata = fs::metadata(path).ok();
-    if metadata.as_ref().is_some_and(|metadata| !metadata.is_file() && !metadata.is_dir()) {
-        return work(&mut fs::File::options().write(true).open(path)?);
-    }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let permissions = match metadata {
-        Some(metadata) => metadata.permissions(),
-        None => std::os::unix::fs::PermissionsExt::from_mode(0o666), // less the umask
-    };
-    let mut builder = tempfile::Builder::new();
-    let mut file = builder.prefix(".buildproxy-").permissions(permissions).tempfile_in(folder)?;
-    let done = work(file.as_file_mut())?;
-    file.as_file().sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    fs::File::open(folder)?.sync_all()?;
-    Ok(done)
+    write_output(path, |mut file| file.write_all(text.as_bytes()))
 }
 
 /// The `[match]` table.
@@ -228,7 +192,8 @@ fn string(value: &str) -> String {
     let mut text = String::with_capacity(value.len() + 2);
     // Writing to a String cannot fail.
     let _ = text.value(TomlStringBuilder::new(value).as_basic());
-    if !text.contains(is_deceptive) {
+    let is_plain = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    if is_plain || !text.contains(is_deceptive) {
         return text;
     }
     let mut shown = String::with_capacity(text.len() + 6);

@@ -57,12 +57,15 @@ pub struct Settings {
 #[derive(Debug, Clone, Default)]
 pub struct Clients {
     finder: Arc<Finder>,
+    /// Held by the one connection that is looked up: were it hundreds at once, each would have begun before the time that
+    /// there is for all of them was spent.
+    turn: Arc<Mutex<()>>,
 }
 
 impl Clients {
     /// Those in `network`.
     pub fn of_network(network: Network) -> Self {
-        Self { finder: Arc::new(Finder::of(network)) }
+        Self { finder: Arc::new(Finder::of(network)), turn: Arc::default() }
     }
 
     /// The process that `arrival` came from, where it came from this machine.
@@ -71,9 +74,10 @@ impl Clients {
         if self.finder.is_spent() {
             return None;
         }
+        let _turn = self.turn.lock().await;
         let finder = Arc::clone(&self.finder);
         let looked_up = spawn_blocking(move || finder.find(Protocol::Tcp, peer, own));
-        looked_up.await.ok().flatten()
+        timeout(LONGEST_LOOK, looked_up).await.inspect_err(|_| self.finder.give_up()).ok()?.ok().flatten()
     }
 }
 

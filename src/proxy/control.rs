@@ -15,14 +15,11 @@ use futures_util::{
 };
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::Either;
-use hyper::body::Incoming;
 use tower::{Service, ServiceExt, util::Oneshot};
 
-use super::exchange::plain_text;
+use super::{exchange::plain_text, upload::Upload};
 
-/// The host that is the proxy itself, whatever an inventory has. No real host has such a name: `internal` is reserved for
-/// private use (ICANN Board, 2024-07-29), and this name is ours within it.
-pub const HOST: &str = "buildproxy.internal";
+pub use super::target::OWN_HOST as HOST;
 
 /// `service`, but for what is asked of the proxy itself.
 #[derive(Clone)]
@@ -35,23 +32,22 @@ impl<S> Controlled<S> {
     /// Gives requests for [`HOST`] to `control`; what that does not know is told that this is a proxy, at `address`.
     pub fn new(service: S, control: Router, address: SocketAddr) -> Self {
         let proxy = format!("http://{address}");
-        let control = control.fallback(move |method: Method| {
-            let text = format!(
-                "buildproxy: this is buildproxy's proxy port, not a web server: set http_proxy={proxy} and \
-                 https_proxy={proxy} and ask for the real URL\n"
-            );
-            std::future::ready(plain_text(&method, StatusCode::BAD_REQUEST, text))
-        });
+        let text = format!(
+            "buildproxy: this is buildproxy's proxy port, not a web server: set http_proxy={proxy} and https_proxy={proxy} \
+             and ask for the real URL\n"
+        );
+        let refuse = move |method: Method| std::future::ready(plain_text(&method, StatusCode::BAD_REQUEST, &text));
+        let control = control.fallback(refuse.clone()).method_not_allowed_fallback(refuse);
         Self { service, control }
     }
 }
 
 type Answer<B> = Result<Response<Either<B, Body>>, Infallible>;
-type Answering<S, Own, B> = Map<Oneshot<S, Request<Incoming>>, fn(Result<Response<Own>, Infallible>) -> Answer<B>>;
+type Answering<S, Own, B> = Map<Oneshot<S, Request<Upload>>, fn(Result<Response<Own>, Infallible>) -> Answer<B>>;
 
-impl<S, B> Service<Request<Incoming>> for Controlled<S>
+impl<S, B> Service<Request<Upload>> for Controlled<S>
 where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S: Service<Request<Upload>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
     B: http_body::Body<Data = Bytes> + Send + 'static,
 {
@@ -64,7 +60,7 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+    fn call(&mut self, request: Request<Upload>) -> Self::Future {
         if request.uri().host().is_some_and(|host| host.eq_ignore_ascii_case(HOST)) {
             let answer = self.control.clone().oneshot(request);
             return future::Either::Left(answer.map(|answer| answer.map(|answer| answer.map(Either::Right))));

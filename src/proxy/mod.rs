@@ -11,6 +11,7 @@ mod batched;
 mod ca;
 mod connect;
 mod connection;
+pub mod control;
 mod descriptors;
 mod detect;
 pub mod environment;
@@ -29,11 +30,13 @@ mod socket;
 mod target;
 mod tls;
 mod trust;
+mod upload;
 
 #[cfg(test)]
 mod tests;
 
 pub use ca::{CaError, CertificateAuthority};
+pub use descriptors::raise_limit as raise_descriptor_limit;
 pub use environment::ClientEnvironment;
 pub use exchange::plain_text;
 pub use export::{ExportError, Format};

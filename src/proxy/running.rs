@@ -65,6 +65,24 @@ pub struct StartOptions {
     pub proxy_loopback: bool,
     /// How many descriptors a client's connection holds beside its own, for as long as it is served.
     pub held_per_client: u32,
+    /// Whether the service asks origins.
+    pub asks_origins: bool,
+    /// What it answers for itself: see [`control::HOST`](super::control::HOST).
+    pub control: Router,
+}
+
+impl StartOptions {
+    /// On a free port of loopback, for clients that trust nothing else, in front of a service that opens nothing.
+    pub fn local() -> Self {
+        Self {
+            listen_on: ListenOn::Address(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
+            user_roots: None,
+            proxy_loopback: false,
+            held_per_client: 0,
+            asks_origins: false,
+            control: Router::new(),
+        }
+    }
 }
 
 /// Why a proxy cannot start.
@@ -115,13 +133,14 @@ impl Running {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        let StartOptions { listen_on, user_roots, proxy_loopback, held_per_client } = options;
+        let StartOptions { listen_on, user_roots, proxy_loopback, held_per_client, asks_origins, control } = options;
         keep_freed_memory();
+        keep_keys_from_others();
         let (is_isolated, folder) = match &listen_on {
             ListenOn::Isolated { folder, .. } => (true, folder.clone()),
             ListenOn::Address(_) => (false, std::env::temp_dir()),
         };
-        let listener = listener(listen_on).await?;
+        let listener = listener(listen_on).await?.holding(held_per_client).asking_origins(asks_origins);
         let address = listener.local_addr();
         let ca = Arc::new(CertificateAuthority::new()?);
         let files_error = |folder: &Path| {
@@ -200,6 +219,19 @@ fn keep_freed_memory() {
     // Where there is no memory for it, it is not needed either.
     let _ = block.try_reserve_exact(KEPT);
     drop(std::hint::black_box(block));
+}
+
+/// Has the kernel write no core of this process, whose memory is to hold the CA's key, and let no other process of the same
+/// user look into it; root can (prctl(2), `PR_SET_DUMPABLE`). Commands that it starts are as they always are. Who has to look
+/// for a fault sets [`DUMPABLE`].
+fn keep_keys_from_others() {
+    #[cfg(target_os = "linux")]
+    if std::env::var_os(DUMPABLE).is_none_or(|value| value.is_empty()) {
+        use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+        if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+            tracing::debug!("a core of this process can have keys in it: {error}");
+        }
+    }
 }
 
 /// The hosts whose TLS handshakes failed, each once for each client.

@@ -3,7 +3,7 @@
 use std::{
     convert::Infallible,
     error::Error,
-    io,
+    fmt, io,
     net::SocketAddr,
     sync::{
         Arc,
@@ -46,6 +46,8 @@ pub struct Listener {
     local_addr: SocketAddr,
     on_handshake_failure: Option<HandshakeCallback>,
     clients: Clients,
+    others: u32,
+    asks_origins: bool,
     was_asked: Arc<AtomicBool>,
 }
 
@@ -73,11 +75,17 @@ impl Listener {
         if local_addr.ip().is_loopback() {
             without_pacing(&socket);
         }
+        // Once more, for the longer queue.
+        if let Err(error) = rustix::net::listen(&socket, BACKLOG) {
+            tracing::debug!("the queue of connections stays short: {error}");
+        }
         Ok(Self {
             socket,
             local_addr,
             on_handshake_failure: None,
             clients: Clients::default(),
+            others: 0,
+            asks_origins: false,
             was_asked: Arc::default(),
         })
     }
@@ -105,6 +113,12 @@ impl Listener {
         Self { others, ..self }
     }
 
+    /// Says that the service asks origins, so that nothing may come back from there.
+    #[must_use]
+    pub fn asking_origins(self, asks_origins: bool) -> Self {
+        Self { asks_origins, ..self }
+    }
+
     /// Serves until `shutdown` resolves, then stops accepting, lets running exchanges end for `grace`, and closes
     /// the rest. `service` gets each request with its absolute URI and without hop-by-hop fields.
     pub async fn serve<S, B>(
@@ -120,12 +134,12 @@ impl Listener {
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         let (ending, ended) = watch::channel(false);
-        let Self { socket, on_handshake_failure, clients, was_asked, .. } = self;
-        let settings = Settings { ca, http: exchange::server(), on_handshake_failure, clients };
+        let Self { socket, on_handshake_failure, clients, others, asks_origins, was_asked, .. } = self;
+        let settings = Settings { asks_origins, ca, http: exchange::server(), on_handshake_failure, clients };
         let connection = Connection { settings: Arc::new(settings), service, shutdown: Shutdown::from(ended) };
         let mut running = JoinSet::new();
         tokio::select! {
-            () = accept_all(&socket, connection, &mut running, &was_asked) => {}
+            () = accept_all(&socket, others, connection, &mut running, &was_asked) => {}
             () = shutdown => {}
         }
         drop(socket);
@@ -151,11 +165,12 @@ fn without_pacing(socket: &TcpListener) {
 /// Accepts for ever; each connection runs as a task of `running`.
 async fn accept_all<S, B>(
     socket: &TcpListener,
+    others: u32,
     connection: Connection<S>,
     running: &mut JoinSet<()>,
     was_asked: &AtomicBool,
 ) where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S: Service<Request<Upload>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -168,7 +183,7 @@ async fn accept_all<S, B>(
                 .is_there(&format_args!("{} are open, and more would leave no descriptors for files", running.len()));
         }
         tokio::select! {
-            (stream, peer) = accept(socket) => {
+            (stream, peer) = accept(socket, &mut shortage), if !is_full => {
                 was_asked.store(true, Ordering::Relaxed);
                 let span = tracing::debug_span!("connection", %peer);
                 let connection = Connection {

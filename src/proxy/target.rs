@@ -7,8 +7,12 @@ use http::{
     uri::{Authority, PathAndQuery, Scheme},
 };
 
-use super::{authority::HostPort, control};
+use super::authority::HostPort;
 use crate::url::without_userinfo;
+
+/// The host that is the proxy itself, whatever an inventory has. No real host has such a name: `internal` is reserved for
+/// private use (ICANN Board, 2024-07-29), and this name is ours within it.
+pub const OWN_HOST: &str = "buildproxy.internal";
 
 /// How a request came here: what its target does not say itself.
 #[derive(Debug, Clone)]
@@ -112,7 +116,8 @@ impl Arrival {
 /// 4. Else the scheme is the connection's, and the authority that of `:authority`, `Host`, or CONNECT, in this order.
 ///    The SNI plays no part: it is for the certificate alone.
 /// 5. A host without a port that is the CONNECT host has the CONNECT port, since that is where it was sent.
-/// 6. The proxy's own address is refused, so that no request can come back to it. Where origins are asked, so is its port at
+/// 6. The proxy's own address, where a client takes it for a web server, is the [host that is the proxy itself](OWN_HOST);
+///    anywhere else it is refused, so that no request can come back to it. Where origins are asked, so is its port at
 ///    any host that no proxy's client has named: a web page whose host was made to mean this machine asks like that, and so
 ///    does a request that an origin's name has led back here.
 ///
@@ -162,9 +167,16 @@ pub fn effective_uri<B>(request: &Request<B>, arrival: &Arrival) -> Result<Uri, 
     };
     web_scheme(&scheme, uri)?;
     let authority = with_tunnel_port(authority, &scheme, arrival).ok_or(TargetError::NoHost)?;
-    web_scheme(&scheme, authority.host())?;
-    refuse_own_address(&authority, &scheme, arrival)?;
-    refuse_own_port(&authority, &scheme, arrival)?;
+    let own = refuse_own_address(&authority, &scheme, arrival);
+    let is_direct = !arrival.decrypted && arrival.tunnels.is_empty();
+    let authority = match own {
+        Ok(()) => {
+            refuse_own_port(&authority, &scheme, arrival)?;
+            authority.to_string()
+        }
+        Err(_) if is_direct => OWN_HOST.to_owned(),
+        Err(error) => return Err(error),
+    };
     let path = path_and_query(request)?;
     Uri::builder().scheme(scheme).authority(authority).path_and_query(path).build().map_err(|_| form_error(uri))
 }

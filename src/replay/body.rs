@@ -24,6 +24,7 @@ use crate::{
     store::{
         hash::NixHash,
         mapped::{StoreFile, Watch},
+        regular,
         state::FileState,
         stream::{FileBody, Use},
     },
@@ -156,7 +157,7 @@ impl OpenBody {
     }
 
     fn read(path: PathBuf) -> Result<Self, BodyError> {
-        let opened = File::open(&path).and_then(|file| file.metadata().map(|metadata| (file, metadata)));
+        let opened = regular::open_resolved(&path).and_then(|file| file.metadata().map(|metadata| (file, metadata)));
         match opened {
             Ok((file, metadata)) => {
                 let (size, state) = (metadata.len(), FileState::of(&metadata));

@@ -89,9 +89,10 @@ fn whole(entry: &Entry, status: StatusCode, size: u64, method: &Method, mut head
     }
     if entry.method != Method::HEAD && !has_no_content {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(size));
+    } else {
+        // It can be written by hand.
+        hop_by_hop::say_length_once(&mut headers);
     }
-    // What is left can be written by hand.
-    hop_by_hop::say_length_once(&mut headers);
     let is_whole = method != Method::HEAD;
     let body = if has_no_content || !is_whole { BodyPlan::None } else { BodyPlan::Bytes(0..size) };
     ResponsePlan { status, headers, body, is_whole }

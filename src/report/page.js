@@ -414,7 +414,7 @@ function differences() {
   section('differences', `What is different from ${diff.before}`,
     tiles([[`+${totals.added.entries}`, `added, ${bytes(totals.added.bytes)}`, 'plus'],
       [`-${totals.removed.entries}`, `removed, ${bytes(totals.removed.bytes)}`, 'minus'],
-      [`~${totals.changed_after.entries}`, `changed, ${bytes(totals.changed_before.bytes)} → ${bytes(totals.changed_after.bytes)}`, 'tilde']]),
+      [`~${totals['changed-after'].entries}`, `changed, ${bytes(totals['changed-before'].bytes)} → ${bytes(totals['changed-after'].bytes)}`, 'tilde']]),
     diff.match.length ? [el('h3', {}, '[match]'), el('div', { class: 'step' }, el('table', {}, el('tbody', {}, diff.match.map(change))))] : null,
     !diff.entries.length && !diff.match.length ? el('p', { class: 'good' }, 'Both mean the same.') : null,
     [...hosts].map(([host, steps]) => [el('h3', {}, host), steps.map(step => {

@@ -11,7 +11,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    fs::{File, OpenOptions},
+    fs::File,
     io::{self, IoSlice},
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
@@ -20,9 +20,7 @@ use std::{
 use bytes::Bytes;
 use memmap2::{Advice, Mmap, MmapOptions};
 
-use super::regular;
-
-use super::state::FileState;
+use super::{regular, state::FileState};
 
 /// From how many bytes on a part of a file is worth mapping and sending by `sendfile(2)`; less is read and written.
 /// A request took the server so many µs of its processor, mapped and sent or read and written (medians of 3 in one run):
@@ -82,13 +80,8 @@ impl StoreFile {
     /// Where it cannot be opened, or is a folder, link, device or pipe.
     pub fn open(path: &Path) -> io::Result<Self> {
         let cannot = |source: io::Error| io::Error::new(source.kind(), CannotOpen { path: path.to_owned(), source });
-        // Without O_NONBLOCK, opening a pipe would wait for its other end.
-        let flags = OFlags::NONBLOCK.bits().cast_signed();
-        let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(cannot)?;
+        let file = regular::open(path).map_err(cannot)?;
         let metadata = file.metadata().map_err(cannot)?;
-        if !metadata.is_file() {
-            return Err(cannot(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")));
-        }
         let (file, path) = (Arc::new(file), Arc::new(path.to_owned()));
         Ok(Self { file, path, length: metadata.len(), state: FileState::of(&metadata), watch: Watch::default() })
     }

@@ -57,7 +57,8 @@ impl Sending {
         let files = (0..bodies.len()).map(file).collect();
         // As many threads as on a small machine: the more there are, the less one download is in another's way.
         let serving = Serving::captured(work, |command| {
-            command.env("TOKIO_WORKER_THREADS", "2");
+            // Tests look into the process, and need not be root for that.
+            command.env("TOKIO_WORKER_THREADS", "2").env("BUILDPROXY_DUMPABLE", "1");
             change(command);
         });
         Self { serving, files }

@@ -38,9 +38,12 @@ pub fn changes(command: &Command, root: &Path) -> Vec<(Call, String)> {
     let mut counts: HashMap<(&str, &str), usize> = HashMap::new();
     let mut found = Vec::new();
     for line in text.lines() {
-        let (thread, rest) = line.split_once(' ').unwrap();
+        // A line can be cut short by another one.
+        let Some((thread, rest)) = line.split_once(' ') else { continue };
         let rest = rest.trim_start();
-        let Some((name, arguments)) = rest.split_once('(').filter(|(name, _)| !name.contains(['<', '-'])) else {
+        let Some((name, arguments)) =
+            rest.split_once('(').filter(|(name, _)| CALLS.split(',').any(|call| call == *name))
+        else {
             continue;
         };
         let number = counts.entry((thread, name)).or_default();
@@ -95,7 +98,7 @@ pub fn with_fault(command: &Command, call: &Call, fault: Fault, root: &Path) -> 
     };
     let options = ["-e", &format!("trace={name}"), "-e", &format!("inject={name}:{what}:when={number}")];
     let outcome = run(&mut traced(command, &trace, &options));
-    let trace = fs::read_to_string(trace).unwrap();
+    let trace = fs::read_to_string(trace).unwrap_or_else(|error| panic!("no trace: {error}; {outcome}"));
     let is_hit = match fault {
         Fault::Signal(signal) => trace.contains(&format!("SIG{signal}")),
         Fault::Error(_) => trace.contains("(INJECTED)"),

@@ -149,7 +149,12 @@ fn a_replay_calls_nobody_and_looks_up_no_name_whatever_it_is_asked() {
     let mut asked = 4;
     for request in requests(address) {
         let status = sent(address, &lines(&request));
-        assert!(status.is_none_or(|status| status >= 400), "{request}: {status:?}");
+        // The page of the run is its own, and nothing else answers: no entry is for that host, and none could be.
+        let own = ["127.0.0.1", "localhost", "proxy.localhost"].map(|host| format!("{host}:{}", address.port()));
+        let is_own = |path: &str| own.iter().any(|host| request == format!("GET {path} HTTP/1.1\nHost: {host}"));
+        let of_the_run =
+            is_own("/") || is_own("/metrics") || request.starts_with("GET http://buildproxy.internal/ HTTP/1.1");
+        assert!(status.is_none_or(|status| status >= 400 || of_the_run && status == 200), "{request}: {status:?}");
         asked += 1;
     }
     for target in ["h.test:443", "127.0.0.1:22", "localhost:25", "[::1]:443", "169.254.169.254:80", "example.org:443"] {

@@ -74,8 +74,8 @@ fn thousands_of_connections_that_say_half_of_something_take_bounded_memory_and_t
     let each = (resident_kib(pid) - memory) / all as u64;
     let ticks = cpu_ticks(pid) - ticks;
     assert!(each < 48, "{each} KiB each");
-    // Looking each client of TLS up in the system's tables takes a millisecond and more, and stops after half a second.
-    assert!(ticks < 150, "{ticks} hundredths of a second");
+    // Looking each client of TLS up in the system's tables takes a millisecond and more, and stops after two seconds.
+    assert!(ticks < 300, "{ticks} hundredths of a second");
     drop(clients);
     wait_for("them to be gone", || (descriptors(pid) <= open).then_some(()));
     others_are_served(&serving);

@@ -19,7 +19,7 @@ const HERE: &str = env!("CARGO_MANIFEST_DIR");
 /// The script `name` beside this file, to be run by what controls the browser, with the browser as its first argument.
 fn browsing(name: &str) -> Command {
     let mut command = Command::new(Path::new(HERE).join("target/tools/browser/bin/python3"));
-    command.arg(Path::new(HERE).join("tests/report").join(name)).arg("/usr/bin/chromium");
+    command.arg(Path::new(HERE).join("tests/report").join(name)).arg("/usr/bin/chromium-headless-shell");
     command
 }
 

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs};
 
 use serde_json::Value;
 
-use crate::with_either_nix;
+use crate::{shows, with_either_nix};
 
 use super::{
     HERE,
@@ -37,6 +37,12 @@ fn nix_reads_the_exported_expression_whatever_is_in_the_urls() {
     assert_eq!(found.len(), 3);
     assert!(urls.iter().all(|url| found.contains(url)), "{found:?}");
     assert!(value.as_object().unwrap().values().all(|one| one["hash"] == sri(b"x").as_str()));
+    shows!(
+        HostileInput,
+        "the real Nix evaluates what `export --to fetchurl` wrote",
+        "{} URLs with `${{`, `''`, quotes and backslashes, none evaluated",
+        found.len()
+    );
 }
 
 with_either_nix! {
@@ -116,6 +122,27 @@ fn a_list_of_nix_buildproxy_is_imported_as_the_nix_side_reads_it() {
     let get = |path: &str, file: &str| format!("curl -sSf -o {file} '{}'\n", origin.url(path));
     work.replay_sh(&(get("/plain/a", "a") + &get("/moved-away", "moved"))).expect_code(0);
     assert_eq!((work.read("a"), work.read("moved")), (pattern(1000), vec![]), "a redirect stays one");
+    // One that was made to get at what its reader has.
+    fs::write(work.root().join("secret"), "a secret of the reader's\n").unwrap();
+    let secret = work.root().join("secret").display().to_string();
+    work.write("linked", "");
+    fs::remove_file(work.path("linked")).unwrap();
+    std::os::unix::fs::symlink(&secret, work.path("linked")).unwrap();
+    let answer = |file: &str| format!("{{ fetchurl }}: [ {{ url = \"http://h.test/x\"; file = {file}; }} ]");
+    for (file, code) in [
+        (format!("\"{secret}\""), 1),
+        ("./linked".to_owned(), 1),
+        ("../secret".to_owned(), 1),
+        (format!("builtins.toFile \"x\" (builtins.readFile {secret})"), 2),
+        (format!("builtins.fetchurl \"file://{secret}\""), 2),
+        (format!("fetchurl {{ url = builtins.readFile {secret}; }}"), 2),
+    ] {
+        work.write("evil.nix", answer(&file));
+        let outcome = run(work.buildproxy("import").args(["evil.nix", "-o", "evil.toml"])).expect_code(code);
+        assert!(!outcome.stderr.contains("of the reader's"), "{outcome}");
+        let made = fs::read_to_string(work.path("evil.toml")).unwrap_or_default();
+        assert!(!made.contains("h.test/x") && !work.path("evil.bodies").exists(), "{made}");
+    }
     work.write("broken.nix", "{ fetchurl }: [ { url = \"${fetchurl}\"; } ]");
     run(work.buildproxy("import").arg("broken.nix"))
         .expect_code(2)

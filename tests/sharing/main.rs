@@ -10,8 +10,11 @@ mod lists;
 
 use std::{fs, path::Path};
 
-use buildproxy::inventory::current_system;
-use common::{Awkward, Outcome, Workdir, run, serving::text_entry, sri};
+use common::{
+    Outcome, Workdir, run,
+    serving::{inventory, text_entry},
+    sri,
+};
 use serde_json::Value;
 
 const HERE: &str = env!("CARGO_MANIFEST_DIR");
@@ -19,10 +22,6 @@ const HERE: &str = env!("CARGO_MANIFEST_DIR");
 fn diff(work: &Workdir, before: impl AsRef<Path>, after: impl AsRef<Path>) -> Outcome {
     let mut command = work.command(env!("CARGO_BIN_EXE_buildproxy"));
     run(command.arg("diff").args([before.as_ref(), after.as_ref()]))
-}
-
-fn inventory(entries: &[String]) -> String {
-    format!("version = 1\n\n{}", entries.join("\n"))
 }
 
 /// What Nix makes of an expression. `dummy://` is no store at all: nothing outside the test is touched.
@@ -58,6 +57,24 @@ fn a_diff_says_what_changed_and_nothing_where_nothing_did() {
 }
 
 #[test]
+fn a_diff_says_which_of_the_answers_to_one_url_is_another_one() {
+    let work = Workdir::new();
+    let variant = |accept: &str, text: &str| {
+        text_entry("https://a.test/x", text)
+            .replace("body =", &format!("request-headers = {{ accept = {accept:?} }}\nbody ="))
+    };
+    work.write("before.toml", inventory(&[variant("a/a", "one"), variant("b/b", "two")]));
+    work.write("after.toml", inventory(&[variant("a/a", "one"), variant("b/b", "three")]));
+    let outcome = diff(&work, "before.toml", "after.toml").expect_code(1);
+    assert!(outcome.text().contains("  ~ GET https://a.test/x (request-header accept: b/b)\n"), "{outcome}");
+    let mut json = work.command(env!("CARGO_BIN_EXE_buildproxy"));
+    let outcome = run(json.args(["diff", "--json", "before.toml", "after.toml"])).expect_code(1);
+    let json: Value = serde_json::from_slice(&outcome.stdout).unwrap();
+    assert_eq!(json["entries"][0]["request-headers"], serde_json::json!({ "accept": "b/b" }), "{json}");
+    assert_eq!(json["totals"]["changed-after"]["bytes"], 5);
+}
+
+#[test]
 fn git_shows_the_diff_of_a_commit() {
     let work = Workdir::new();
     let git = |arguments: &[&str]| {
@@ -79,65 +96,53 @@ fn git_shows_the_diff_of_a_commit() {
     }
 }
 
+/// By the two commands that the documentation gives.
 #[test]
-fn captures_of_two_machines_become_one_inventory_that_answers_on_both() {
-    let (origin, work) = (Awkward::start(), Workdir::new());
+fn git_diff_itself_shows_it_once_the_driver_is_named() {
+    let work = Workdir::new();
+    let documentation = fs::read_to_string(Path::new(HERE).join("docs/inventories.md")).unwrap();
+    let lines = documentation.lines().map(str::trim);
+    let commands: Vec<&str> =
+        lines.filter(|line| line.contains("diff=buildproxy") || line.contains("diff.buildproxy")).collect();
+    assert_eq!(commands.len(), 2, "{commands:?}");
+    let commit = "git add .gitattributes *.toml && git -c user.name=t -c user.email=t@t.test commit -q -m";
+    work.write("inventory.toml", inventory(&[text_entry("https://a.test/x", "one")]));
+    work.write("next.toml", inventory(&[text_entry("https://a.test/y", "two")]));
     let script = format!(
-        "curl -sSf -o same '{}'; curl -sSf -o counted '{}'; curl -sSf --compressed -o coded '{}'",
-        origin.url("/plain/same"),
-        origin.url("/counter"),
-        origin.url("/gzip-always"),
+        "PATH={}:$PATH; git init -q; {}; {commit} one; cp next.toml inventory.toml; git diff >diff; {commit} two; \
+         echo broken >inventory.toml; git diff >broken 2>&1; git log -p --ext-diff >log; git diff --no-ext-diff HEAD~ HEAD >lines",
+        Path::new(env!("CARGO_BIN_EXE_buildproxy")).parent().unwrap().display(),
+        commands.join("; "),
     );
-    for file in ["this.toml", "other.toml"] {
-        let mut command = work.capturing(&origin.ca.pem);
-        run(command.args(["-i", file, "--", "sh", "-euc", &script])).expect_code(0);
-    }
-    // Without saying whose they are, one URL has two answers.
-    run(work.buildproxy("merge").args(["this.toml", "other.toml"])).expect_code(1).expect_stderr(&[
-        "/counter",
-        "this.toml: 200",
-        "other.toml: 200",
-        "hint:",
-        "--prefer",
-    ]);
-    assert!(!work.path("inventory.toml").exists() && !work.path("inventory.bodies").exists());
-    let (this, other) = (current_system(), "riscv64-netbsd");
-    run(work.buildproxy("merge").args([format!("{this}=this.toml"), format!("{other}=other.toml")])).expect_code(0);
-    let inventory = work.inventory();
-    assert_eq!(inventory.of(&origin.url("/counter")).len(), 2);
-    assert!(inventory.one(&origin.url("/plain/same")).get(&["systems"]).is_none(), "what agrees is shared");
-    let coded = inventory.one(&origin.url("/gzip-always")).body("file").unwrap();
-    assert!(coded.starts_with("inventory.bodies/"), "{coded}");
-    for captured in ["this.toml", "other.toml"] {
-        fs::remove_file(work.path(captured)).unwrap();
-    }
-    fs::remove_dir_all(work.path("this.bodies")).unwrap();
-    run(&mut work.buildproxy("verify")).expect_code(0);
-    let again = script.replace("-o counted", "-o counted-again");
-    work.replay_sh(&again).expect_code(0);
-    assert_eq!(work.read("counted-again"), b"count 1\n");
-    let foreign = ["--system", other];
-    let mut replaying = work.replaying();
-    replaying.args(foreign).args(["--", "sh", "-euc", &again]);
-    if run(work.replaying().arg("--help")).text().contains("--system") {
-        run(&mut replaying).expect_code(0);
-        assert_eq!(work.read("counted-again"), b"count 2\n");
-    }
-    let before = work.read("inventory.toml");
-    run(work.buildproxy("merge").args(["inventory.toml", "inventory.toml"])).expect_code(0);
-    assert_eq!(work.read("inventory.toml"), before, "united with itself it is the same");
+    run(work.command("sh").args(["-euc", &script])).expect_code(0);
+    let text = |name: &str| String::from_utf8(work.read(name)).unwrap();
+    assert!(text("diff").starts_with("inventory.toml\na.test\n  - GET https://a.test/x\n"), "{}", text("diff"));
+    assert!(text("diff").ends_with("+1 entry, 3 B; -1 entry, 3 B\n"), "{}", text("diff"));
+    assert!(text("broken").contains("error: ") && text("broken").contains("inventory.toml:1:"), "{}", text("broken"));
+    assert_eq!(text("log").matches("GET https://a.test/x\n").count(), 2, "new, then gone: {}", text("log"));
+    assert!(text("lines").contains("-url = \"https://a.test/x\""), "{}", text("lines"));
 }
 
 #[test]
-fn a_choice_settles_a_conflict_and_the_inventory_takes_part_unless_it_is_named() {
+fn what_is_no_file_is_written_to_and_not_replaced() {
     let work = Workdir::new();
-    let url = "https://a.test/x";
-    work.write("inventory.toml", inventory(&[text_entry(url, "ours"), text_entry("https://a.test/kept", "k")]));
-    work.write("theirs.toml", inventory(&[text_entry(url, "theirs")]));
-    run(work.buildproxy("merge").arg("theirs.toml")).expect_code(1).expect_stderr(&["inventory.toml: 200", url]);
-    run(work.buildproxy("merge").args(["theirs.toml", "--prefer", "none.toml"])).expect_code(2);
-    run(work.buildproxy("merge").args(["theirs.toml", "--prefer", "theirs.toml"])).expect_code(0);
-    let merged = work.inventory();
-    assert_eq!((merged.0.len(), merged.one(url).body("text")), (2, Some("theirs")));
-    run(work.buildproxy("merge").args(["absent.toml"])).expect_code(2).expect_stderr(&["absent.toml"]);
+    work.write("inventory.toml", inventory(&[text_entry("https://a.test/x", "one")]));
+    work.write("file", "");
+    let program = env!("CARGO_BIN_EXE_buildproxy");
+    for command in ["export --to fetchurl", "index"] {
+        let script = format!(
+            "rm -f pipe link; mkfifo pipe; ln -s file link; timeout 20 cat pipe >got & \
+             {program} {command} -o pipe; wait $!; test -p pipe; {program} {command} -o link; test -L link; cmp got file; test -s got"
+        );
+        run(work.command("sh").args(["-euc", &script])).expect_code(0);
+    }
+    for command in ["export --to fetchurl", "export --to har", "paths", "paths --json"] {
+        let full = format!("exec {program} {command} >/dev/full");
+        run(work.command("sh").args(["-euc", &full])).expect_code(3).expect_stderr(&["No space left"]);
+    }
+    // Bodies would have to be beside it.
+    run(work.buildproxy("merge").args(["inventory.toml", "-o", "pipe"]))
+        .expect_code(2)
+        .expect_stderr(&["pipe", "no file"]);
+    run(work.buildproxy("merge").args(["inventory.toml", "-o", "."])).expect_code(2).expect_stderr(&["no file"]);
 }

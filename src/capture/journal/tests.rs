@@ -7,7 +7,9 @@ fn exchange(arrival: u64) -> Exchange {
         answered: arrival + 1,
         method: http::Method::GET,
         url: "http://h/a".parse().unwrap(),
+        bared_of: vec![],
         request_body: vec![],
+        accept: None,
         outcome: Outcome::LeftOut(LeftOut::NotWhole(206)),
     }
 }

@@ -1,6 +1,6 @@
 //! HAR 1.2, as browsers and mitmproxy write it: read an exchange at a time, none of which is kept here.
 //!
-//! The format keeps texts as texts, decoded; [`content`] says which bytes are taken for what was sent. Everything else is
+//! The format keeps texts as texts, decoded; `content` says which bytes are taken for what was sent. Everything else is
 //! left out with its reason.
 
 mod content;
