@@ -41,7 +41,7 @@ const SHAPES: [Shape; 17] = [
     Shape { name: "a token of RubyGems", pattern: token!(r"rubygems_(?<secret>[0-9a-f]{48})") },
     Shape { name: "a token of Docker", pattern: token!(r"dckr_[op]at_(?<secret>[0-9A-Za-z_-]{27,32})") },
     Shape { name: "a token of Hugging Face", pattern: token!(r"hf_(?<secret>[0-9A-Za-z]{34})") },
-    Shape { name: "a key of Artifactory", pattern: token!(r"AKCp(?<secret>[0-9A-Za-z]{69})") },
+    Shape { name: "a key of JFrog", pattern: token!(r"AKCp(?<secret>[0-9A-Za-z]{69})") },
     Shape {
         name: "a token of Anaconda",
         // In the path of its URLs.

@@ -38,7 +38,7 @@ fn every_kind_of_key_is_found_wherever_it_stands() {
             ("a token of RubyGems", format!("rubygems_{}", hex(48))),
             ("a token of Docker", format!("dckr_pat_{}", letters(27))),
             ("a token of Hugging Face", format!("hf_{}", letters(34))),
-            ("a key of Artifactory", format!("AKCp{}", letters(69))),
+            ("a key of JFrog", format!("AKCp{}", letters(69))),
             ("an API key (`sk-…`)", format!("sk-{}", letters(48))),
             ("an API key (`sk-…`)", format!("sk-ant-api03-{}", letters(80))),
             ("a password in a URL", format!("https://user:{}@", letters(12))),

@@ -81,9 +81,8 @@ impl Project {
         places.push(format!("file = \"{secret}\""));
         places.push(format!("file = \"root{secret}\""));
         places.push(format!("store-path = \"{secret}\""));
-        for below in
-            ["link", "up/secret", "../../secret", "temporary", "pipe", "share", "../.tmp-secret", "../../work/link"]
-        {
+        let back = format!("../../{}/link", work.path("").file_name().unwrap().display());
+        for below in ["link", "up/secret", "../../secret", "temporary", "pipe", "share", "../.tmp-secret", &back] {
             places.push(format!("store-path = \"/nix/store/{object}/{below}\""));
         }
         for path in [
