@@ -38,7 +38,7 @@ case "$*" in
     text=$(sed "/^$mark/,\$d" "$page")
     {
         printf '%s\n\n%s\n' "$text" "$mark"
-        printf 'On %s cores, %s, %s.\n' "$(nproc)" "$(uname -sr)" "$(date -u +%F)"
+        printf 'On %s cores, %s, %s.\n' "$(nproc)" "$(uname -sr | cut -d- -f1)" "$(date -u +%F)"
         table
     } >"$page.new"
     mv "$page.new" "$page"
