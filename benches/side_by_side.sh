@@ -13,4 +13,6 @@ if [ -z "${MITMDUMP-}" ]; then
     python_tools=target/tools/mitmproxy need_python mitmdump=mitmproxy
     export MITMDUMP=$PWD/target/tools/mitmproxy/bin/mitmdump
 fi
+# The memory of the servers is looked at, also where nobody is root.
+export BUILDPROXY_DUMPABLE=1
 cargo bench --locked --bench side_by_side -- "$@"
