@@ -189,8 +189,8 @@ impl Stopwatch {
         }
     }
 
-    /// The requests that were changed after the change number `since`, or whose bodies are still coming, with their places in the [timeline](Timeline);
-    /// the number of the last change; and the time so far.
+    /// The requests that were changed after the change number `since`, or whose bodies are still coming, with their places
+    /// in the [timeline](Timeline); the number of the last change; and the time so far.
     pub fn changes(&self, since: u64) -> (Vec<(u64, TimedRequest)>, u64, u64) {
         let requests = self.requests();
         let is_news = |(place, (change, _)): &(&u64, &(u64, TimedRequest))| {

@@ -19,8 +19,8 @@ const LONGEST: usize = 100 << 10;
 const DESCRIPTORS: usize = 5;
 
 /// What the inside says when it is ready, or that it never will be. With the first come the listening socket
-/// and the network; the socket on which the kernel tells of its connections, if it does; where attempts to bypass the proxy can be seen, the socket on which they are; and then, where a name
-/// server on loopback is asked, its socket.
+/// and the network; the socket on which the kernel tells of its connections, if it does; where attempts to bypass the
+/// proxy can be seen, the socket on which they are; and then, where a name server on loopback is asked, its socket.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Report {
     /// Whether the kernel tells of connections, and why attempts to bypass the proxy cannot be seen, if they cannot.

@@ -12,7 +12,8 @@ use tokio::time::{Sleep, sleep};
 
 use super::lifetime::IDLE_TIMEOUT;
 
-/// A body that breaks off where the client sends nothing more of it for the time that connections can be idle while someone waits for it.
+/// A body that breaks off where the client sends nothing more of it for the time that connections can be idle, while
+/// someone waits for it.
 pub struct Upload {
     body: Incoming,
     /// Runs while nothing comes.

@@ -30,8 +30,8 @@ struct Check {
 }
 
 impl BodyChecks {
-    /// Hashes the body of `entry`, unless that was done for the file that it is; requests that come meanwhile wait for it. A body that failed
-    /// is hashed again the next time: someone may have put it right. `remedy` says what to do about its file.
+    /// Hashes the body of `entry`, unless that was done for the file that it is; requests that come meanwhile wait for it. A
+    /// body that failed is hashed again the next time: someone may have put it right. `remedy` says what to do about its file.
     ///
     /// # Errors
     /// Where the bytes are not those of `expected`, or cannot be read.
