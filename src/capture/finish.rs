@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     beside::{self, BesideFolder},
-    inventory::{self, Entry, Inventory, ReadError, Source},
+    inventory::{self, Entry, FileForm, Inventory, ReadError, Source},
     secrets::{self, Suspect},
     store::{
         deposit::{Bytes, Deposit, NewBody},
@@ -24,11 +24,11 @@ use crate::{
 
 /// The inventory at `path`; an empty one where there is no file.
 pub fn read_inventory(path: &Path) -> Result<Inventory, CaptureError> {
-    match inventory::read(path) {
+    match inventory::read_with_form(path) {
         Err(ReadError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(Inventory::default()),
         Err(error) => Err(error.into()),
-        Ok(_) if !inventory::is_toml(path) => Err(CaptureError::IsNoToml(path.to_owned())),
-        Ok(inventory) => Ok(inventory),
+        Ok((inventory, FileForm::Toml)) => Ok(inventory),
+        Ok((_, FileForm::Json | FileForm::Compiled)) => Err(CaptureError::IsNoToml(path.to_owned())),
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::{io::Write, path::PathBuf};
 
-use super::{Common, DONE, FAILED, USAGE, output};
-use crate::inventory::{self, current_system};
+use super::{Common, DONE, FAILED, USAGE, is_same_file, output};
+use crate::inventory::{self, FileForm, current_system};
 
 /// Compile an inventory, so that `replay` starts at once however large it is
 #[derive(clap::Args)]
@@ -30,7 +30,8 @@ impl Compile {
     fn try_run(self, common: &Common) -> Result<u8, u8> {
         let system = self.system.unwrap_or_else(current_system);
         let index = common.open_index(&system)?;
-        if !inventory::is_compiled(&common.inventory) {
+        let is_compiled = || matches!(inventory::read_with_form(&common.inventory), Ok((_, FileForm::Compiled)));
+        if is_same_file(&self.output, &common.inventory) && !is_compiled() {
             common.spare_the_inventory(&self.output)?;
         }
         let compiled = index.compile().map_err(|error| {

@@ -6,7 +6,7 @@ use super::{Common, DONE, FAILED, FOUND, USAGE, describe, is_same_file, kept, ou
 use crate::{
     beside::{self, BesideFolder, Moving},
     capture::{FolderLock, JournalFolder},
-    inventory::{self, Conflict, Entry, Input, Inventory, United, toml_of_rules, unite},
+    inventory::{self, Conflict, Entry, FileForm, Input, Inventory, United, toml_of_rules, unite},
     text::printable,
 };
 
@@ -71,14 +71,15 @@ impl Merge {
             output::hint("name a file with `-o`");
             return Err(USAGE);
         }
-        if target.exists() && inventory::read(&target).is_ok() && !inventory::is_toml(&target) {
+        let form = inventory::read_with_form(&target).ok().map(|(_, form)| form);
+        if form.is_some_and(|form| form != FileForm::Toml) {
             output::error(&format!("{} is no TOML, and inventories are written as TOML", target.display()));
             output::hint("name another file with `-o`");
             return Err(USAGE);
         }
         // What a capture writes between the reading and the writing would be lost.
         let takes_part = self.files.iter().any(|given| is_same_file(&given.path, &target));
-        let _lock = (takes_part && inventory::read(&target).is_ok()).then(|| lock(&target)).transpose()?;
+        let _lock = (takes_part && form.is_some()).then(|| lock(&target)).transpose()?;
         let inputs = self.files.iter().map(read).collect::<Result<Vec<Input>, u8>>()?;
         let united = unite(&inputs, &self.preferred()?).map_err(|conflicts| {
             conflicts.iter().for_each(|conflict| say_conflict(conflict, &inputs));

@@ -46,7 +46,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     inventory::{
-        self, BodyFiles, Inventory,
+        self, BodyFiles, FileForm, Inventory,
         index::{Index, IndexError},
     },
     store::Stores,
@@ -142,6 +142,18 @@ impl Common {
     /// Reads the inventory; says what is wrong with it and gives the exit code otherwise.
     fn read_inventory(&self) -> Result<Inventory, u8> {
         inventory::read(&self.inventory).map_err(|error| self.unreadable(&error.into()))
+    }
+
+    /// Reads the inventory in order to edit it, which only TOML can be; says what is wrong with it and gives the exit code
+    /// otherwise.
+    fn read_toml(&self) -> Result<Inventory, u8> {
+        let read = inventory::read_with_form(&self.inventory).map_err(|error| self.unreadable(&error.into()))?;
+        let (inventory, FileForm::Toml) = read else {
+            let path = self.inventory.display();
+            output::error(&format!("{path} is no TOML: only an inventory that people can read is edited"));
+            return Err(USAGE);
+        };
+        Ok(inventory)
     }
 
     /// Reads the inventory to look up what it has for `system`; says what is wrong with it and gives the exit code otherwise.

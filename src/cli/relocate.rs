@@ -9,7 +9,7 @@ use crate::{
     beside,
     capture::{FolderLock, JournalFolder},
     fetch,
-    inventory::{self, BodyFiles, Entry, Inventory},
+    inventory::{BodyFiles, Entry, Inventory},
     relocate::{self, Move, Obstacle, Place, Target},
 };
 
@@ -52,17 +52,13 @@ impl Editing {
     pub fn start(common: &Common) -> Result<Self, u8> {
         let path = common.inventory_file();
         // First without the lock, whose folder is not to be made beside what is no inventory.
-        common.read_inventory()?;
-        if !inventory::is_toml(&path) {
-            output::error(&format!("{} is no TOML: only an inventory that people can read is edited", path.display()));
-            return Err(USAGE);
-        }
+        common.read_toml()?;
         let folder = JournalFolder::create(&path);
         let (lock, folder) = folder.and_then(|folder| Ok((folder.lock()?, folder))).map_err(|error| {
             output::error(&error);
             FAILED
         })?;
-        Ok(Self { inventory: common.read_inventory()?, files: common.body_files(), path, folder, lock })
+        Ok(Self { inventory: common.read_toml()?, files: common.body_files(), path, folder, lock })
     }
 
     /// Carries out `moves` in `changed`, which is the inventory or what has become of it. Gives all that is changed, as a diff.

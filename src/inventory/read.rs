@@ -109,16 +109,36 @@ pub(super) enum Content {
     Compiled(Box<compiled::Parts>),
 }
 
+/// How an inventory is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileForm {
+    /// For people: what captures write, and what can be edited.
+    Toml,
+    /// By other programs.
+    Json,
+    /// By `buildproxy index`.
+    Compiled,
+}
+
 /// Reads the inventory at `path`: TOML, JSON, or the compiled form of either.
 ///
 /// # Errors
 /// Where the file cannot be read or is no inventory of a known version.
 pub fn read(path: &Path) -> Result<Inventory, ReadError> {
-    let text = match open(path)? {
-        Content::Text(text) => text,
-        Content::Compiled(parts) => parts.text,
+    read_with_form(path).map(|(inventory, _)| inventory)
+}
+
+/// Reads the inventory at `path`, and how it is written: of one file, whatever becomes of it meanwhile.
+///
+/// # Errors
+/// As for [`read`].
+pub fn read_with_form(path: &Path) -> Result<(Inventory, FileForm), ReadError> {
+    let (text, form) = match open(path)? {
+        Content::Text(text) if is_json(&text) => (text, FileForm::Json),
+        Content::Text(text) => (text, FileForm::Toml),
+        Content::Compiled(parts) => (parts.text, FileForm::Compiled),
     };
-    parse_file(path, &text)
+    Ok((parse_file(path, &text)?, form))
 }
 
 /// Parses `text`, which is that of the file at `path`.
@@ -166,16 +186,6 @@ pub fn parse(text: &str) -> Result<Inventory, SyntaxError> {
 /// Where the text is no inventory of a known version.
 pub fn parse_whole(text: &str) -> Result<Inventory, SyntaxError> {
     if is_json(text) { parse_json(text) } else { parse_toml(text) }
-}
-
-/// Whether the inventory at `path`, which [`read`] can read, is written as TOML: neither JSON nor compiled.
-pub fn is_toml(path: &Path) -> bool {
-    matches!(open(path), Ok(Content::Text(text)) if !is_json(&text))
-}
-
-/// Whether the inventory at `path`, which [`read`] can read, is compiled.
-pub fn is_compiled(path: &Path) -> bool {
-    matches!(open(path), Ok(Content::Compiled(_)))
 }
 
 /// Whether `text` is to be read as JSON. No TOML document starts with a brace.
