@@ -71,7 +71,8 @@ fn faulty(before: &Workdir, origin: &Awkward, call: &Call, fault: Fault) -> Opti
 fn everywhere(fault: Fault, check: impl Fn(&Outcome) + Sync) -> (usize, usize) {
     let origin = Awkward::start();
     let before = with_inventory(&origin);
-    let calls = changes(&capture(&copied(&before), &origin), before.root().parent().unwrap());
+    let undisturbed = copied(&before);
+    let calls = changes(&capture(&undisturbed, &origin), undisturbed.root());
     let finished = AtomicUsize::new(0);
     let calls: Vec<_> = calls.into_iter().filter(|((name, _), _)| fault.is_for(name)).collect();
     let hits = each(&picked(&calls, times(20, u32::MAX) as usize), |call| {
