@@ -272,7 +272,9 @@ fn a_command_that_asks_nothing_of_the_proxy_is_told_how_to_see_what_goes_past_it
         "ftp://h.test/x: buildproxy answers http and https, not `ftp`: use an https:// URL of the same file",
     ]);
     assert_eq!(hint(&ftp), None);
-    for (script, code) in [(&*past, 0), ("exit 7", 7)] {
+    // Whoever looks at the run asks nothing of it.
+    let looking = "curl -sSf -o page --noproxy '*' \"$http_proxy\" && curl -sSf http://buildproxy.internal/health";
+    for (script, code) in [(&*past, 0), ("exit 7", 7), (looking, 0)] {
         let hint = hint(&work.capture_sh(&origin, script).expect_code(code)).unwrap();
         assert!(hint.starts_with(nothing) && hint.contains("`buildproxy capture --isolate -- COMMAND`"), "{hint}");
     }
@@ -281,6 +283,7 @@ fn a_command_that_asks_nothing_of_the_proxy_is_told_how_to_see_what_goes_past_it
     for (script, code, start) in [
         (&*past, 0, nothing),
         ("exit 7", 7, nothing),
+        (looking, 0, nothing),
         (
             &format!("{through}; exit 7"),
             7,

@@ -231,7 +231,7 @@ impl Capture {
         self.proxy.handshake_failures()
     }
 
-    /// Whether a client has connected so far.
+    /// Whether a client has wanted something so far, other than to look at the run.
     pub fn was_asked(&self) -> bool {
         self.proxy.was_asked()
     }

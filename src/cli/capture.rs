@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, ffi::OsString, io::IsTerminal, sync::Arc, time:
 use tokio::{task::JoinHandle, time::sleep};
 
 use super::{
-    Common, DONE, FAILED, USAGE, block_on, child, isolation::Isolation, kept, listen::Listen, output, progress,
-    signals::Signals,
+    Common, DONE, FAILED, USAGE, block_on, child, isolation::Isolation, kept, listen::Listen, output, page::Page,
+    progress, signals::Signals,
 };
 
 use crate::{
@@ -71,7 +71,7 @@ impl Capture {
         let stopwatch = Arc::<Stopwatch>::default();
         let live = LiveCapture { inventory: common.inventory_file(), stopwatch: Arc::clone(&stopwatch) };
         let (control, goes_on) = live::router(Arc::new(live));
-        let watching = Watching { stopwatch: Arc::clone(&stopwatch), control };
+        let watching = Watching { stopwatch: Arc::clone(&stopwatch), control: control.clone() };
         let mut options = CaptureOptions {
             inventory: common.inventory.clone(),
             stores: common.stores(),
@@ -93,9 +93,14 @@ impl Capture {
             })?;
             tracing::debug!("capturing at http://{}", capture.address());
             let is_watched = std::io::stderr().is_terminal() && !common.quiet;
-            if isolated.is_none() && is_watched {
-                output::done("watch", format!("at http://{}/", capture.address()));
-            }
+            let page = match &isolated {
+                Some(_) if is_watched => Page::show(control).await,
+                None if is_watched => {
+                    output::done("watch", format!("at http://{}/", capture.address()));
+                    None
+                }
+                _ => None,
+            };
             // Before the command starts: from then on there is always somebody who takes them.
             let mut signals = Signals::new().map_err(|error| {
                 output::error(&format!("cannot take over signals: {error}"));
@@ -119,6 +124,9 @@ impl Capture {
             };
             drop(goes_on);
             let result = capture.finish(self.prune && code == DONE, give_up).await;
+            if let Some(page) = page {
+                page.end().await;
+            }
             Ok::<_, u8>((code, result, was_asked, failures.list(), ended.bypasses))
         })?;
         let summary = result.map_err(|error| {

@@ -21,6 +21,7 @@ mod kept;
 mod listen;
 mod merge;
 mod output;
+mod page;
 mod paths;
 mod progress;
 mod push;

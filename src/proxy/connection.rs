@@ -1,6 +1,15 @@
 //! One client's connection, from its first byte on: detect, decrypt, serve; and once more inside each tunnel.
 
-use std::{convert::Infallible, error::Error, io, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    error::Error,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -51,6 +60,8 @@ pub struct Settings {
     pub on_handshake_failure: Option<HandshakeCallback>,
     /// Knows who the clients are.
     pub clients: Clients,
+    /// Set where a client wants something other than to look at the run.
+    pub was_asked: Arc<AtomicBool>,
 }
 
 /// Which process is at a client's end of a connection.
@@ -160,6 +171,7 @@ where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
         let settings = Arc::clone(&self.settings);
+        settings.was_asked.store(true, Ordering::Relaxed);
         // A client that does not like the certificate is gone as soon as it has it.
         let client = settings.clients.find(arrival).await;
         let decryption = async {
@@ -182,7 +194,7 @@ where
     where
         IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        exchange::serve(&self.settings.http, stream, arrival, self.service.clone(), &mut self.shutdown).await
+        exchange::serve(&self.settings, stream, arrival, self.service.clone(), &mut self.shutdown).await
     }
 
     /// Waits for `beginning`, the client's first words: not for ever, and not past the end of the server; but what the

@@ -42,6 +42,11 @@ impl<S> Controlled<S> {
     }
 }
 
+/// Whether `request`, with its absolute URI, is for the proxy itself.
+pub fn is_for_us<B>(request: &Request<B>) -> bool {
+    request.uri().host().is_some_and(|host| host.eq_ignore_ascii_case(HOST))
+}
+
 type Answer<B> = Result<Response<Either<B, Body>>, Infallible>;
 type Answering<S, Own, B> = Map<Oneshot<S, Request<Upload>>, fn(Result<Response<Own>, Infallible>) -> Answer<B>>;
 
@@ -61,7 +66,7 @@ where
     }
 
     fn call(&mut self, request: Request<Upload>) -> Self::Future {
-        if request.uri().host().is_some_and(|host| host.eq_ignore_ascii_case(HOST)) {
+        if is_for_us(&request) {
             let answer = self.control.clone().oneshot(request);
             return future::Either::Left(answer.map(|answer| answer.map(|answer| answer.map(Either::Right))));
         }

@@ -1,6 +1,14 @@
 //! HTTP on one stream: a request is checked, made absolute, freed of its hop-by-hop fields, and given to the service.
 
-use std::{convert::Infallible, error::Error, pin::pin, sync::Arc};
+use std::{
+    convert::Infallible,
+    error::Error,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
@@ -15,7 +23,8 @@ use tower::{Service, ServiceExt};
 
 use super::{
     connect::{self, Tunnel, TunnelSlot},
-    hop_by_hop,
+    connection::Settings,
+    control, hop_by_hop,
     lifetime::{Activity, CLOSING_TIMEOUT, Exchange, IDLE_TIMEOUT, Shutdown, Watched},
     target::{self, Arrival},
     upload::Upload,
@@ -70,7 +79,7 @@ pub fn server() -> HttpServer {
 /// Serves `stream` until the client leaves, it is idle or takes nothing for too long, or `shutdown` is requested and the running
 /// exchanges have ended. Gives back the tunnel that the last request asked for.
 pub async fn serve<IO, S, B>(
-    server: &HttpServer,
+    settings: &Settings,
     stream: IO,
     arrival: &Arrival,
     service: S,
@@ -84,13 +93,13 @@ where
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let (activity, tunnel) = (Activity::new(), TunnelSlot::default());
-    let per_request = (activity.clone(), tunnel.clone(), Arc::new(arrival.clone()));
+    let per_request = (activity.clone(), tunnel.clone(), Arc::new(arrival.clone()), Arc::clone(&settings.was_asked));
     let exchanges = service_fn(move |request| {
-        let (activity, tunnel, arrival) = per_request.clone();
-        exchange(request, activity.begin(), arrival, tunnel, service.clone())
+        let (activity, tunnel, arrival, was_asked) = per_request.clone();
+        exchange(request, activity.begin(), arrival, tunnel, was_asked, service.clone())
     });
     let stream = TokioIo::new(Watched::new(stream, activity.clone()));
-    let mut connection = pin!(server.serve_connection_with_upgrades(stream, exchanges));
+    let mut connection = pin!(settings.http.serve_connection_with_upgrades(stream, exchanges));
     let mut ending = false;
     let outcome = loop {
         tokio::select! {
@@ -122,12 +131,17 @@ async fn exchange<S, B>(
     _running: Exchange,
     arrival: Arc<Arrival>,
     tunnel: TunnelSlot,
+    was_asked: Arc<AtomicBool>,
     service: S,
 ) -> Result<Response<Either<B, Full<Bytes>>>, Infallible>
 where
     S: Service<Request<Upload>, Response = Response<B>, Error = Infallible>,
 {
-    if let Some(answer) = answer_here(&mut request, &arrival, &tunnel) {
+    let answer = answer_here(&mut request, &arrival, &tunnel);
+    if answer.is_some() || !control::is_for_us(&request) {
+        was_asked.store(true, Ordering::Relaxed);
+    }
+    if let Some(answer) = answer {
         return Ok(answer.map(Either::Right));
     }
     let waits = request.version() == Version::HTTP_11 && request.headers().contains_key(header::EXPECT);

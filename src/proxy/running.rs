@@ -185,7 +185,7 @@ impl Running {
         self.handshake_failures.clone()
     }
 
-    /// Whether a client has connected so far.
+    /// Whether a client has wanted something so far, other than to look at the run.
     pub fn was_asked(&self) -> bool {
         self.was_asked.load(Ordering::Relaxed)
     }

@@ -5,10 +5,7 @@ use std::{
     error::Error,
     fmt, io,
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -95,7 +92,7 @@ impl Listener {
         self.local_addr
     }
 
-    /// Whether a client has ever connected.
+    /// Whether a client has ever wanted something, other than to look at the run.
     pub fn was_asked(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.was_asked)
     }
@@ -135,11 +132,12 @@ impl Listener {
     {
         let (ending, ended) = watch::channel(false);
         let Self { socket, on_handshake_failure, clients, others, asks_origins, was_asked, .. } = self;
-        let settings = Settings { asks_origins, ca, http: exchange::server(), on_handshake_failure, clients };
+        let settings =
+            Settings { asks_origins, ca, http: exchange::server(), on_handshake_failure, clients, was_asked };
         let connection = Connection { settings: Arc::new(settings), service, shutdown: Shutdown::from(ended) };
         let mut running = JoinSet::new();
         tokio::select! {
-            () = accept_all(&socket, others, connection, &mut running, &was_asked) => {}
+            () = accept_all(&socket, others, connection, &mut running) => {}
             () = shutdown => {}
         }
         drop(socket);
@@ -163,13 +161,8 @@ fn without_pacing(socket: &TcpListener) {
 }
 
 /// Accepts for ever; each connection runs as a task of `running`.
-async fn accept_all<S, B>(
-    socket: &TcpListener,
-    others: u32,
-    connection: Connection<S>,
-    running: &mut JoinSet<()>,
-    was_asked: &AtomicBool,
-) where
+async fn accept_all<S, B>(socket: &TcpListener, others: u32, connection: Connection<S>, running: &mut JoinSet<()>)
+where
     S: Service<Request<Upload>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
     B: http_body::Body<Data = Bytes> + Send + 'static,
@@ -184,7 +177,6 @@ async fn accept_all<S, B>(
         }
         tokio::select! {
             (stream, peer) = accept(socket, &mut shortage), if !is_full => {
-                was_asked.store(true, Ordering::Relaxed);
                 let span = tracing::debug_span!("connection", %peer);
                 let connection = Connection {
                     settings: Arc::clone(&connection.settings),

@@ -274,7 +274,7 @@ impl Report {
     }
 
     /// What to do where nothing of the above says why a command did not get what it wanted; `command_failed` where that
-    /// is known, `was_asked` where a client had connected to the proxy.
+    /// is known, `was_asked` where a client wanted something of it.
     pub fn hint(&self, command_failed: bool, was_asked: bool) -> Option<&'static str> {
         let is_explained = self.requests_missed > 0
             || !self.failed_handshakes.is_empty()

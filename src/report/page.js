@@ -433,7 +433,7 @@ function differences() {
 function follow(draws) {
   const state = el('span', { class: 'dim', id: 'state', role: 'status' }, 'live');
   document.getElementById('theme').before(state);
-  const events = new EventSource('/events');
+  const events = new EventSource('events');
   const take = news => {
     if (data.live === 'capture') {
       data.capture.length = news.length;

@@ -1,15 +1,17 @@
-"""Watches a run that goes on in a real browser, and prints what is seen as JSON: live.py BROWSER ADDRESS FOLDER FIRST SECOND.
+"""Watches a run that goes on in a real browser, and prints what is seen as JSON: live.py BROWSER URL FOLDER FIRST SECOND.
 
+URL is that of the proxy, or one with a path, of a page that is beside it.
 The run waits for the file `go` in FOLDER before it asks for what has SECOND in its URL, and for `done` before it ends.
 """
 
 import json
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from playwright.sync_api import sync_playwright
 
-browser, address, folder, first, second = sys.argv[1:]
+browser, url, folder, first, second = sys.argv[1:]
 seen = {"messages": []}
 
 
@@ -27,18 +29,19 @@ with sync_playwright() as playwright:
     page = chromium.new_page()
     page.on("console", lambda message: seen["messages"].append(message.text))
     page.on("pageerror", lambda error: seen["messages"].append(str(error)))
-    page.goto(f"http://{address}/")
+    page.goto(url)
     wait_for(page, "main", first)
     seen["second is there too early"] = second in page.inner_text("#timeline, #replay")
     Path(folder, "go").touch()
     wait_for(page, "main", second)
     seen["state"] = page.inner_text("#state")
 
-    through = chromium.new_context(proxy={"server": f"http://{address}"}).new_page()
-    through.goto("http://buildproxy.internal/")
-    wait_for(through, "main", second)
-    seen["title through the proxy"] = through.title()
-    through.close()
+    if urlsplit(url).path == "/":
+        through = chromium.new_context(proxy={"server": url}).new_page()
+        through.goto("http://buildproxy.internal/")
+        wait_for(through, "main", second)
+        seen["title through the proxy"] = through.title()
+        through.close()
 
     Path(folder, "done").touch()
     wait_for(page, "#state", "has ended")

@@ -139,23 +139,31 @@ fn a_page_that_cannot_be_made_or_written_is_said_so() {
     assert!(page.starts_with("<!doctype html>") && page.ends_with("</html>\n"), "{page}");
 }
 
-/// Runs `command`, which asks for `first` and, when it may, for `second`, and watches it in a browser, where they are
-/// known by their `paths`.
-fn watch(work: &Workdir, mut command: Command, [first, second]: [&str; 2], paths: [&str; 2]) -> Value {
+/// What asks for `first` and, when it may, for `second`, having written where the proxy is.
+fn stepwise([first, second]: [&str; 2]) -> String {
     let wait = |file| format!("until [ -e {file} ]; do sleep 0.05; done");
-    let script = format!(
-        "curl -s -o /dev/null '{first}'; echo \"$http_proxy\" >proxy; {}; curl -s -o /dev/null '{second}'; {}",
+    format!(
+        "curl -s -o /dev/null '{first}'; echo \"${{http_proxy%/}}/\" >proxy; {}; curl -s -o /dev/null '{second}'; {}",
         wait("go"),
         wait("done")
-    );
+    )
+}
+
+/// Runs `command` with that, and watches it in a browser, where they are known by their `paths`.
+fn watch(work: &Workdir, mut command: Command, urls: [&str; 2], paths: [&str; 2]) -> Value {
     for file in ["proxy", "go", "done"] {
         let _absent = fs::remove_file(work.path(file));
     }
-    let mut running = Guard(command.args(["--", "sh", "-c", &script]).spawn().unwrap());
-    let proxy =
-        wait_for("the address", || fs::read_to_string(work.path("proxy")).ok().filter(|text| text.ends_with('\n')));
-    let address = proxy.trim().trim_start_matches("http://").trim_end_matches('/');
-    let outcome = run(browsing("live.py").arg(address).arg(work.path(".")).args(paths)).expect_code(0);
+    command.args(["--", "sh", "-c", &stepwise(urls)]);
+    let address = || fs::read_to_string(work.path("proxy")).ok().filter(|text| text.ends_with('\n'));
+    watch_at(work, command, address, paths)
+}
+
+/// Runs `command` and watches it in a browser at what `address` gives in the end.
+fn watch_at(work: &Workdir, mut command: Command, address: impl FnMut() -> Option<String>, paths: [&str; 2]) -> Value {
+    let mut running = Guard(command.spawn().unwrap());
+    let url = wait_for("the address", address);
+    let outcome = run(browsing("live.py").arg(url.trim()).arg(work.path(".")).args(paths)).expect_code(0);
     assert!(running.wait(Duration::from_secs(20)).is_some(), "a page that is open holds up nothing");
     serde_json::from_slice(&outcome.stdout).unwrap()
 }
@@ -178,6 +186,36 @@ fn a_run_that_goes_on_is_watched_at_the_proxys_address_and_by_its_name() {
     assert_eq!(replayed["messages"], serde_json::json!([]));
     assert_eq!(replayed["second is there too early"], false);
     assert!(replayed["tiles"].as_str().unwrap().contains("2\nmisses so far"), "{replayed}");
+}
+
+#[test]
+fn an_isolated_capture_is_watched_at_an_address_that_nobody_guesses() {
+    let (origin, work) = (Awkward::start(), Workdir::new());
+    let urls = ["first", "second"].map(|name| origin.url(&format!("/plain/{name}?size=1000")));
+    work.write("steps", stepwise([0, 1].map(|number: usize| urls[number].as_str())));
+    let mut capture = work.capturing(&origin.ca.pem);
+    capture.args(["--isolate", "--", "sh", "steps"]);
+    let words = std::iter::once(capture.get_program()).chain(capture.get_args()).map(|word| word.to_str().unwrap());
+    let words = words.collect::<Vec<_>>().join(" ");
+    let screen = work.path("screen");
+    let mut on_terminal = work.command("script");
+    on_terminal.args(["-qefc", &words]).arg(&screen);
+    on_terminal.envs(capture.get_envs().filter_map(|(name, value)| Some((name, value?)))).env("TERM", "dumb");
+    let mut without_key = None;
+    let address = || {
+        let screen = fs::read_to_string(&screen).ok()?;
+        let url = screen.split(" at ").nth(1)?.split_once("\r\n")?.0.to_owned();
+        let (host, key) = url.strip_prefix("http://127.0.0.1:")?.split_once('/')?;
+        assert_eq!(key.len(), 33, "{url}");
+        without_key =
+            Some(run(work.command("curl").args(["-s", "-w", "%{http_code}", &format!("http://127.0.0.1:{host}/")])));
+        Some(url)
+    };
+    let seen = watch_at(&work, on_terminal, address, ["/plain/first", "/plain/second"]);
+    assert_eq!(seen["messages"], serde_json::json!([]));
+    assert_eq!(seen["state at the end"], "the capture has ended");
+    assert!(without_key.unwrap().expect_code(0).text().ends_with("400"));
+    assert_eq!(work.inventory().urls(), urls, "nothing of the page is recorded");
 }
 
 #[test]
