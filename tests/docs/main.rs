@@ -188,8 +188,8 @@ fn every_recipe_names_tests_that_exist() {
         let named: Vec<_> = pairs.filter(|(file, test)| is_name(file) && is_name(test)).collect();
         assert!(!named.is_empty(), "{title} has no test");
         for (file, test) in named {
-            let source = fs::read_to_string(repository(&format!("tests/{file}.rs"))).unwrap();
-            assert!(source.contains(&format!("fn {test}(")), "{title}: no {test} in tests/{file}.rs");
+            let source = fs::read_to_string(repository(&format!("tests/clients/{file}.rs"))).unwrap();
+            assert!(source.contains(&format!("fn {test}(")), "{title}: no {test} in tests/clients/{file}.rs");
         }
     }
 }
