@@ -31,6 +31,7 @@ const BEFORE_CHECKSUM: usize = HEADER_LENGTH - 8;
 
 /// Why a compiled inventory cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum CompiledError {
     /// The file cannot be read.
     #[error("{0}")]

@@ -13,13 +13,14 @@ use crate::store::{FindError, Stores, is_absent, list, path::StorePath};
 #[derive(Debug, Clone)]
 pub struct BodyFiles {
     /// The folder that the inventory is in; empty for the current one.
-    pub inventory_dir: PathBuf,
+    pub(crate) inventory_dir: PathBuf,
     /// The stores.
-    pub stores: Stores,
+    pub(crate) stores: Stores,
 }
 
 /// Where a body's bytes are.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Located<'a> {
     /// In the inventory itself.
     Text(&'a str),
@@ -31,6 +32,7 @@ pub enum Located<'a> {
 
 /// Why a body's file cannot be used. Every message says what to do about it.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum LocateError {
     /// Nothing to look it up by.
     #[error("the body has no name and hash, so it has no store path: capture it again, or add both")]
@@ -113,8 +115,13 @@ pub fn replace_in_nix_store(path: &StorePath) -> String {
 }
 
 impl BodyFiles {
+    /// The bodies of an inventory in the folder `inventory_dir`, which is the current one where it is empty.
+    pub fn new(inventory_dir: impl Into<PathBuf>, stores: Stores) -> Self {
+        Self { inventory_dir: inventory_dir.into(), stores }
+    }
+
     /// What to do where the file `path`, which was found for `body`, does not have its bytes.
-    pub fn remedy(&self, body: &Body, path: &Path) -> String {
+    pub(crate) fn remedy(&self, body: &Body, path: &Path) -> String {
         let in_nix_store = self.stores.nix_store_dir().is_some_and(|dir| path.starts_with(dir));
         match &body.source {
             Source::StorePath { .. } => "correct `hash` and `size`, or the `store-path`".to_owned(),
@@ -131,7 +138,7 @@ impl BodyFiles {
     ///
     /// # Errors
     /// Where the file cannot be looked at, or has another size than the inventory says.
-    pub fn check_size(&self, body: &Body, path: &Path) -> Result<u64, LocateError> {
+    pub(crate) fn check_size(&self, body: &Body, path: &Path) -> Result<u64, LocateError> {
         let metadata =
             fs::metadata(path).map_err(|source| LocateError::Unreadable { path: path.to_owned(), source })?;
         self.compare_size(body, path, metadata.len())
@@ -141,7 +148,7 @@ impl BodyFiles {
     ///
     /// # Errors
     /// Where the inventory says another size.
-    pub fn compare_size(&self, body: &Body, path: &Path, size: u64) -> Result<u64, LocateError> {
+    pub(crate) fn compare_size(&self, body: &Body, path: &Path, size: u64) -> Result<u64, LocateError> {
         match body.size {
             Some(expected) if size != expected => {
                 Err(LocateError::Size { path: path.to_owned(), size, expected, remedy: self.remedy(body, path) })
@@ -150,7 +157,7 @@ impl BodyFiles {
         }
     }
 
-    /// Finds the bytes of `body`. Only existence is checked; [`check_size`](Self::check_size) does the rest.
+    /// Finds the bytes of `body`. Only existence is checked.
     ///
     /// # Errors
     /// Where they are nowhere, or where the inventory names a path that leads out of its folder or store.
@@ -162,7 +169,11 @@ impl BodyFiles {
     ///
     /// # Errors
     /// As above.
-    pub fn locate_at<'a>(&self, body: &'a Body, store_path: Option<&StorePath>) -> Result<Located<'a>, LocateError> {
+    pub(crate) fn locate_at<'a>(
+        &self,
+        body: &'a Body,
+        store_path: Option<&StorePath>,
+    ) -> Result<Located<'a>, LocateError> {
         match &body.source {
             Source::Text(text) => Ok(Located::Text(text)),
             Source::Fetch(_) => self.in_stores(store_path).map(Located::Store),

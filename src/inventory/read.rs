@@ -41,6 +41,7 @@ pub const VERSION: i64 = 1;
 
 /// Why an inventory cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ReadError {
     /// The file cannot be read.
     #[error("cannot read the inventory {}: {source}", path.display())]
@@ -100,6 +101,8 @@ impl fmt::Display for SyntaxError {
         }
     }
 }
+
+impl std::error::Error for SyntaxError {}
 
 /// What is in the file of an inventory.
 pub(super) enum Content {

@@ -155,7 +155,7 @@ impl ClientEnvironment {
     ///
     /// # Errors
     /// Where a file cannot be written, or `dir` is not UTF-8.
-    pub fn create(
+    pub(crate) fn create(
         dir: &Path,
         proxy: SocketAddr,
         ca_pem: &str,
@@ -177,7 +177,7 @@ impl ClientEnvironment {
     ///
     /// # Errors
     /// Where a path is not UTF-8.
-    pub fn describe(
+    pub(crate) fn describe(
         proxy: &ProxyUrl,
         ca_file: &Path,
         files: Option<&Path>,
@@ -202,7 +202,7 @@ impl ClientEnvironment {
     }
 
     /// Every variable with its value and its readers.
-    pub fn described(&self) -> impl Iterator<Item = Variable<'_>> {
+    pub(crate) fn described(&self) -> impl Iterator<Item = Variable<'_>> {
         let readers = |name| VARIABLES.iter().find(|(known, ..)| *known == name).map_or("", |(.., readers)| readers);
         self.variables.iter().map(move |(name, value)| Variable {
             name,

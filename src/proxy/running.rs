@@ -58,17 +58,17 @@ pub enum ListenOn {
 #[derive(Debug, Clone)]
 pub struct StartOptions {
     /// Where it listens.
-    pub listen_on: ListenOn,
+    pub(crate) listen_on: ListenOn,
     /// What the clients trust beside the proxy's own CA, in PEM.
-    pub user_roots: Option<String>,
+    pub(crate) user_roots: Option<String>,
     /// Whether requests to loopback go through the proxy, too.
-    pub proxy_loopback: bool,
+    pub(crate) proxy_loopback: bool,
     /// How many descriptors a client's connection holds beside its own, for as long as it is served.
-    pub held_per_client: u32,
+    pub(crate) held_per_client: u32,
     /// Whether the service asks origins.
-    pub asks_origins: bool,
+    pub(crate) asks_origins: bool,
     /// What it answers for itself: see [`control::HOST`](super::control::HOST).
-    pub control: Router,
+    pub(crate) control: Router,
 }
 
 impl StartOptions {
@@ -87,6 +87,7 @@ impl StartOptions {
 
 /// Why a proxy cannot start.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StartError {
     /// The address cannot be had.
     #[error("cannot listen on {address}: {source}\n\nhint: leave `--listen` out and the kernel picks a free port")]
@@ -110,6 +111,7 @@ pub enum StartError {
 }
 
 /// A proxy that is ready, until it is stopped.
+#[derive(Debug)]
 pub struct Running {
     address: SocketAddr,
     environment: ClientEnvironment,

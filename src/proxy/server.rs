@@ -48,6 +48,12 @@ pub struct Listener {
     was_asked: Arc<AtomicBool>,
 }
 
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listener").field("local_addr", &self.local_addr).finish_non_exhaustive()
+    }
+}
+
 impl Listener {
     /// Listens on `addr`; the kernel picks where the port is 0.
     ///
@@ -61,7 +67,7 @@ impl Listener {
     ///
     /// # Errors
     /// Where it is none.
-    pub fn from_socket(socket: std::net::TcpListener, network: Network) -> io::Result<Self> {
+    pub(crate) fn from_socket(socket: std::net::TcpListener, network: Network) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         let listener = Self::listening(TcpListener::from_std(socket)?)?;
         Ok(Self { clients: Clients::of_network(network), ..listener })
@@ -93,7 +99,7 @@ impl Listener {
     }
 
     /// Whether a client has ever wanted something, other than to look at the run.
-    pub fn was_asked(&self) -> Arc<AtomicBool> {
+    pub(crate) fn was_asked(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.was_asked)
     }
 
@@ -106,13 +112,13 @@ impl Listener {
 
     /// Says that each connection holds so many more descriptors for as long as it is served.
     #[must_use]
-    pub fn holding(self, others: u32) -> Self {
+    pub(crate) fn holding(self, others: u32) -> Self {
         Self { others, ..self }
     }
 
     /// Says that the service asks origins, so that nothing may come back from there.
     #[must_use]
-    pub fn asking_origins(self, asks_origins: bool) -> Self {
+    pub(crate) fn asking_origins(self, asks_origins: bool) -> Self {
         Self { asks_origins, ..self }
     }
 

@@ -34,6 +34,7 @@ pub type HandshakeCallback = Arc<dyn Fn(HandshakeFailure) + Send + Sync>;
 
 /// A TLS connection that came to nothing, and with it every request that the client had in mind.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct HandshakeFailure {
     /// The host that the client wanted: SNI, else the CONNECT host, else the proxy's own address.
     pub host: String,
@@ -43,7 +44,7 @@ pub struct HandshakeFailure {
     /// What went wrong, in words.
     pub reason: String,
     /// The client, where it is on this machine and the system told.
-    pub client: Option<ProcessName>,
+    pub(crate) client: Option<ProcessName>,
 }
 
 /// One sentence for people; where the client does not trust the CA, with what would change that.

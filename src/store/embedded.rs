@@ -160,7 +160,8 @@ impl EmbeddedStore {
     ///
     /// # Errors
     /// Where the file cannot be written; nothing is left under the final name then.
-    pub fn insert_bytes(&self, bytes: &[u8], name: &StorePathName) -> Result<StorePath, StoreError> {
+    #[cfg(test)]
+    pub(crate) fn insert_bytes(&self, bytes: &[u8], name: &StorePathName) -> Result<StorePath, StoreError> {
         self.insert_pinned(bytes, &NixHash::sha256(bytes), name)
     }
 

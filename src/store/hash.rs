@@ -18,6 +18,7 @@ pub use spelling::Encoding;
 
 /// A hash algorithm that `fetchurl` and buildproxy share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum HashAlgo {
     /// SHA-256, what buildproxy itself records.
     Sha256,
@@ -45,6 +46,7 @@ impl HashAlgo {
 
 /// A digest together with its algorithm.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum NixHash {
     /// A SHA-256 digest.
     Sha256([u8; 32]),
@@ -54,6 +56,7 @@ pub enum NixHash {
 
 /// Why a text is no hash.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum HashError {
     /// No `ALGO-` prefix.
     #[error("`{0}` is not an SRI hash: it has to look like `sha256-…` followed by base64")]
@@ -199,11 +202,12 @@ impl<'de> Deserialize<'de> for NixHash {
 }
 
 /// Hashes bytes as they pass.
-#[derive(Clone)]
-pub enum Hasher {
-    /// SHA-256 in progress.
+#[derive(Debug, Clone)]
+pub struct Hasher(State);
+
+#[derive(Debug, Clone)]
+enum State {
     Sha256(Sha256),
-    /// SHA-512 in progress.
     Sha512(Sha512),
 }
 
@@ -211,24 +215,24 @@ impl Hasher {
     /// Starts a digest of `algo`.
     pub fn new(algo: HashAlgo) -> Self {
         match algo {
-            HashAlgo::Sha256 => Self::Sha256(Sha256::new()),
-            HashAlgo::Sha512 => Self::Sha512(Sha512::new()),
+            HashAlgo::Sha256 => Self(State::Sha256(Sha256::new())),
+            HashAlgo::Sha512 => Self(State::Sha512(Sha512::new())),
         }
     }
 
     /// Adds `data`.
     pub fn update(&mut self, data: &[u8]) {
-        match self {
-            Self::Sha256(hasher) => hasher.update(data),
-            Self::Sha512(hasher) => hasher.update(data),
+        match &mut self.0 {
+            State::Sha256(hasher) => hasher.update(data),
+            State::Sha512(hasher) => hasher.update(data),
         }
     }
 
     /// The hash of everything that was added.
     pub fn finish(self) -> NixHash {
-        match self {
-            Self::Sha256(hasher) => NixHash::Sha256(hasher.finalize().into()),
-            Self::Sha512(hasher) => NixHash::Sha512(hasher.finalize().into()),
+        match self.0 {
+            State::Sha256(hasher) => NixHash::Sha256(hasher.finalize().into()),
+            State::Sha512(hasher) => NixHash::Sha512(hasher.finalize().into()),
         }
     }
 }

@@ -24,6 +24,7 @@ pub struct Stores {
 
 /// Why a path into a store leads to no file.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum FindError {
     /// It does not start with a store path, or steps out of it with `..`.
     #[error("`{path}` is not a path into a store: {reason}")]
@@ -87,22 +88,22 @@ impl Stores {
     }
 
     /// The Nix store in `nix`, where there is one, and then `embedded`. The former is only read.
-    pub fn new(nix: Option<PathBuf>, embedded: EmbeddedStore) -> Self {
+    pub(crate) fn new(nix: Option<PathBuf>, embedded: EmbeddedStore) -> Self {
         Self { nix, place: None, embedded }
     }
 
     /// The Nix store, where bodies can be put into it and its database be asked.
-    pub fn nix_store(&self) -> Option<NixStore> {
+    pub(crate) fn nix_store(&self) -> Option<NixStore> {
         self.place.as_ref().and_then(NixStore::open)
     }
 
     /// The store that buildproxy itself writes.
-    pub fn embedded(&self) -> &EmbeddedStore {
+    pub(crate) fn embedded(&self) -> &EmbeddedStore {
         &self.embedded
     }
 
     /// The folder of the Nix store, where it is looked at.
-    pub fn nix_store_dir(&self) -> Option<&Path> {
+    pub(crate) fn nix_store_dir(&self) -> Option<&Path> {
         self.nix.as_deref()
     }
 

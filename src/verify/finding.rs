@@ -11,6 +11,7 @@ use crate::store::hash::NixHash;
 /// Printed, it is a line for people; serialised, an object with `entry`, `url`, `kind`, the kind's own fields and the
 /// same line as `message`.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Finding {
     /// The entry, counted from 0 in the order of the file; `None` where it is about the whole inventory. A body that
     /// several entries share is reported with the first.

@@ -156,7 +156,7 @@ fn divide_json(text: &str) -> Option<(MatchRules, Vec<Piece>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inventory::{parse_whole, to_toml};
+    use crate::inventory::{read::parse_whole, to_toml};
 
     /// What is read by pieces, and the pieces.
     fn read(text: &str) -> Option<(Inventory, Vec<&str>)> {
