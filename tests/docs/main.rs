@@ -6,6 +6,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod console;
+mod examples;
 mod page;
 
 use std::{collections::BTreeSet, fs, process::Command, thread};
