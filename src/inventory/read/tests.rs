@@ -102,6 +102,57 @@ fn the_documentation_has_every_key_and_no_other() {
     }
 }
 
+/// A row of a table in docs/inventory.md: a key, and what its absence means.
+fn rows<'a>(page: &'a str, heading: &str) -> Vec<(&'a str, &'a str)> {
+    let section = page.split_once(&format!("\n{heading}\n")).unwrap().1.split("\n#").next().unwrap();
+    let cells = section.lines().filter_map(|line| Some(line.strip_prefix("| `")?.split(" | ").collect::<Vec<_>>()));
+    cells.map(|cells| (cells[0].trim_end_matches('`'), cells[2])).collect()
+}
+
+#[test]
+fn the_documentation_says_what_the_absence_of_each_key_means() {
+    let page = include_str!("../../../docs/inventory.md");
+    let hash = "\"sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\"";
+    let url = "version = 1\n[[entry]]\nurl = \"http://h/\"\n";
+    let tables: [(&str, &str, &str, &str, &[(&str, &str)]); 6] = [
+        ("## At the top", "", "\n", "", &[("version", "1")]),
+        ("## `[match]`", "version = 1\n[match]\n", "\n", "", &[]),
+        ("### A rule of `rewrite`", "version = 1\n[match]\nrewrite = [{", ",", "}]", &[("from", "'a'"), ("to", "'b'")]),
+        ("## `[[entry]]`", "version = 1\n[[entry]]\n", "\n", "", &[("url", "'http://h/'")]),
+        (
+            "### A hop of `redirects`",
+            &format!("{url}redirects = [{{"),
+            ",",
+            "}]",
+            &[("status", "302"), ("location", "'/'")],
+        ),
+        ("### `body`", &format!("{url}body = {{"), ",", "}", &[("hash", hash), ("size", "0"), ("name", "'n'")]),
+    ];
+    let mut defaults = 0;
+    for (heading, before, between, behind, needed) in tables {
+        let with = |keys: &[(&str, &str)]| {
+            let keys: Vec<String> = keys.iter().map(|(key, value)| format!("{key} = {value}")).collect();
+            parse(&format!("{before}{}{behind}", keys.join(between)))
+        };
+        for (key, absent) in rows(page, heading) {
+            let others: Vec<_> = needed.iter().copied().filter(|(name, _)| *name != key).collect();
+            let found = with(&others);
+            if absent.starts_with("has to be there") {
+                assert!(found.unwrap_err().message.contains(&format!("`{key}`")), "{heading}: {key}");
+            } else if let Some(value) = absent.strip_prefix('`').and_then(|rest| rest.strip_suffix('`')) {
+                defaults += 1;
+                assert_eq!(with(&[&others[..], &[(key, value)]].concat()).unwrap(), found.unwrap(), "{heading}: {key}");
+            } else {
+                assert!(found.is_ok(), "{heading}: {key}");
+            }
+            if absent.contains("but with `store-path`") {
+                assert!(with(&[("store-path", "'/nix/store/0n990026bqr402n0pk3lwy5r2saxyh84-t'")]).is_ok(), "{key}");
+            }
+        }
+    }
+    assert!(defaults >= 9, "only {defaults} defaults found: the search is broken");
+}
+
 #[test]
 fn of_a_long_line_the_part_around_the_place_is_shown() {
     let text = format!("{{\"version\": 1, \"entry\": [{}{{\"urk\": 1}}]}}", "{\"url\": \"http://h/\"},".repeat(1000));
