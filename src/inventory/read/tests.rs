@@ -114,7 +114,9 @@ fn the_documentation_says_what_the_absence_of_each_key_means() {
     let page = include_str!("../../../docs/inventory.md");
     let hash = "\"sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\"";
     let url = "version = 1\n[[entry]]\nurl = \"http://h/\"\n";
-    let tables: [(&str, &str, &str, &str, &[(&str, &str)]); 6] = [
+    // Heading; what stands before the keys, between and behind them; keys that have to be there, with values.
+    type Table<'a> = (&'a str, &'a str, &'a str, &'a str, &'a [(&'a str, &'a str)]);
+    let tables: [Table; 6] = [
         ("## At the top", "", "\n", "", &[("version", "1")]),
         ("## `[match]`", "version = 1\n[match]\n", "\n", "", &[]),
         ("### A rule of `rewrite`", "version = 1\n[match]\nrewrite = [{", ",", "}]", &[("from", "'a'"), ("to", "'b'")]),
