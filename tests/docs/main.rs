@@ -174,6 +174,48 @@ fn every_inventory_that_is_shown_can_be_read() {
     assert!(count >= 4, "only {count} inventories found: the search is broken");
 }
 
+/// A block is an expression, or attributes as they stand between braces.
+#[test]
+fn every_piece_of_nix_that_is_shown_can_be_read() {
+    let mut count = 0;
+    for page in pages() {
+        for block in page.blocks().iter().filter(|block| block.language == "nix") {
+            count += 1;
+            // `with`: what a page does not define is no error of its own.
+            let reads = |text: String| {
+                let mut parse = Command::new("nix-instantiate");
+                run(parse.env("NIX_REMOTE", "dummy://").args(["--parse", "-E"]).arg(format!("with {{}}; {text}")))
+            };
+            let attributes = reads(format!("{{\n{}\n}}", block.text));
+            if attributes.code != 0 {
+                let expression = reads(block.text.clone());
+                assert_eq!(expression.code, 0, "{}:{}: {attributes}{expression}", page.name, block.line);
+            }
+        }
+    }
+    assert!(count > 20, "only {count} blocks found: the search is broken");
+}
+
+#[test]
+fn every_option_of_mk_buildproxy_is_documented_and_no_other() {
+    let code = fs::read_to_string(repository("nix/mk-buildproxy.nix")).unwrap();
+    let arguments = code.split_once("  make =\n").unwrap().1.split_once("    }:").unwrap().0;
+    let name = |line: &str| {
+        let line = line.strip_prefix("      ")?.strip_suffix(',')?;
+        Some(line.split(" ? ").next()?.to_owned()).filter(|name| name.chars().all(char::is_alphabetic))
+    };
+    let options: BTreeSet<String> = arguments.lines().filter_map(name).collect();
+    assert!(options.len() > 8, "{options:?}");
+    let page = Page::read("docs/nix.md").text;
+    let table = page.split_once("## Options\n").unwrap().1.split_once("\n\nURLs").unwrap().0;
+    let of_row = |row: &str| row.split(" | ").next().unwrap().split('`').skip(1).step_by(2).map(first_word).collect();
+    fn first_word(code: &str) -> String {
+        code.chars().take_while(|c| c.is_alphabetic()).collect()
+    }
+    let rows = table.lines().filter_map(|line| line.strip_prefix("| ")).map(of_row).collect::<Vec<Vec<String>>>();
+    assert_eq!(rows.into_iter().flatten().collect::<BTreeSet<_>>(), options);
+}
+
 #[test]
 fn every_room_of_the_library_is_in_the_list() {
     let page = Page::read("docs/how-it-works.md").text;
