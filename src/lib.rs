@@ -8,7 +8,7 @@
 //!   ([`NormalizedUrl`]), and [`verify`], which holds an inventory against its bodies and against itself.
 //! * **Store paths and hashes** as Nix has them, without Nix: [`NixHash`], [`build_ca_path`], and [`nar`] for archives. They
 //!   are tested against the real Nix, in the vocabulary of nix-compat.
-//! * **The replay**: a [`Replayer`] is a [tower] service that answers requests from an inventory. [`Running`] puts a proxy
+//! * **The replay**: a [`Replayer`] gives a `tower` service that answers requests from an inventory. [`Running`] puts a proxy
 //!   in front of it, or of any other such service, on a port of loopback, with a CA of its own, and says what a command
 //!   needs to go through it; a [`Listener`] is the same without the choices made.
 //!
