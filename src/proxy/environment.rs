@@ -47,6 +47,7 @@ const VARIABLES: &[(&str, Value, &str)] = &[
     ("no_proxy", Value::NoProxy, "the same clients; wget in lower case only"),
     ("NO_PROXY", Value::NoProxy, "the same, in the other case"),
     ("NODE_USE_ENV_PROXY", Value::Fixed("1"), "Node from 24 on: without it the proxy variables do nothing"),
+    ("ELECTRON_GET_USE_PROXY", Value::Fixed("1"), "Electron's downloads: the same, with any Node"),
     ("CARGO_HTTP_PROXY", Value::Unset, "cargo: comes before the others"),
     ("PIP_PROXY", Value::Unset, "pip: comes before the others"),
     ("npm_config_proxy", Value::Unset, "npm, pnpm, yarn 1: come before the others"),

@@ -113,3 +113,28 @@ fn yarn_of_the_newer_line_installs_behind_the_proxy() {
     let seen = with_and_without_the_origin(origin, &project, &script);
     seen.was_asked("GET /npm/greeting-1.0.0.tgz 200");
 }
+
+/// What npm's package `electron` downloads its binaries with, in both lines that are in use: the older one with Debian's
+/// Node, which reads no proxy variable itself.
+#[test]
+fn electron_gets_its_binaries_behind_the_proxy() {
+    let origin = Nginx::start("");
+    make(
+        &origin.www(),
+        "mkdir -p electron/v30.0.0 && cd electron/v30.0.0 && echo binary >electron-v30.0.0-linux-x64.zip
+        sha256sum -b *.zip >SHASUMS256.txt",
+    );
+    let get = "import fs from 'node:fs'; const { downloadArtifact } = await import(process.argv[2]);
+        const what = { version: '30.0.0', artifactName: 'electron', platform: 'linux', arch: 'x64' };
+        const path = await downloadArtifact({ ...what, cacheRoot: process.argv[3] });
+        process.stdout.write(fs.readFileSync(path));\n";
+    let script = format!(
+        "export ELECTRON_MIRROR='{}'; node get.mjs '{}' \"$HOME/2\"; '{}' get.mjs '{}' \"$HOME/5\"",
+        origin.tls_url("/electron/"),
+        npm_tool("../electron-get-2/dist/cjs/index.js"),
+        python_tool("node"),
+        npm_tool("../electron-get-5/dist/index.js")
+    );
+    let seen = with_and_without_the_origin(origin, &[("get.mjs", get)], &script);
+    assert_eq!(seen.replayed.text(), "binary\nbinary\n");
+}
