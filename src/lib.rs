@@ -1,5 +1,6 @@
 //! Records what a build downloads, pins it by hash, and answers the same requests again inside the Nix sandbox.
 
+pub mod access_log;
 pub mod beside;
 pub mod capture;
 pub mod cli;
@@ -18,6 +19,7 @@ pub mod relocate;
 pub mod replay;
 pub mod report;
 pub mod representation;
+mod request_id;
 pub mod secrets;
 pub mod store;
 mod text;

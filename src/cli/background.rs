@@ -182,7 +182,7 @@ impl Stop {
                     output::json(&outcome.report);
                 }
                 if !quiet {
-                    output::say(outcome.text);
+                    output::report(outcome.code == DONE, &outcome.text, outcome.report);
                 }
                 outcome.code
             }

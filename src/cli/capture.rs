@@ -5,11 +5,17 @@ use std::{collections::BTreeSet, ffi::OsString, io::IsTerminal, sync::Arc, time:
 use tokio::{task::JoinHandle, time::sleep};
 
 use super::{
-    Common, DONE, FAILED, USAGE, block_on, child, isolation::Isolation, kept, listen::Listen, output, progress,
+    Common, DONE, FAILED, USAGE, block_on, child,
+    isolation::Isolation,
+    kept,
+    listen::Listen,
+    logging::{AccessLogOption, LogFormat},
+    output, progress,
     signals::Signals,
 };
 
 use crate::{
+    access_log::AccessLog,
     capture::{self, CaptureOptions, LeftOut, Omission, Stopwatch, Summary, UrlGlobs, Watching},
     inventory::{self, Change, ChangeKind, Entry, Source},
     isolate,
@@ -45,6 +51,8 @@ pub struct Capture {
     listen: Listen,
     #[command(flatten)]
     isolation: Isolation,
+    #[command(flatten)]
+    access_log: AccessLogOption,
     /// Record answers to requests that carried credentials, for URLs that match; kept as files, not fetched, and found
     /// whatever the credential in the query
     #[arg(long, value_name = "URL-GLOB")]
@@ -71,7 +79,9 @@ impl Capture {
         let stopwatch = Arc::<Stopwatch>::default();
         let live = LiveCapture { inventory: common.inventory_file(), stopwatch: Arc::clone(&stopwatch) };
         let (control, goes_on) = live::router(Arc::new(live));
-        let watching = Watching { stopwatch: Arc::clone(&stopwatch), control };
+        let access_log = self.access_log.start(common, true)?;
+        let on_answer = access_log.as_ref().map(AccessLog::callback);
+        let watching = Watching { stopwatch: Arc::clone(&stopwatch), on_answer, control };
         let mut options = CaptureOptions {
             inventory: common.inventory.clone(),
             stores: common.stores(),
@@ -92,7 +102,8 @@ impl Capture {
                 if error.is_usage() { USAGE } else { FAILED }
             })?;
             tracing::debug!("capturing at http://{}", capture.address());
-            let is_watched = std::io::stderr().is_terminal() && !common.quiet;
+            let is_for_people = !common.quiet && common.log_format == LogFormat::Text;
+            let is_watched = is_for_people && std::io::stderr().is_terminal();
             if isolated.is_none() && is_watched {
                 output::done("watch", format!("at http://{}/", capture.address()));
             }
@@ -119,6 +130,9 @@ impl Capture {
             };
             drop(goes_on);
             let result = capture.finish(self.prune && code == DONE, give_up).await;
+            if let Some(log) = access_log {
+                log.close().await;
+            }
             Ok::<_, u8>((code, result, was_asked, failures.list(), ended.bypasses))
         })?;
         let summary = result.map_err(|error| {

@@ -19,6 +19,7 @@ mod index;
 mod isolation;
 mod kept;
 mod listen;
+mod logging;
 mod merge;
 mod output;
 mod paths;
@@ -42,19 +43,15 @@ use clap::{
     builder::{OsStr, Resettable},
 };
 use tokio::runtime::Runtime;
-use tracing_subscriber::EnvFilter;
 
+use self::logging::LogFormat;
 use crate::{
     inventory::{
         self, BodyFiles, Inventory,
         index::{Index, IndexError},
     },
     store::Stores,
-    text::printable,
 };
-
-/// What to log, in the words of `RUST_LOG`, which is for the programs of the build.
-const LOG_VARIABLE: &str = "BUILDPROXY_LOG";
 
 /// The command did what it should.
 const DONE: u8 = 0;
@@ -99,6 +96,9 @@ struct Common {
     /// Say nothing but errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
+    /// How stderr is written, but for what the command says
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text, env = unless_empty(logging::FORMAT_VARIABLE), global = true)]
+    log_format: LogFormat,
 }
 
 #[derive(Subcommand)]
@@ -203,14 +203,13 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // A closed stderr is no reason to change the exit code.
-            let _ = error.print();
+            output::usage(&error);
             return ExitCode::from(if error.use_stderr() { USAGE } else { DONE });
         }
     };
     // A handshake that fails is what the doctor looks for.
     let is_quiet = cli.common.quiet || matches!(cli.command, Command::Doctor(_));
-    start_logging(&cli.common, is_quiet);
+    logging::start(&cli.common, is_quiet);
     let Cli { common, command } = cli;
     let code = match command {
         Command::Capture(command) => command.run(&common),
@@ -236,28 +235,6 @@ pub fn main() -> ExitCode {
     };
     let is_lost = code == DONE && output::has_lost_data();
     ExitCode::from(if is_lost { FAILED } else { code })
-}
-
-fn start_logging(common: &Common, is_quiet: bool) {
-    let level = match (is_quiet, common.verbose) {
-        (true, 0) => "error",
-        (false, 0) => "warn",
-        (_, 1) => "buildproxy=debug,warn",
-        _ => "debug",
-    };
-    let wanted = std::env::var(LOG_VARIABLE).ok().filter(|wanted| !wanted.is_empty());
-    let filter = wanted.map(|wanted| EnvFilter::try_new(&wanted)).transpose().unwrap_or_else(|error| {
-        output::warning(printable(&format!("{LOG_VARIABLE} is passed over: {error}")));
-        None
-    });
-    let filter = filter.unwrap_or_else(|| EnvFilter::new(level));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(|| output::Log)
-        .with_ansi(output::stderr_has_colour())
-        .without_time()
-        .with_target(false)
-        .init();
 }
 
 /// A new runtime. Where it gets no threads tokio panics, and on its way out waits for ever for those that it got: so the

@@ -14,6 +14,7 @@ use tokio::{
 use tower::Service;
 
 use super::{
+    account::{AnswerCallback, Answered},
     batched::Batched,
     ca::CertificateAuthority,
     connect::{Transport, Tunnel},
@@ -26,7 +27,10 @@ use super::{
     tls::{self, HandshakeCallback, HandshakeFailure},
     upload::Upload,
 };
-use crate::process::{Finder, Network, ProcessName, Protocol};
+use crate::{
+    process::{Finder, Network, ProcessName, Protocol},
+    request_id::RequestIds,
+};
 
 /// How long a client can be silent after CONNECT. On a new connection it can be as long as between two requests:
 /// some clients open connections that they do not need yet.
@@ -49,6 +53,8 @@ pub struct Settings {
     pub http: HttpServer,
     /// Is told of failed handshakes.
     pub on_handshake_failure: Option<HandshakeCallback>,
+    /// Is told of each request that is over.
+    pub on_answer: Option<AnswerCallback>,
     /// Knows who the clients are.
     pub clients: Clients,
 }
@@ -89,13 +95,15 @@ pub struct Connection<S> {
     pub service: S,
     /// Says when to end.
     pub shutdown: Shutdown,
+    /// Numbers its requests.
+    pub ids: RequestIds,
 }
 
 impl<S, B> Connection<S>
 where
     S: Service<Request<Upload>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     /// Serves `stream`, and the tunnels that are opened on it one inside the other, until the client has enough.
@@ -108,9 +116,10 @@ where
         let mut arrival = Arrival::at(stream.local_addr()?);
         arrival.peer = stream.peer_addr().ok();
         arrival.asks_origins = self.settings.asks_origins;
+        arrival.ids = self.ids.clone();
         let mut transport = Transport::Tcp(ClientSocket::new(stream));
         while let Some(tunnel) = self.serve_transport(transport, &mut arrival).await? {
-            tracing::debug!(target = %tunnel.target, "tunnel");
+            tracing::debug!(host = %tunnel.target, "tunnel");
             arrival.tunnels.push(tunnel.target.clone());
             arrival.decrypted = false;
             transport = tunnel.open().await?;
@@ -173,6 +182,9 @@ where
             if let Some(callback) = &self.settings.on_handshake_failure {
                 callback(failure);
             }
+            if let (Some(callback), Some(tunnel)) = (&self.settings.on_answer, arrival.tunnel()) {
+                callback(Answered::tunnel(tunnel, arrival.ids.connection(), arrival.peer));
+            }
             None
         })
     }
@@ -182,7 +194,8 @@ where
     where
         IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        exchange::serve(&self.settings.http, stream, arrival, self.service.clone(), &mut self.shutdown).await
+        let (http, on_answer) = (&self.settings.http, self.settings.on_answer.as_ref());
+        exchange::serve(http, stream, arrival, self.service.clone(), on_answer, &mut self.shutdown).await
     }
 
     /// Waits for `beginning`, the client's first words: not for ever, and not past the end of the server; but what the

@@ -5,6 +5,7 @@
 //! came: with an absolute URI and without hop-by-hop fields. Nothing here opens a connection to anywhere, and
 //! nothing here knows what an inventory is.
 
+mod account;
 mod apt;
 mod authority;
 mod batched;
@@ -35,6 +36,7 @@ mod upload;
 #[cfg(test)]
 mod tests;
 
+pub use account::{AnswerCallback, Answered};
 pub use ca::{CaError, CertificateAuthority};
 pub use descriptors::raise_limit as raise_descriptor_limit;
 pub use environment::ClientEnvironment;

@@ -20,6 +20,7 @@ use tokio::{sync::oneshot, task::JoinHandle};
 use tower::Service;
 
 use super::{
+    account::AnswerCallback,
     ca::{CaError, CertificateAuthority},
     control::Controlled,
     environment::ClientEnvironment,
@@ -55,7 +56,7 @@ pub enum ListenOn {
 }
 
 /// What a proxy needs to know.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct StartOptions {
     /// Where it listens.
     pub listen_on: ListenOn,
@@ -67,6 +68,8 @@ pub struct StartOptions {
     pub held_per_client: u32,
     /// Whether the service asks origins.
     pub asks_origins: bool,
+    /// What is told of each request that is over.
+    pub on_answer: Option<AnswerCallback>,
     /// What it answers for itself: see [`control::HOST`](super::control::HOST).
     pub control: Router,
 }
@@ -80,6 +83,7 @@ impl StartOptions {
             proxy_loopback: false,
             held_per_client: 0,
             asks_origins: false,
+            on_answer: None,
             control: Router::new(),
         }
     }
@@ -130,10 +134,11 @@ impl Running {
     where
         S: Service<Request<Upload>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send + 'static,
-        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        let StartOptions { listen_on, user_roots, proxy_loopback, held_per_client, asks_origins, control } = options;
+        let StartOptions { listen_on, user_roots, proxy_loopback, held_per_client, asks_origins, on_answer, control } =
+            options;
         keep_freed_memory();
         keep_keys_from_others();
         let (is_isolated, folder) = match &listen_on {
@@ -160,7 +165,7 @@ impl Running {
         .map_err(files_error(client_files.path()))?;
         let handshake_failures = HandshakeFailures::default();
         let kept = handshake_failures.clone();
-        let listener = listener.on_handshake_failure(move |failure| kept.add(failure));
+        let listener = listener.on_handshake_failure(move |failure| kept.add(failure)).on_answer(on_answer);
         let was_asked = listener.was_asked();
         let (stop, stopped) = oneshot::channel::<()>();
         let shutdown = async move { drop(stopped.await) };

@@ -21,9 +21,9 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tower::Service;
-use tracing::Instrument;
 
 use super::{
+    account::AnswerCallback,
     ca::CertificateAuthority,
     connection::{Clients, Connection, Settings},
     descriptors, exchange,
@@ -31,7 +31,7 @@ use super::{
     tls::{HandshakeCallback, HandshakeFailure},
     upload::Upload,
 };
-use crate::process::Network;
+use crate::{process::Network, request_id::RequestIds};
 
 /// How long accepting pauses when the process or the system is out of file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -45,6 +45,7 @@ pub struct Listener {
     socket: TcpListener,
     local_addr: SocketAddr,
     on_handshake_failure: Option<HandshakeCallback>,
+    on_answer: Option<AnswerCallback>,
     clients: Clients,
     others: u32,
     asks_origins: bool,
@@ -83,6 +84,7 @@ impl Listener {
             socket,
             local_addr,
             on_handshake_failure: None,
+            on_answer: None,
             clients: Clients::default(),
             others: 0,
             asks_origins: false,
@@ -105,6 +107,12 @@ impl Listener {
     pub fn on_handshake_failure(mut self, callback: impl Fn(HandshakeFailure) + Send + Sync + 'static) -> Self {
         self.on_handshake_failure = Some(Arc::new(callback));
         self
+    }
+
+    /// Has `callback` told of every request that is over.
+    #[must_use]
+    pub fn on_answer(self, callback: Option<AnswerCallback>) -> Self {
+        Self { on_answer: callback, ..self }
     }
 
     /// Says that each connection holds so many more descriptors for as long as it is served.
@@ -130,13 +138,15 @@ impl Listener {
     ) where
         S: Service<Request<Upload>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send + 'static,
-        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         let (ending, ended) = watch::channel(false);
-        let Self { socket, on_handshake_failure, clients, others, asks_origins, was_asked, .. } = self;
-        let settings = Settings { asks_origins, ca, http: exchange::server(), on_handshake_failure, clients };
-        let connection = Connection { settings: Arc::new(settings), service, shutdown: Shutdown::from(ended) };
+        let Self { socket, on_handshake_failure, on_answer, clients, others, asks_origins, was_asked, .. } = self;
+        let http = exchange::server();
+        let settings = Arc::new(Settings { asks_origins, ca, http, on_handshake_failure, on_answer, clients });
+        let ids = RequestIds::default();
+        let connection = Connection { settings, service, shutdown: Shutdown::from(ended), ids };
         let mut running = JoinSet::new();
         tokio::select! {
             () = accept_all(&socket, others, connection, &mut running, &was_asked) => {}
@@ -148,6 +158,8 @@ impl Listener {
         let drained = timeout(grace, async { while running.join_next().await.is_some() {} }).await;
         if drained.is_err() {
             tracing::debug!(connections = running.len(), "closed connections that did not end in time");
+            // Until the last one has told what became of its requests.
+            running.shutdown().await;
         }
     }
 }
@@ -172,10 +184,11 @@ async fn accept_all<S, B>(
 ) where
     S: Service<Request<Upload>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let mut shortage = Shortage::default();
+    let mut accepted = 0;
     loop {
         let is_full = running.len() >= descriptors::most_connections(others);
         if is_full {
@@ -185,13 +198,16 @@ async fn accept_all<S, B>(
         tokio::select! {
             (stream, peer) = accept(socket, &mut shortage), if !is_full => {
                 was_asked.store(true, Ordering::Relaxed);
-                let span = tracing::debug_span!("connection", %peer);
+                accepted += 1;
+                let ids = RequestIds::of(accepted);
+                let id = ids.connection();
                 let connection = Connection {
                     settings: Arc::clone(&connection.settings),
                     service: connection.service.clone(),
                     shutdown: connection.shutdown.clone(),
+                    ids,
                 };
-                running.spawn(serve(connection, stream).instrument(span));
+                running.spawn(id.scope(serve(connection, stream, peer)));
             }
             // Tasks that have ended are taken out, so that the set does not grow.
             Some(_) = running.join_next() => {}
@@ -199,13 +215,14 @@ async fn accept_all<S, B>(
     }
 }
 
-async fn serve<S, B>(connection: Connection<S>, stream: TcpStream)
+async fn serve<S, B>(connection: Connection<S>, stream: TcpStream, peer: SocketAddr)
 where
     S: Service<Request<Upload>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
+    tracing::debug!(client = %peer, "connected");
     if let Err(error) = connection.serve(stream).await {
         tracing::debug!(%error, "connection broken");
     }
