@@ -1,7 +1,7 @@
 //! For which connection and which request something is done. The log, the access log and the clients are told.
 //!
-//! It goes with the task, not with the arguments, so that whatever is said on the way has it. A span of `tracing` would as
-//! well, and costs some hundred times as much for every request, said or not.
+//! It goes with the task, not with the arguments, so that whatever is said on the way has it. A span of `tracing` would do
+//! the same, but is made and filled in for every request, whether anything is said of it or not.
 
 use std::{
     fmt,

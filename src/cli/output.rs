@@ -290,6 +290,7 @@ pub fn progress(total: u64, verb: &'static str, quiet: bool) -> indicatif::Progr
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::request_id::RequestIds;
 
     #[test]
     fn an_event_of_the_log_is_one_line_in_its_own_colours() {
@@ -298,5 +299,18 @@ mod tests {
             "\x1b[33m WARN\x1b[0m \x1b[2mx\x1b[0m a\\n ERROR b\\r\\u{1b}]0;t\\u{7}\\u{1b}[2J\\u{9b}\\u{202e}\tc\n";
         assert_eq!(log_line(event, None), shown);
         assert_eq!(log_line("", None), "\n");
+    }
+
+    #[test]
+    fn an_event_has_the_number_of_what_it_is_about_in_either_form() {
+        let ids = RequestIds::of(12);
+        let (connection, request) = (Some(ids.connection()), Some(ids.next()));
+        assert_eq!(log_line(" WARN miss a=b\n", request), " WARN miss a=b request=12.1\n");
+        assert_eq!(log_line("DEBUG tunnel\n", connection), "DEBUG tunnel connection=12\n");
+        let event = "{\"message\":\"\u{9b}}\",\"spans\":[{}]}\n";
+        let shown = "{\"message\":\"\\u009b}\",\"spans\":[{}]";
+        assert_eq!(json_log_line(event, request), format!("{shown},\"request\":\"12.1\"}}\n"));
+        assert_eq!(json_log_line(event, connection), format!("{shown},\"connection\":\"12\"}}\n"));
+        assert_eq!(json_log_line(event, None), format!("{shown}}}\n"));
     }
 }

@@ -213,3 +213,95 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Counted<B> {
         self.body.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{convert::Infallible, time::Duration};
+
+    use http_body_util::Full;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+        sync::watch,
+    };
+
+    use super::*;
+    use crate::proxy::{exchange, lifetime::Shutdown, target::Arrival, upload::Upload};
+
+    const SIZE: usize = 1 << 20;
+
+    /// What is told of the requests on one connection, on which `client` speaks, and of which no more than `room` bytes wait
+    /// to be read.
+    async fn told<F: Future>(room: usize, client: impl FnOnce(DuplexStream) -> F) -> (Vec<Answered>, F::Output) {
+        let (near, far) = duplex(room);
+        let told = Arc::<Mutex<Vec<Answered>>>::default();
+        let telling = Arc::clone(&told);
+        let callback: AnswerCallback = Arc::new(move |answered| telling.lock().unwrap().push(answered));
+        let service = tower::service_fn(|_: Request<Upload>| async {
+            Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(vec![b'x'; SIZE]))))
+        });
+        let serving = tokio::spawn(async move {
+            let (_ending, ended) = watch::channel(false);
+            let arrival = Arrival::at("127.0.0.1:1".parse().unwrap());
+            let mut shutdown = Shutdown::from(ended);
+            exchange::serve(&exchange::server(), near, &arrival, service, Some(&callback), &mut shutdown).await;
+        });
+        let output = client(far).await;
+        serving.await.unwrap();
+        let told = std::mem::take(&mut *told.lock().unwrap());
+        (told, output)
+    }
+
+    const GET: &[u8] = b"GET http://h.test/a HTTP/1.1\r\nHost: h.test\r\n\r\n";
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_connection_took_is_what_was_sent_to_a_client_that_left() {
+        let whole = |mut client: DuplexStream| async move {
+            client.write_all(GET).await.unwrap();
+            client.shutdown().await.unwrap();
+            let mut answer = Vec::new();
+            client.read_to_end(&mut answer).await.unwrap();
+            answer.len() - SIZE
+        };
+        let (told_whole, head) = told(1000, whole).await;
+        assert_eq!(told_whole.iter().map(|answered| answered.sent).collect::<Vec<_>>(), [SIZE as u64]);
+        for (room, sent) in [(head + 4321, 4321), (head, 0), (10, 0), (2 * SIZE, SIZE)] {
+            let leaving = |mut client: DuplexStream| async move {
+                client.write_all(GET).await.unwrap();
+                // Time stands still until the server has nothing to do but to wait for us.
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            };
+            let (told, ()) = told(room.max(GET.len()), leaving).await;
+            let sent = if room < GET.len() { GET.len().saturating_sub(head) } else { sent };
+            let seen: Vec<_> = told.iter().map(|answered| (answered.status, answered.sent)).collect();
+            assert_eq!(seen, [(Some(StatusCode::OK), sent as u64)], "with room for {room} bytes");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_request_of_a_connection_is_told_of_once_and_in_turn() {
+        let several = |mut client: DuplexStream| async move {
+            client
+                .write_all(&[GET, b"HEAD http://h.test/b HTTP/1.1\r\nHost: h.test\r\n\r\n", GET].concat())
+                .await
+                .unwrap();
+            client.write_all(b"GET /nowhere HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n").await.unwrap();
+            client.shutdown().await.unwrap();
+            let mut answer = Vec::new();
+            client.read_to_end(&mut answer).await.unwrap();
+        };
+        let (told, ()) = told(1000, several).await;
+        let seen: Vec<_> = told.iter().map(|a| (a.id.to_string(), a.uri.to_string(), a.status, a.sent)).collect();
+        let ok = Some(StatusCode::OK);
+        let refusal = told.last().unwrap().sent;
+        assert_eq!(
+            seen,
+            [
+                ("0.1".to_owned(), "http://h.test/a".to_owned(), ok, SIZE as u64),
+                ("0.2".to_owned(), "http://h.test/b".to_owned(), ok, 0),
+                ("0.3".to_owned(), "http://h.test/a".to_owned(), ok, SIZE as u64),
+                ("0.4".to_owned(), "/nowhere".to_owned(), Some(StatusCode::BAD_REQUEST), refusal),
+            ]
+        );
+        assert!((50..200).contains(&refusal), "{refusal}");
+    }
+}
