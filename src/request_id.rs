@@ -4,20 +4,20 @@
 //! the same, but is made and filled in for every request, whether anything is said of it or not.
 
 use std::{
+    cell::Cell,
     fmt,
+    future::poll_fn,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-use tokio::{
-    task::{JoinHandle, futures::TaskLocalFuture},
-    task_local,
-};
+use tokio::task::JoinHandle;
 
-task_local! {
-    static CURRENT: RequestId;
+thread_local! {
+    static CURRENT: Cell<Option<RequestId>> = const { Cell::new(None) };
 }
 
 /// A connection of a run, counted from 1, and a request on it, counted from 1 as well: `12.3`. Before there is a request,
@@ -31,7 +31,7 @@ pub struct RequestId {
 impl RequestId {
     /// What is done now is done for it; `None` where that is for no connection.
     pub fn current() -> Option<Self> {
-        CURRENT.try_get().ok()
+        CURRENT.get()
     }
 
     /// Whether it is that of a connection without a request.
@@ -39,14 +39,25 @@ impl RequestId {
         self.request == 0
     }
 
-    /// `work`, done for it.
-    pub fn scope<F: Future>(self, work: F) -> TaskLocalFuture<Self, F> {
-        CURRENT.scope(self, work)
+    /// Does `work` for it.
+    pub async fn scope<F: Future>(self, work: F) -> F::Output {
+        let mut work = pin!(work);
+        poll_fn(|cx| self.during(|| work.as_mut().poll(cx))).await
     }
 
     /// Does `work` for it.
     pub fn during<T>(self, work: impl FnOnce() -> T) -> T {
-        CURRENT.sync_scope(self, work)
+        let _before = Before(CURRENT.replace(Some(self)));
+        work()
+    }
+}
+
+/// What was done before, and goes on behind this.
+struct Before(Option<RequestId>);
+
+impl Drop for Before {
+    fn drop(&mut self) {
+        CURRENT.set(self.0);
     }
 }
 

@@ -80,8 +80,8 @@ impl fmt::Display for Entry {
         write!(f, " {} - [{}] ", self.request, Day(self.time))?;
         write!(f, "\"{} {} {}\" ", Escaped(&self.method), Escaped(&self.url), self.protocol)?;
         write!(f, "{} {} ", self.status, self.bytes)?;
-        let field = |field: &Option<String>| Escaped(field.as_deref().unwrap_or("-")).to_string();
-        write!(f, "\"{}\" \"{}\"", field(&self.referer), field(&self.user_agent))
+        let [referer, agent] = [&self.referer, &self.user_agent].map(|field| Escaped(field.as_deref().unwrap_or("-")));
+        write!(f, "\"{referer}\" \"{agent}\"")
     }
 }
 

@@ -8,6 +8,7 @@ mod file;
 mod hiding;
 
 use std::{
+    fmt::Write,
     io,
     sync::{
         Arc,
@@ -175,7 +176,8 @@ impl Writer {
     fn add(&mut self, item: &Item, lines: &mut String) {
         let entry = Entry::new(&item.answered, item.time, &mut self.hider);
         match &mut self.destination {
-            Destination::File(_) => lines.push_str(&format!("{entry}\n")),
+            // Writing to a String cannot fail.
+            Destination::File(_) => drop(writeln!(lines, "{entry}")),
             Destination::Printer(print) => print(&entry),
         }
     }

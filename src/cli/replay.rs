@@ -194,8 +194,9 @@ impl Replay {
         let has_warnings =
             !report.unused.is_empty() || !report.failed_handshakes.is_empty() || !report.bypasses.is_empty();
         let is_good = !report.failed(false) && !has_warnings;
-        let is_for_people = common.log_format == LogFormat::Text;
-        if !common.quiet && !(is_good && common.verbose == 0 && is_for_people) {
+        // Who collects logs wants to know of an end that was as it should be, too.
+        let is_worth_saying = !is_good || common.verbose > 0 || common.log_format == LogFormat::Json;
+        if is_worth_saying && !common.quiet {
             output::report(is_good, &report.to_string(), json!(report));
         }
     }

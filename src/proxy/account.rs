@@ -85,11 +85,11 @@ impl Ledger {
         Self(Arc::new(Mutex::new(State { callback, written: 0, ended: Vec::new() })))
     }
 
-    /// The account of a request that has just come.
-    pub fn open(&self, answered: Answered) -> Account {
+    /// The account of a request that has just come. It goes with the answer, which is moved often, so it is small.
+    pub fn open(&self, answered: Answered) -> Box<Account> {
         let callback = Arc::clone(&self.lock().callback);
         let ledger = (answered.version < Version::HTTP_2).then(|| self.clone());
-        Account { answered: Some(answered), body_from: 0, ledger, callback }
+        Box::new(Account { answered: Some(answered), body_from: 0, ledger, callback })
     }
 
     /// Notes that the connection took so many bytes more.
@@ -178,12 +178,12 @@ fn length_of_head<B: Body>(response: &Response<B>) -> u64 {
 pub struct Counted<B> {
     body: B,
     id: RequestId,
-    account: Option<Account>,
+    account: Option<Box<Account>>,
 }
 
 impl<B: Body> Counted<B> {
     /// `response`, which answers the request `id`, with its body counted.
-    pub fn response(response: Response<B>, id: RequestId, mut account: Option<Account>) -> Response<Self> {
+    pub fn response(response: Response<B>, id: RequestId, mut account: Option<Box<Account>>) -> Response<Self> {
         if let Some(account) = &mut account {
             account.answer(&response);
         }

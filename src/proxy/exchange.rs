@@ -95,7 +95,7 @@ where
     let exchanges = service_fn(move |request| {
         let (activity, way) = per_request.clone();
         let id = way.arrival.ids.next();
-        id.scope(exchange(request, id, activity.begin(), way, service.clone()))
+        exchange(request, id, activity.begin(), way, service.clone())
     });
     let mut connection = pin!(server.serve_connection_with_upgrades(stream, exchanges));
     let mut ending = false;
@@ -143,7 +143,7 @@ where
     B: http_body::Body<Data = Bytes>,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let own = answer_here(&mut request, &way.arrival, &way.tunnel);
+    let own = id.during(|| answer_here(&mut request, &way.arrival, &way.tunnel));
     // A tunnel that was granted is told of by what comes through it.
     let is_tunnel = request.method() == Method::CONNECT && own.as_ref().is_some_and(|own| own.status().is_success());
     let ledger = way.ledger.as_ref().filter(|_| !is_tunnel);
@@ -152,7 +152,8 @@ where
         return Ok(Counted::response(own.map(Either::Right), id, account));
     }
     let waits = request.version() == Version::HTTP_11 && request.headers().contains_key(header::EXPECT);
-    let mut response = service.oneshot(request.map(Upload::new)).await?;
+    // Pinned here, since it is large: to move it costs more than all that this is for.
+    let mut response = id.scope(pin!(service.oneshot(request.map(Upload::new)))).await?;
     if waits && (response.status().is_client_error() || response.status().is_server_error()) {
         // The body can be unread. hyper closes then, and the client has to know (RFC 9110 §10.1.1).
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
