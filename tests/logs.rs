@@ -7,16 +7,19 @@ mod common;
 use std::{
     fs,
     io::{Read, Write},
+    os::unix::fs::PermissionsExt,
     path::Path,
     process::{Command, Stdio},
     time::Duration,
 };
 
 use common::{
-    Awkward, Outcome, Workdir, pattern,
+    Awkward, Outcome, Workdir,
+    http1::Http1,
+    pattern,
     process::{Guard, wait_for},
     run,
-    sending::Sending,
+    sending::{Sending, drain},
     serving::{Serving, inventory, text_entry},
     sri,
     workdir::behind,
@@ -135,7 +138,7 @@ fn an_analyser_of_web_servers_logs_reads_every_line_and_finds_the_bytes_that_cli
 }
 
 #[test]
-fn a_client_that_leaves_has_the_bytes_it_was_sent_and_one_without_an_answer_has_499() {
+fn a_client_that_leaves_or_is_cut_off_has_the_bytes_it_was_sent_and_one_without_an_answer_has_499() {
     const SIZE: u64 = 256 << 20;
     let body = [(sri(b"sparse"), SIZE)];
     let sending = Sending::by(
@@ -146,7 +149,13 @@ fn a_client_that_leaves_has_the_bytes_it_was_sent_and_one_without_an_answer_has_
         },
     );
     let log = sending.serving.work.path("access.log");
-    for (scheme, count) in [("http", 1), ("https", 2)] {
+    // An answer is over when it is, not when its connection is.
+    let mut kept = Http1(sending.serving.connect());
+    let missed = kept.ask("GET http://h.test/missed HTTP/1.1\nHost: h.test");
+    let line = wait_for("the line", || lines(&log).pop());
+    assert_eq!(status_and_bytes(&line), (404, missed.body.len() as u64), "{line}");
+    assert_eq!(missed.header("buildproxy-request"), line.split(' ').nth(1), "{line}");
+    for (scheme, count) in [("http", 2), ("https", 3)] {
         let mut client = sending.ask(scheme, "");
         client.read_exact(&mut vec![0; 300_000]).unwrap();
         drop(client);
@@ -157,8 +166,54 @@ fn a_client_that_leaves_has_the_bytes_it_was_sent_and_one_without_an_answer_has_
     // A tunnel that was of no use.
     let mut curl = sending.serving.curl();
     run(curl.args(["--cacert", "/dev/null", "https://h.test/body0.bin"]));
-    let line = wait_for("the line", || lines(&log).get(2).cloned());
+    let line = wait_for("the line", || lines(&log).get(3).cloned());
     assert!(line.contains("\"CONNECT h.test:443 HTTP/1.1\" 499 0 "), "{line}");
+    // Those that the end of the server cuts off.
+    let mut sending = sending;
+    let slow = ["--http1.1", "--http2"].map(|version| {
+        let mut curl = sending.serving.curl();
+        curl.args([version, "--limit-rate", "1M", "-o", version, "https://h.test/body0.bin"]).stderr(Stdio::null());
+        Guard(curl.spawn().unwrap())
+    });
+    for version in ["--http1.1", "--http2"] {
+        let file = sending.serving.work.path(version);
+        wait_for("the first bytes", || fs::metadata(&file).ok().filter(|file| file.len() > 0));
+    }
+    sending.serving.server.signal(Signal::TERM);
+    assert_eq!(sending.serving.server.wait(Duration::from_secs(10)), Some(4), "a request was missed");
+    let lines = lines(&log);
+    for protocol in ["HTTP/1.1", "HTTP/2.0"] {
+        let line = lines[4..].iter().find(|line| line.contains(protocol)).unwrap_or_else(|| panic!("{lines:#?}"));
+        let (status, bytes) = status_and_bytes(line);
+        assert!(status == 200 && (1..SIZE).contains(&bytes), "{line}");
+    }
+    assert_eq!(lines.len(), 6, "{lines:#?}");
+    drop((slow, kept));
+}
+
+#[test]
+fn a_body_that_breaks_while_it_is_sent_is_told_of_with_the_number_of_its_request() {
+    const SIZE: u64 = 256 << 20;
+    for scheme in ["http", "https"] {
+        let stderr = tempfile::NamedTempFile::new().unwrap();
+        let make = |_: usize, file: &fs::File| file.set_len(SIZE).unwrap();
+        let sending = Sending::by(&[(sri(b"sparse"), SIZE)], make, |command| {
+            command.stderr(stderr.reopen().unwrap());
+        });
+        let mut client = sending.ask(scheme, "");
+        client.read_exact(&mut [0; 1000]).unwrap();
+        let body = &sending.files[0];
+        fs::set_permissions(body, fs::Permissions::from_mode(0o644)).unwrap();
+        fs::File::options().write(true).open(body).unwrap().set_len(2000).unwrap();
+        // However the connection ends.
+        let _cut_off = drain(&mut client);
+        let line = wait_for("the line", || {
+            let said = fs::read_to_string(stderr.path()).unwrap();
+            said.lines().find(|line| line.contains("broken body")).map(str::to_owned)
+        });
+        let request = if scheme == "http" { "request=1.1" } else { "request=1.2" };
+        assert!(line.contains("ERROR") && line.ends_with(request), "{line}");
+    }
 }
 
 #[test]
