@@ -75,8 +75,8 @@ fn headed(head: &str, gap: &str, text: impl Display) {
 }
 
 fn say_as_it_is(line: &str) {
-    // Nobody listens any more: there is nothing left to do.
-    let _ = writeln!(stderr(), "{line}");
+    // At once: others write there as well. Where nobody listens any more, there is nothing left to do.
+    let _ = stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 /// What went wrong.
@@ -155,6 +155,7 @@ fn event(level: &str, message: &str, fields: Map<String, Value>) {
     }
     say_as_it_is(&printable_json(&line.to_string()));
 }
+
 fn paint(text: &str, code: &str) -> String {
     if stderr_has_colour() { painted(text, code) } else { text.to_owned() }
 }

@@ -278,6 +278,30 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_request_that_is_given_up_before_its_answer_is_told_of_without_a_status() {
+        let (near, mut client) = duplex(1000);
+        let told = Arc::<Mutex<Vec<Answered>>>::default();
+        let telling = Arc::clone(&told);
+        let callback: AnswerCallback = Arc::new(move |answered| telling.lock().unwrap().push(answered));
+        let never = tower::service_fn(|_: Request<Upload>| std::future::pending::<Result<Response<Full<Bytes>>, _>>());
+        let serving = tokio::spawn(async move {
+            let (_ending, ended) = watch::channel(false);
+            let arrival = Arrival::at("127.0.0.1:1".parse().unwrap());
+            let mut shutdown = Shutdown::from(ended);
+            exchange::serve(&exchange::server(), near, &arrival, never, Some(&callback), &mut shutdown).await;
+        });
+        client.write_all(GET).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(told.lock().unwrap().is_empty());
+        serving.abort();
+        assert!(serving.await.unwrap_err().is_cancelled());
+        let told = told.lock().unwrap();
+        let seen: Vec<_> =
+            told.iter().map(|answered| (answered.uri.to_string(), answered.status, answered.sent)).collect();
+        assert_eq!(seen, [("http://h.test/a".to_owned(), None, 0)]);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn each_request_of_a_connection_is_told_of_once_and_in_turn() {
         let several = |mut client: DuplexStream| async move {
             client
