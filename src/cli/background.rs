@@ -162,7 +162,7 @@ async fn end_by_looking(pid: Pid) {
   buildproxy stop")]
 pub struct Stop {
     /// The server's state folder
-    #[arg(long, value_name = "DIR", env = super::unless_empty(STATE_VARIABLE))]
+    #[arg(long, value_name = "DIR", env = super::unless_empty(STATE_VARIABLE), hide_env_values = true)]
     state_dir: Option<PathBuf>,
     /// Print the report as JSON on stdout
     #[arg(long)]

@@ -37,9 +37,9 @@ const NOTHING_CAME: &str = "nothing was asked of the proxy: what was needed came
 #[command(after_help = "Example:
   buildproxy capture -- cmake -B build
 
-The exit code is the command's own. Bodies go to the store; what nobody could download again goes
-beside the inventory. A capture that was killed is taken over by the next one. A download goes on when
-its client leaves, and is recorded.")]
+The exit code is the command's own. Bodies go to the store; what nobody could download again goes beside the \
+inventory. A capture that was killed is taken over by the next one. A download goes on when its client leaves, and is \
+recorded.")]
 pub struct Capture {
     #[command(flatten)]
     listen: Listen,

@@ -11,9 +11,9 @@ use crate::{
 #[command(after_help = "Example:
   buildproxy doctor
 
-Each client that is found on PATH (curl, wget, git, Python, pip, uv, Node, npm, cargo, Go, aria2, Java, Nix)
-fetches a page from a proxy that runs for that alone; nothing leaves this machine. Exit code 1 where no
-capture or replay would work; a client that does not come is a warning.")]
+Each client that is found on PATH (curl, wget, git, Python, pip, uv, Node, npm, cargo, Go, aria2, Java, Nix) fetches a \
+page from a proxy that runs for that alone; nothing leaves this machine. Exit code 1 where no capture or replay would \
+work; a client that does not come is a warning.")]
 pub struct Doctor {
     /// Print the findings as JSON
     #[arg(long)]

@@ -13,9 +13,9 @@ use crate::{
 #[command(after_help = "Example:
   buildproxy fetch -i inventory.toml
 
-Where there is a Nix store they go there, with those that are only in the embedded one, and are kept
-from its garbage collection as long as the inventory exists. Exit code 1 where a body could not be had
-or is not the one that the inventory pins.")]
+Where there is a Nix store they go there, with those that are only in the embedded one, and are kept from its garbage \
+collection as long as the inventory exists. Exit code 1 where a body could not be had or is not the one that the \
+inventory pins.")]
 pub struct Fetch {}
 
 impl Fetch {

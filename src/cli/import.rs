@@ -20,10 +20,10 @@ use crate::{
   buildproxy import proxy_content.nix -o inventory.toml
   mitmdump -n -r flows --set hardump=flows.har && buildproxy import flows.har
 
-The rules of a capture hold: redirects become chains, secrets stay out, bodies go to the store or beside
-the inventory, which is added to where it is there. The lists of mitm-cache and nix-buildproxy have only
-the hashes of bodies: those that are in no store are downloaded and checked, because an inventory has
-their sizes. What cannot be taken over is listed at the end; exit code 1 where there is such.")]
+The rules of a capture hold: redirects become chains, secrets stay out, bodies go to the store or beside the \
+inventory, which is added to where it is there. The lists of mitm-cache and nix-buildproxy have only the hashes of \
+bodies: those that are in no store are downloaded and checked, because an inventory has their sizes. What cannot be \
+taken over is listed at the end; exit code 1 where there is such.")]
 pub struct Import {
     /// The file to import, `-` for the standard input
     file: PathBuf,

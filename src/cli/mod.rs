@@ -19,6 +19,7 @@ mod index;
 mod isolation;
 mod kept;
 mod listen;
+mod manual;
 mod merge;
 mod output;
 mod paths;
@@ -71,9 +72,9 @@ const INCOMPLETE: u8 = 4;
 #[derive(Parser)]
 #[command(version, propagate_version = true, max_term_width = 100)]
 #[command(after_help = "Examples:
-  buildproxy capture -- cmake -B build     record what the build downloads into inventory.toml
-  buildproxy verify                        check that every body is in the store and has its hash
-  buildproxy replay -- cmake -B build      the same build, offline, from the same bytes")]
+  buildproxy capture -- cmake -B build   record what it downloads, once
+  buildproxy verify                      is every body there, with its hash?
+  buildproxy replay -- cmake -B build    the same build, offline")]
 struct Cli {
     #[command(flatten)]
     common: Common,
@@ -81,14 +82,15 @@ struct Cli {
     command: Command,
 }
 
-/// What every command takes.
+/// What every command takes; below what is the command's own.
 #[derive(Args)]
+#[command(next_help_heading = "Options of every command")]
 struct Common {
     /// The inventory
     #[arg(short, long, value_name = "FILE", default_value = "inventory.toml", global = true)]
     inventory: PathBuf,
     /// The one store to read and write, instead of the Nix store and the embedded one
-    #[arg(long, value_name = "DIR", env = unless_empty("BUILDPROXY_STORE"), global = true)]
+    #[arg(long, value_name = "DIR", env = unless_empty("BUILDPROXY_STORE"), global = true, hide_env_values = true)]
     store: Option<PathBuf>,
     /// Leave the Nix store out: read and write the embedded store only
     #[arg(long, global = true)]
@@ -122,7 +124,7 @@ enum Command {
     Doctor(doctor::Doctor),
     Completions(completions::Completions),
     #[command(hide = true)]
-    Man(completions::Man),
+    Man(manual::Man),
     Isolated(isolation::Inside),
     IsolatedKeeper(isolation::Keeper),
 }

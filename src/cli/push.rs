@@ -21,10 +21,9 @@ use crate::{
 #[command(after_help = "Example:
   buildproxy push --to ssh://cache.example.org
 
-Any store that `nix copy --to` knows will do: file://, ssh://, s3://, http://, with its settings
-(`?compression=zstd`, `?secret-key=FILE`) in the URL, and Nix configured as it is. What is only in the
-embedded store is put into the Nix store first. Where a body is missing nothing is copied, and the exit
-code is 4; it is 3 where `nix copy` fails.")]
+Any store that `nix copy --to` knows will do: file://, ssh://, s3://, http://, with its settings (`?compression=zstd`, \
+`?secret-key=FILE`) in the URL, and Nix configured as it is. What is only in the embedded store is put into the Nix \
+store first. Where a body is missing nothing is copied, and the exit code is 4; it is 3 where `nix copy` fails.")]
 pub struct Push {
     /// The store to copy to, as `nix copy --to` takes it
     #[arg(long, value_name = "URL")]

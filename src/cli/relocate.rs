@@ -16,13 +16,13 @@ use crate::{
 /// Give bodies another source, without touching their hashes
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
-  buildproxy move --to file 'https://example.org/nightly/*'           keep bytes that are changing
-  buildproxy move --to store-path 'https://example.org/*.pack'        out of git; `push` shares it
-  buildproxy move --to fetch 'https://example.org/src/foo-1.0.tar.gz'  asks the origin first
+  buildproxy move --to file 'https://a.example/nightly/*'     keep what changes
+  buildproxy move --to store-path 'https://a.example/*.pack'  keep it out of git
+  buildproxy move --to fetch 'https://a.example/foo.tar.gz'   asks the origin
 
-All of them or none: where the bytes of one body cannot be found, or an origin gives others, nothing
-is changed, and the exit code is 1. Files beside the inventory that nothing needs any more are removed.
-What was changed is printed as a diff.")]
+All of them or none: where the bytes of one body cannot be found, or an origin gives others, nothing is changed, and \
+the exit code is 1. Files beside the inventory that nothing needs any more are removed. What was changed is printed as \
+a diff.")]
 pub struct Relocate {
     /// The new source
     #[arg(long, value_name = "SOURCE", value_enum)]

@@ -33,8 +33,8 @@ use crate::{
   buildproxy replay --env-file env.sh &      then: source env.sh
   eval \"$(buildproxy replay --background --parent-pid $$)\"; …; buildproxy stop
 
-The exit code is the command's own; 4 where it succeeded although requests were missed, or a body
-was missing or damaged.")]
+The exit code is the command's own; 4 where it succeeded although requests were missed, or a body was missing or \
+damaged.")]
 pub struct Replay {
     #[command(flatten)]
     listen: Listen,

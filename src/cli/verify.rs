@@ -9,9 +9,9 @@ use crate::{
 
 /// Check every body against its hash and store path, and the inventory against itself
 #[derive(clap::Args)]
-#[command(after_help = "Example:
+#[command(after_help = "Examples:
   buildproxy verify -i inventory.toml
-  buildproxy verify --refetch --fix      keep with the inventory what origins do not give any more
+  buildproxy verify --refetch --fix   keep what origins do not give any more
 
 Exit code 0 where all is well, 1 where something was found: all of it is listed, not only the first.")]
 pub struct Verify {

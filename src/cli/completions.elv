@@ -1,0 +1,17 @@
+# What is generated knows no values: after an option, those that it has; names of files; and after `--` a command.
+var buildproxy-words = $edit:completion:arg-completer[buildproxy]
+set edit:completion:arg-completer[buildproxy] = {|@words|
+    var last = (count $words[..-1])
+    if (has-value $words[..-1] --) {
+        var command = $words
+        while (not-eq $command[0] --) { set command = $command[1..] }
+        edit:complete-sudo $@command
+    } elif (< $last 2) {
+        $buildproxy-words $@words
+    } elif (has-key $buildproxy-values $words[1]' '$words[(- $last 1)]) {
+        all $buildproxy-values[$words[1]' '$words[(- $last 1)]]
+    } else {
+        $buildproxy-words $@words
+        edit:complete-filename $words[-1]
+    }
+}
