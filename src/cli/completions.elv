@@ -11,7 +11,8 @@ set edit:completion:arg-completer[buildproxy] = {|@words|
     } elif (has-key $buildproxy-values $words[1]' '$words[(- $last 1)]) {
         all $buildproxy-values[$words[1]' '$words[(- $last 1)]]
     } else {
-        $buildproxy-words $@words
+        # Which would take names of files for commands.
+        $buildproxy-words $words[0] $words[1] $words[-1]
         edit:complete-filename $words[-1]
     }
 }

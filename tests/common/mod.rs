@@ -18,6 +18,7 @@ pub mod sending;
 pub mod serving;
 pub mod shown;
 pub mod tls;
+pub mod tmux;
 pub mod workdir;
 
 pub use awkward::Awkward;
@@ -28,6 +29,7 @@ pub use process::{Outcome, run};
 pub use sending::Sending;
 pub use serving::Serving;
 pub use tls::TestCa;
+pub use tmux::Tmux;
 pub use workdir::{Workdir, in_empty_network};
 
 use std::{
