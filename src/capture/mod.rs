@@ -31,4 +31,4 @@ pub use retelling::{Retelling, RetoldOptions};
 pub use retold::Retold;
 pub use roots::{KeepError, keep, keep_beside, not_kept, object};
 pub use session::{Capture, CaptureError, CaptureOptions, Summary, Watching};
-pub use timeline::{Coming, Stopwatch, TimedRequest, Timeline};
+pub use timeline::{Coming, SoFar, Stopwatch, TimedRequest, Timeline};

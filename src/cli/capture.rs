@@ -1,6 +1,6 @@
 //! `buildproxy capture`.
 
-use std::{collections::BTreeSet, ffi::OsString, io::IsTerminal, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, ffi::OsString, future, sync::Arc, time::Duration};
 
 use tokio::{task::JoinHandle, time::sleep};
 
@@ -81,7 +81,8 @@ impl Capture {
             proxy_loopback: self.listen.proxy_loopback,
             system: current_system(),
         };
-        let command = if self.command.is_empty() { shell() } else { self.command };
+        let in_shell = self.command.is_empty();
+        let command = if in_shell { shell() } else { self.command };
         let (code, result, was_asked, failures, bypasses) = block_on(async {
             let isolated = self.isolation.start(&command, listen)?;
             if let Some(isolated) = &isolated {
@@ -92,7 +93,7 @@ impl Capture {
                 if error.is_usage() { USAGE } else { FAILED }
             })?;
             tracing::debug!("capturing at http://{}", capture.address());
-            let is_watched = std::io::stderr().is_terminal() && !common.quiet;
+            let is_watched = output::is_watched() && !common.quiet;
             if isolated.is_none() && is_watched {
                 output::done("watch", format!("at http://{}/", capture.address()));
             }
@@ -101,7 +102,7 @@ impl Capture {
                 output::error(&format!("cannot take over signals: {error}"));
                 FAILED
             })?;
-            let telling = is_watched.then(|| tokio::spawn(progress::tell(stopwatch)));
+            let telling = is_watched.then(|| tokio::spawn(progress::tell(Arc::clone(&stopwatch), in_shell)));
             let ended = child::run(&command, capture.environment(), isolated, &mut signals).await;
             telling.inspect(JoinHandle::abort);
             let code = ended.code;
@@ -111,14 +112,27 @@ impl Capture {
                 );
             }
             let (was_asked, failures) = (capture.was_asked(), capture.handshake_failures());
+            let is_drawn = is_watched && output::stderr_has_colour();
             let give_up = async {
                 tokio::select! {
-                    () = patience(common.quiet) => {}
+                    () = patience(common.quiet || is_drawn) => {}
                     _ = signals.received() => {}
                 }
             };
             drop(goes_on);
+            let drawing = is_drawn.then(|| {
+                tokio::spawn(async {
+                    sleep(NOTICED).await;
+                    let _drawn = progress::drawn(stopwatch);
+                    future::pending::<()>().await;
+                })
+            });
             let result = capture.finish(self.prune && code == DONE, give_up).await;
+            if let Some(drawing) = drawing {
+                drawing.abort();
+                // Only then is nothing of it left on the terminal.
+                let _ = drawing.await;
+            }
             Ok::<_, u8>((code, result, was_asked, failures.list(), ended.bypasses))
         })?;
         let summary = result.map_err(|error| {
@@ -158,7 +172,7 @@ fn globs(option: &str, patterns: &[String]) -> Result<UrlGlobs, u8> {
 async fn patience(quiet: bool) {
     sleep(NOTICED).await;
     if !quiet {
-        output::say("waiting for downloads whose clients have left; Ctrl-C leaves them out");
+        output::say(progress::WAITING);
     }
     sleep(PATIENCE - NOTICED).await;
 }

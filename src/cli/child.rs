@@ -45,6 +45,7 @@ pub async fn run(
     isolated: Option<Isolated>,
     signals: &mut Signals,
 ) -> Ended {
+    output::share_terminal();
     let running = match isolated {
         Some(isolated) => isolated.run(environment),
         None => start(command, environment).map(Running::open),

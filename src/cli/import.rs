@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
-use super::{Common, DONE, FAILED, FOUND, USAGE, block_on, capture, kept, output};
+use super::{Common, DONE, FAILED, FOUND, USAGE, bars::Bar, block_on, capture, kept, output};
 use crate::{
     capture::{CaptureError, Retelling, RetoldOptions, Summary, UrlGlobs},
     import::{self, Format, ImportError, Input, har::Unheard, listed::List, mitm_cache, nix_buildproxy},
@@ -156,11 +156,9 @@ impl Import {
         let mut fetched = Vec::new();
         if !absent.is_empty() {
             let origin = super::fetch::anonymous_origin()?;
-            let progress = output::counted_progress("fetching", common.quiet);
-            let bar = progress.clone();
-            let results =
-                block_on(async { Ok(List::fetch(absent, retelling, &origin, move |bytes| bar.inc(bytes)).await) })?;
-            progress.finish_and_clear();
+            let progress = Bar::new("fetching", None, common.quiet);
+            let results = block_on(async { Ok(List::fetch(absent, retelling, &origin, progress.counter()).await) })?;
+            drop(progress);
             fetched =
                 results.into_iter().map(|(number, one)| (number, one.map_err(|error| error.to_string()))).collect();
         }

@@ -3,6 +3,7 @@
 //! stdout is data, stderr is everything else.
 
 mod background;
+mod bars;
 mod capture;
 mod child;
 mod completions;

@@ -5,20 +5,34 @@
 
 use std::{
     fmt::Display,
-    io::{self, ErrorKind, IsTerminal, Write, stderr, stdout},
+    io::{self, ErrorKind, Write, stderr, stdout},
+    os::fd::AsFd,
     sync::atomic::{AtomicBool, Ordering},
 };
 
+use super::bars;
 use crate::text::{printable_json, printable_lines};
 
-/// Whether stderr takes colour: a terminal, and neither `NO_COLOR` nor `TERM=dumb`.
+/// Whether stderr takes colour: a terminal that people look at, and neither `NO_COLOR` nor `TERM=dumb`.
 pub fn stderr_has_colour() -> bool {
     has_colour(&stderr())
 }
 
-fn has_colour(output: &impl IsTerminal) -> bool {
+fn has_colour(output: &impl AsFd) -> bool {
     let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    output.is_terminal() && !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+    width(output).is_some() && !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// Whether stderr is a terminal that people look at.
+pub fn is_watched() -> bool {
+    width(&stderr()).is_some()
+}
+
+/// The columns of the terminal that people look at `output` on. Nix gives its builders a terminal, too, of no size, and
+/// keeps what is written to it as the log.
+fn width(output: &impl AsFd) -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(output).ok()?;
+    (size.ws_col > 0).then_some(size.ws_col.into())
 }
 
 /// `text` in the colour `code`, for stdout.
@@ -33,7 +47,12 @@ pub fn say(line: impl Display) {
 
 /// A line for people about what was done: `verb` is in bold.
 pub fn done(verb: &str, what: impl Display) {
-    headed(&paint(verb, "1"), " ", what);
+    headed(&bold(verb), " ", what);
+}
+
+/// `verb` in bold, for stderr.
+pub fn bold(verb: &str) -> String {
+    paint(verb, "1")
 }
 
 fn headed(head: &str, gap: &str, text: impl Display) {
@@ -41,8 +60,35 @@ fn headed(head: &str, gap: &str, text: impl Display) {
 }
 
 fn say_as_it_is(line: &str) {
-    // Nobody listens any more: there is nothing left to do.
-    let _ = writeln!(stderr(), "{line}");
+    // Where it fails nobody listens any more: there is nothing left to do.
+    let _ = write_line(line);
+}
+
+/// Whether a command that runs writes to the terminal as well.
+static SHARED: AtomicBool = AtomicBool::new(false);
+
+/// From now on a command that runs writes to the terminal as well, and may be in the middle of a line of its own.
+pub fn share_terminal() {
+    SHARED.store(true, Ordering::Relaxed);
+}
+
+fn write_line(line: &str) -> io::Result<()> {
+    if bars::above(line) {
+        return Ok(());
+    }
+    stderr().write_all(format!("{}{line}\n", fresh_line()).as_bytes())
+}
+
+/// To the left edge of the terminal, in a line of our own, whatever others have written to it. As many blanks as there are
+/// columns end in the next line, unless they began at the edge: then the terminal waits for one more.
+pub fn fresh_line() -> String {
+    let is_torn = SHARED.load(Ordering::Relaxed) && stderr_has_colour();
+    if is_torn { format!("{}\r\x1b[2K", " ".repeat(columns())) } else { String::new() }
+}
+
+/// The columns of the terminal that stderr is; where it is none, or does not say, as many as help is made for at most.
+pub fn columns() -> usize {
+    width(&stderr()).unwrap_or(100)
 }
 
 /// What went wrong.
@@ -120,7 +166,7 @@ impl Write for Log {
     /// `event` is a whole one, as the subscriber writes it.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         let line = log_line(&String::from_utf8_lossy(event));
-        stderr().write_all(line.as_bytes()).map(|()| event.len())
+        write_line(line.trim_end_matches('\n')).map(|()| event.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -142,35 +188,6 @@ fn log_line(event: &str) -> String {
         }
     }
     line + "\n"
-}
-/// The bytes so far, of nobody knows how many, on a terminal only.
-pub fn counted_progress(verb: &'static str, quiet: bool) -> indicatif::ProgressBar {
-    let bar = if quiet || !stderr_has_colour() {
-        indicatif::ProgressBar::hidden()
-    } else {
-        indicatif::ProgressBar::no_length()
-    };
-    // The template is a constant that indicatif takes.
-    let style = indicatif::ProgressStyle::with_template("{msg} {bytes} {bytes_per_sec}");
-    bar.set_style(style.unwrap_or_else(|_| indicatif::ProgressStyle::default_bar()));
-    bar.set_message(verb);
-    bar
-}
-
-/// A progress bar over `total` bytes, on a terminal only.
-pub fn progress(total: u64, verb: &'static str, quiet: bool) -> indicatif::ProgressBar {
-    let bar = if quiet || !stderr_has_colour() {
-        indicatif::ProgressBar::hidden()
-    } else {
-        indicatif::ProgressBar::new(total)
-    };
-    let template = "{msg} {wide_bar} {bytes}/{total_bytes} {eta}";
-    // The template is a constant that indicatif takes.
-    let style =
-        indicatif::ProgressStyle::with_template(template).unwrap_or_else(|_| indicatif::ProgressStyle::default_bar());
-    bar.set_style(style);
-    bar.set_message(verb);
-    bar
 }
 
 #[cfg(test)]

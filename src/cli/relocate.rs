@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use globset::GlobBuilder;
 
-use super::{Common, DONE, FAILED, FOUND, USAGE, block_on, kept, output};
+use super::{Common, DONE, FAILED, FOUND, USAGE, bars::Bar, block_on, kept, output};
 use crate::{
     beside,
     capture::{FolderLock, JournalFolder},
@@ -165,10 +165,10 @@ fn ask(moves: &[Move], common: &Common) -> Result<Vec<Obstacle>, u8> {
         return Ok(Vec::new());
     }
     let origin = super::fetch::anonymous_origin()?;
-    let progress = output::progress(wanted.iter().map(|one| one.size).sum(), "asking", common.quiet);
-    let bar = progress.clone();
-    let asked = block_on(async { Ok(fetch::check(wanted, &origin, move |bytes| bar.inc(bytes)).await) })?;
-    progress.finish_and_clear();
+    let total = wanted.iter().map(|one| one.size).sum();
+    let progress = Bar::new("asking", Some(total), common.quiet);
+    let asked = block_on(async { Ok(fetch::check(wanted, &origin, progress.counter()).await) })?;
+    drop(progress);
     let failed = asked.into_iter().filter_map(|(wanted, result)| Some((wanted.url, result.err()?)));
     Ok(failed
         .map(|(url, error)| {

@@ -1,6 +1,6 @@
 //! `buildproxy verify`.
 
-use super::{Common, DONE, FOUND, output, refetch};
+use super::{Common, DONE, FOUND, bars::Bar, output, refetch};
 use crate::{
     inventory::{self, Entry, Inventory},
     store::regular,
@@ -35,10 +35,10 @@ impl Verify {
     fn try_run(self, common: &Common) -> Result<u8, u8> {
         let (inventory, refused_names) = read(common)?;
         let total = inventory.entries.iter().filter_map(Entry::body_size).sum();
-        let progress = output::progress(total, "verifying", common.quiet);
+        let progress = Bar::new("verifying", Some(total), common.quiet);
         let mut findings = refused_names;
-        findings.extend(verify::verify(&inventory, &common.body_files(), &|bytes| progress.inc(bytes)));
-        progress.finish_and_clear();
+        findings.extend(verify::verify(&inventory, &common.body_files(), &progress.counter()));
+        drop(progress);
         findings.iter().for_each(|finding| output::error(finding));
         let mut asked = if self.refetch { refetch::ask(&inventory, common)? } else { Vec::new() };
         let fixed = if self.fix { refetch::fix(&inventory, &mut asked, common) } else { Ok(String::new()) };
