@@ -36,30 +36,57 @@ pub const WAITING: &str = "waiting for downloads whose clients have left; Ctrl-C
 /// Tells, for ever, what takes long, and how much has come; in a shell that people type into, only where something takes
 /// long.
 pub async fn tell(stopwatch: Arc<Stopwatch>, in_shell: bool) {
-    let (mut pause, mut waited, mut told) = (1, 0, SoFar::default());
-    let mut before = HashMap::new();
+    let (mut pace, mut before) = (Pace::default(), HashMap::new());
     loop {
         sleep(LOOK).await;
-        waited += 1;
         let (downloads, so_far) = (stopwatch.downloads(), stopwatch.so_far());
         let long: Vec<&Coming> = downloads.iter().filter(|download| download.time >= LONG).collect();
-        let due = match long.is_empty() {
-            true => {
-                pause = 1;
-                !in_shell && waited >= PAUSE && so_far.answers > told.answers
-            }
-            false => waited >= pause,
-        };
-        if !due {
+        if !pace.is_due(!long.is_empty(), if in_shell { 0 } else { so_far.answers }) {
             continue;
         }
+        let verb = if long.is_empty() { "received" } else { "receiving" };
         let figures = long.iter().map(|download| figures(download, before.get(&download.arrival))).collect();
-        output::done("receiving", lines(figures, so_far, output::columns()).join(INDENT));
-        if !long.is_empty() {
-            pause = (pause * 2).min(PAUSE);
-        }
+        output::done(verb, lines(figures, so_far, output::columns()).join(INDENT));
         before = downloads.into_iter().map(|download| (download.arrival, download)).collect();
-        (told, waited) = (so_far, 0);
+    }
+}
+
+/// How often something is told.
+#[derive(Debug)]
+struct Pace {
+    /// Looks since the last line.
+    waited: u32,
+    /// Looks until the next one about what takes long.
+    pause: u32,
+    /// Answers that have been told of.
+    told: usize,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { waited: 0, pause: 1, told: 0 }
+    }
+}
+
+impl Pace {
+    /// Whether it is time for a line: soon after something begins to take long, then ever more seldom; and where nothing
+    /// does, after a while, if more answers have come.
+    fn is_due(&mut self, takes_long: bool, answers: usize) -> bool {
+        self.waited += 1;
+        if !takes_long {
+            self.pause = 1;
+        }
+        let is_due = match takes_long {
+            true => self.waited >= self.pause,
+            false => self.waited >= PAUSE && answers > self.told,
+        };
+        if is_due {
+            (self.waited, self.told) = (0, answers);
+            if takes_long {
+                self.pause = (self.pause * 2).min(PAUSE);
+            }
+        }
+        is_due
     }
 }
 
@@ -144,6 +171,19 @@ mod tests {
         assert_eq!(told(&[], 142), ["142 answers, 35.00 MiB so far"]);
         assert_eq!(told(&[&some; 5], 142).last().unwrap(), "and 2 more; 142 answers, 35.00 MiB so far");
         assert_eq!(told(&[&some; 5], 142).len(), NAMED + 1);
+    }
+
+    #[test]
+    fn what_takes_long_is_told_at_growing_pauses_and_many_short_answers_now_and_then() {
+        let told = |takes_long: &dyn Fn(usize) -> bool, answers: &dyn Fn(usize) -> usize| {
+            let mut pace = Pace::default();
+            (1..=60).filter(|look| pace.is_due(takes_long(*look), answers(*look))).collect::<Vec<_>>()
+        };
+        assert_eq!(told(&|_| true, &|_| 0), [1, 3, 7, 15, 31, 47]);
+        assert_eq!(told(&|look| look < 4 || look > 50, &|_| 0), [1, 3, 51, 53, 57]);
+        assert_eq!(told(&|_| false, &|look| look), [16, 32, 48]);
+        assert_eq!(told(&|_| false, &|look| look.min(10)), [16]);
+        assert!(told(&|_| false, &|_| 0).is_empty());
     }
 
     #[test]
