@@ -129,8 +129,9 @@ fn count(so_far: SoFar) -> String {
     format!("{}, {}", output::count(so_far.answers, "answer", "answers"), output::bytes(so_far.bytes))
 }
 
-/// How far `download` has come; at what rate since what was told `before`.
+/// How far `download` has come; at what rate since what was told `before`, where that is long enough ago to tell.
 fn figures(download: &Coming, before: Option<&Coming>) -> Figures {
+    let before = before.filter(|before| download.time.saturating_sub(before.time) >= LONG);
     let (bytes, time) = before.map_or((0, 0), |before| (before.bytes, before.time));
     let (bytes, time) = (download.bytes.saturating_sub(bytes), download.time.saturating_sub(time));
     let rate = bytes.saturating_mul(1000) / time.max(1);
@@ -191,6 +192,8 @@ mod tests {
         let (before, now) =
             (coming("https://h.test/", 8 * MIB, None, 2000), coming("https://h.test/", 9 * MIB, None, 4000));
         assert_eq!(figures(&now, Some(&before)).rate, MIB / 2);
-        assert_eq!(figures(&now, Some(&now)).rate, 0);
+        let stalled = Coming { time: 6000, ..now.clone() };
+        assert_eq!(figures(&stalled, Some(&now)).rate, 0);
+        assert_eq!(figures(&now, Some(&now)).rate, 9 * MIB / 4);
     }
 }
