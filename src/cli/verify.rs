@@ -39,7 +39,7 @@ impl Verify {
         let mut findings = refused_names;
         findings.extend(verify::verify(&inventory, &common.body_files(), &|bytes| progress.inc(bytes)));
         progress.finish_and_clear();
-        findings.iter().for_each(|finding| output::error(finding));
+        say(&findings, inventory.entries.len(), common);
         let mut asked = if self.refetch { refetch::ask(&inventory, common)? } else { Vec::new() };
         let fixed = if self.fix { refetch::fix(&inventory, &mut asked, common) } else { Ok(String::new()) };
         // What the origins said is worth the time that it took, whatever became of the repair.
@@ -62,6 +62,19 @@ impl Verify {
             output::done("verified", result);
         }
         Ok(if found == 0 { DONE } else { FOUND })
+    }
+}
+
+/// Says what was found, each with the line of the inventory in which its entry begins.
+fn say(findings: &[Finding], entries: usize, common: &Common) {
+    let text = (!findings.is_empty()).then(|| regular::read(&common.inventory_file(), inventory::LONGEST).ok());
+    let text = text.flatten().and_then(|bytes| String::from_utf8(bytes).ok());
+    // Where a text looks like an entry, none of the lines can be believed.
+    let lines = text.map(|text| inventory::entry_lines(&text)).filter(|lines| lines.len() == entries);
+    for finding in findings {
+        let line = finding.entry.and_then(|entry| lines.as_ref()?.get(entry));
+        let place = line.map(|line| format!("{}:{line}: ", common.inventory.display())).unwrap_or_default();
+        output::error(&format!("{place}{finding}"));
     }
 }
 

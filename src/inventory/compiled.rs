@@ -199,4 +199,18 @@ mod tests {
         bytes[8] = 9;
         assert!(matches!(read_all(&bytes[..16]), Err(CompiledError::Version { found: 9 })));
     }
+
+    #[test]
+    fn each_error_says_what_is_wrong_with_the_file() {
+        for (error, text) in [
+            (
+                CompiledError::Length,
+                "this compiled inventory has not the length that it says: it was cut, or something was added",
+            ),
+            (CompiledError::Checksum, "this compiled inventory is damaged: its checksum is wrong"),
+            (CompiledError::Inconsistent, "this compiled inventory contradicts itself"),
+        ] {
+            assert_eq!(error.to_string(), text);
+        }
+    }
 }

@@ -174,7 +174,8 @@ impl BodyFiles {
     fn in_stores(&self, path: Option<&StorePath>) -> Result<PathBuf, LocateError> {
         let path = path.ok_or(LocateError::NoStorePath)?;
         self.stores.find(path).ok_or_else(|| match self.in_the_way(path) {
-            Some((path, kind)) => LocateError::InItsPlace { path, kind },
+            Some((path, Ok(kind))) => LocateError::InItsPlace { path, kind },
+            Some((path, Err(source))) => LocateError::Unreadable { path, source },
             None => LocateError::Missing {
                 path: path.to_absolute_path(),
                 looked_in: self.stores.dirs().map(Path::to_owned).collect(),
@@ -183,13 +184,14 @@ impl BodyFiles {
         })
     }
 
-    /// What has the place of `path` in a store that has no file there.
-    fn in_the_way(&self, path: &StorePath) -> Option<(PathBuf, &'static str)> {
+    /// What has the place of `path` in a store that has no file there, or why nobody can see that.
+    fn in_the_way(&self, path: &StorePath) -> Option<(PathBuf, io::Result<&'static str>)> {
         let paths = self.stores.dirs().map(|dir| path.to_path(dir));
-        paths
-            .filter_map(|path| Some((fs::symlink_metadata(&path).ok()?, path)))
-            .map(|(it, path)| (path, kind(it.file_type())))
-            .next()
+        let mut found = paths.map(|path| (fs::symlink_metadata(&path), path));
+        found.find_map(|(it, path)| match it {
+            Err(error) if is_absent(&error) => None,
+            it => Some((path, it.map(|it| kind(it.file_type())))),
+        })
     }
 
     /// The file `path` below the inventory's folder; where it is absent, a store can still have it.
@@ -370,5 +372,13 @@ mod tests {
         assert!(short.contains("is short: 10 of 20 bytes: remove it and run `buildproxy fetch`"), "{short}");
         let long = message(5, Source::File("b".to_owned()));
         assert!(long.contains("is too long: 10 instead of 5 bytes: restore it from version control"), "{long}");
+    }
+
+    #[test]
+    fn a_body_without_a_name_says_what_to_add() {
+        let fixture = fixture();
+        let error = fixture.error(&Body { name: None, ..body(Source::Fetch(None)) });
+        let text = "the body has no name and hash, so it has no store path: capture it again, or add both";
+        assert_eq!(error.to_string(), text);
     }
 }

@@ -25,7 +25,7 @@ pub use entry::{Body, Entry, HeaderError, Headers, Hop, Inventory, Source, UrlMa
 pub use key::{Key, Keys};
 pub use locate::{BodyFiles, LocateError, Located, replace_in_nix_store};
 pub use merge::{Change, ChangeKind, merge_capture};
-pub use read::{LONGEST, ReadError, SyntaxError, is_compiled, is_json, is_toml, parse, parse_whole, read};
+pub use read::{LONGEST, ReadError, SyntaxError, entry_lines, is_compiled, is_json, is_toml, parse, parse_whole, read};
 pub use redirect::becomes_get;
 pub use rules::{MatchRules, Rewrite, UsedRule, literal as literal_glob};
 pub use system::current_system;

@@ -39,6 +39,23 @@ fn json_errors_name_line_and_nearest_key_too() {
 }
 
 #[test]
+fn json_errors_show_where_the_key_or_the_value_begins() {
+    for (entry, column) in [
+        (r#"{ "urk": "http://h/a" }"#, 3),
+        (r#"{ "url": "ftp://h/a" }"#, 10),
+        (r#"{ "url": "http://h/a", "status": 99 }"#, 34),
+        (r#"{ "url": "http://h/a", "body": { "size": 0 } , "status": 200 }"#, 32),
+        (r#"{ "url": "http://h/a", "body": { "size": 0 } }"#, 32),
+        (r#"{ "url": "http://h/ä", "headers": { "a": "b", "c": "d\u0001" } }"#, 52),
+        (r#"{ "method": "PUT" }"#, 1),
+        (r#"{ "url": }"#, 10),
+    ] {
+        let error = error(&format!("{{ \"version\": 1, \"entry\": [\n{entry}\n] }}"));
+        assert_eq!((error.line, error.column), (2, column), "{entry}: {error}");
+    }
+}
+
+#[test]
 fn another_version_is_the_message_even_when_its_keys_are_unknown() {
     let error = error("version = 2\nnews = true\n");
     assert_eq!(error.message, "this is an inventory of version 2");
