@@ -182,12 +182,15 @@ impl Stop {
                     output::json(&outcome.report);
                 }
                 if !quiet {
-                    output::say(outcome.text);
+                    output::say(outcome.text.trim_end());
                 }
                 outcome.code
             }
             Err(error) => {
                 output::error(&format!("cannot stop the server of {}: {error}", state.display()));
+                if !state.exists() {
+                    output::hint("it was stopped before, or it ended with its parent process");
+                }
                 FAILED
             }
         }

@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, ffi::OsString, io::IsTerminal, sync::Arc, time:
 use tokio::{task::JoinHandle, time::sleep};
 
 use super::{
-    Common, DONE, FAILED, USAGE, block_on, child, isolation::Isolation, kept, listen::Listen, output, progress,
-    signals::Signals,
+    Common, DONE, FAILED, USAGE, block_on, child, isolation::Isolation, kept, listen::Listen, no_glob, output,
+    progress, signals::Signals,
 };
 
 use crate::{
@@ -82,7 +82,7 @@ impl Capture {
             system: current_system(),
         };
         let command = if self.command.is_empty() { shell() } else { self.command };
-        let (code, result, was_asked, failures, bypasses) = block_on(async {
+        let (ended, result, was_asked, failures) = block_on(async {
             let isolated = self.isolation.start(&command, listen)?;
             if let Some(isolated) = &isolated {
                 options.listen = isolated.listen_on();
@@ -119,8 +119,9 @@ impl Capture {
             };
             drop(goes_on);
             let result = capture.finish(self.prune && code == DONE, give_up).await;
-            Ok::<_, u8>((code, result, was_asked, failures.list(), ended.bypasses))
+            Ok::<_, u8>((ended, result, was_asked, failures.list()))
         })?;
+        let code = ended.code;
         let summary = result.map_err(|error| {
             output::error(&error);
             output::hint(
@@ -130,12 +131,12 @@ impl Capture {
         })?;
         if !common.quiet {
             failures.iter().for_each(|failure| output::warning(printable(&failure.to_string())));
-            isolate::sentences(&bypasses).into_iter().for_each(output::warning);
+            isolate::sentences(&ended.bypasses).into_iter().for_each(output::warning);
             print_summary(&summary, common);
             if !self.only.is_empty() && was_asked && asked_nothing(&summary) {
                 output::warning("the command asked for nothing that `--only` names: globs are for whole URLs");
             }
-            if !was_asked && !self.isolation.isolate {
+            if !was_asked && ended.has_run && !self.isolation.isolate {
                 output::hint(NOTHING_CAME);
             }
         }
@@ -148,10 +149,7 @@ impl Capture {
 }
 
 fn globs(option: &str, patterns: &[String]) -> Result<UrlGlobs, u8> {
-    UrlGlobs::new(patterns).map_err(|error| {
-        output::error(&format!("{option}: {error}"));
-        USAGE
-    })
+    UrlGlobs::new(patterns).map_err(|error| no_glob(option, &error))
 }
 
 /// The time that downloads have whose clients have left; says what is waited for where people would notice.

@@ -43,5 +43,6 @@ fn line(finding: &Finding) -> String {
         State::Bad => ("BAD  ", "31"),
     };
     let hint = finding.hint.as_ref().map(|hint| format!("     hint: {hint}\n")).unwrap_or_default();
-    format!("{}{}\n{hint}", output::in_data(mark, colour), printable_lines(&finding.text))
+    let text = printable_lines(&finding.text).replace('\n', "\n     ");
+    format!("{}{text}\n{hint}", output::in_data(mark, colour))
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
-use super::{Common, DONE, FAILED, FOUND, USAGE, block_on, capture, kept, output};
+use super::{Common, DONE, FAILED, FOUND, USAGE, block_on, capture, kept, no_glob, output};
 use crate::{
     capture::{CaptureError, Retelling, RetoldOptions, Summary, UrlGlobs},
     import::{self, Format, ImportError, Input, har::Unheard, listed::List, mitm_cache, nix_buildproxy},
@@ -90,10 +90,7 @@ impl Import {
         let options = RetoldOptions {
             inventory: target.clone(),
             stores: common.stores(),
-            allow_private: UrlGlobs::new(&self.allow_private).map_err(|error| {
-                output::error(&format!("--allow-private: {error}"));
-                USAGE
-            })?,
+            allow_private: UrlGlobs::new(&self.allow_private).map_err(|error| no_glob("--allow-private", &error))?,
             system: self.system.clone().unwrap_or_else(current_system),
             match_rules,
         };
@@ -120,7 +117,7 @@ impl Import {
 
     /// What there is to take in.
     fn source(&self, input: Input, format: Format) -> Result<Taken, u8> {
-        let damaged = |reason: String| usage(&ImportError::Damaged { path: self.file.clone(), reason });
+        let damaged = |reason: String| usage(&ImportError::damaged(self.file.clone(), &reason));
         match format {
             Format::Har => Ok(Taken::Har(input)),
             Format::NixBuildproxy => nix_buildproxy::read(input.path()).map(Taken::List).map_err(damaged),

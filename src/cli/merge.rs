@@ -94,6 +94,7 @@ impl Merge {
             let is_it = |given: &Given| given.path == *preferred || is_same_file(&given.path, preferred);
             self.files.iter().position(is_it).ok_or_else(|| {
                 output::error(&format!("--prefer {}: it is none of the files that are merged", preferred.display()));
+                output::hint("name it as it is named among them");
                 USAGE
             })
         };

@@ -29,6 +29,7 @@ mod relocate;
 mod replay;
 mod report;
 mod signals;
+mod usage;
 mod verify;
 
 use std::{
@@ -181,6 +182,14 @@ impl Common {
     }
 }
 
+/// Says that what `option` was given is no glob.
+fn no_glob(option: &str, error: &globset::Error) -> u8 {
+    let glob = printable(error.glob().unwrap_or_default());
+    output::error(&format!("{option}: `{glob}` is not a glob: {}", error.kind()));
+    output::hint("`*` is any text, `?` any character, `[ab]` one of them, `{a,b}` one of several texts");
+    USAGE
+}
+
 /// What belongs beside an inventory is beside the file, not beside a link to it.
 fn real_file(path: &Path) -> PathBuf {
     std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
@@ -203,9 +212,9 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // A closed stderr is no reason to change the exit code.
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { USAGE } else { DONE });
+            let code = if error.use_stderr() { USAGE } else { DONE };
+            usage::say(error);
+            return ExitCode::from(code);
         }
     };
     // A handshake that fails is what the doctor looks for.

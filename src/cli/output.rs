@@ -9,7 +9,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
-use crate::text::{printable_json, printable_lines};
+use crate::text::{printable_json, printable_lines, what_and_hint};
 
 /// Whether stderr takes colour: a terminal, and neither `NO_COLOR` nor `TERM=dumb`.
 pub fn stderr_has_colour() -> bool {
@@ -45,9 +45,14 @@ fn say_as_it_is(line: &str) {
     let _ = writeln!(stderr(), "{line}");
 }
 
-/// What went wrong.
+/// What went wrong. A text can bring its own hint with it.
 pub fn error(error: &dyn Display) {
-    headed(&paint("error", "1;31"), ": ", error);
+    let text = error.to_string();
+    let (text, what_to_do) = what_and_hint(&text);
+    headed(&paint("error", "1;31"), ": ", text);
+    if let Some(what_to_do) = what_to_do {
+        hint(what_to_do);
+    }
 }
 
 /// What deserves a look.

@@ -41,11 +41,15 @@ impl Push {
 
     fn try_run(self, common: &Common) -> Result<u8, u8> {
         if common.no_nix_store {
-            output::error(&"`push` copies from the Nix store, which `--no-nix-store` leaves out");
+            output::error(
+                &"`push` copies from the Nix store, which `--no-nix-store` leaves out; hint: run it without that",
+            );
             return Err(USAGE);
         }
         if self.to.is_empty() {
-            output::error(&"--to names no store: `ssh://HOST`, `s3://BUCKET`, `file:///FOLDER`, …");
+            output::error(
+                &"--to names no store; hint: `ssh://HOST`, `s3://BUCKET`, `file:///FOLDER` and whatever else `nix copy` takes",
+            );
             return Err(USAGE);
         }
         // What is printed may be kept in a log.

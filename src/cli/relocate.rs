@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use globset::GlobBuilder;
 
-use super::{Common, DONE, FAILED, FOUND, USAGE, block_on, kept, output};
+use super::{Common, DONE, FAILED, FOUND, USAGE, block_on, kept, no_glob, output};
 use crate::{
     beside,
     capture::{FolderLock, JournalFolder},
@@ -55,6 +55,7 @@ impl Editing {
         common.read_inventory()?;
         if !inventory::is_toml(&path) {
             output::error(&format!("{} is no TOML: only an inventory that people can read is edited", path.display()));
+            output::hint("edit the inventory that it was made of");
             return Err(USAGE);
         }
         let folder = JournalFolder::create(&path);
@@ -138,10 +139,7 @@ impl Relocate {
 fn pick(inventory: &Inventory, globs: &[String]) -> Result<Vec<usize>, u8> {
     let mut picked = Vec::new();
     for pattern in globs {
-        let matcher = GlobBuilder::new(pattern).build().map_err(|error| {
-            output::error(&error);
-            USAGE
-        })?;
+        let matcher = GlobBuilder::new(pattern).build().map_err(|error| no_glob("URL-GLOB", &error))?;
         let matcher = matcher.compile_matcher();
         let entries = inventory.entries.iter().enumerate();
         let matching = entries.filter(|(_, entry)| entry.body.is_some() && matcher.is_match(entry.url.as_str()));

@@ -128,7 +128,8 @@ impl Replay {
             tracing::info!("the report of this replay is not kept: {error}");
         }
         let failed = matches!(&ending, Ending::Command(ended) if ended.code != DONE);
-        let hint = run.hint(failed, was_asked).filter(|_| !self.isolation.isolate);
+        let has_run = !matches!(&ending, Ending::Command(ended) if !ended.has_run);
+        let hint = run.hint(failed, was_asked).filter(|_| has_run && !self.isolation.isolate);
         let code = match &ending {
             Ending::Command(ended) if ended.code != DONE => ended.code,
             _ if run.failed(self.allow_misses) => INCOMPLETE,
@@ -182,7 +183,7 @@ impl Replay {
             !report.unused.is_empty() || !report.failed_handshakes.is_empty() || !report.bypasses.is_empty();
         let is_worth_saying = report.failed(false) || has_warnings || common.verbose > 0;
         if is_worth_saying && !common.quiet {
-            output::say(report);
+            output::say(report.to_string().trim_end());
         }
     }
 }
