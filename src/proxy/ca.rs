@@ -39,10 +39,10 @@ pub enum CaError {
     #[error("no certificate can be made: {0}")]
     Host(#[from] HostError),
     /// A certificate could not be made.
-    #[error("cannot make a certificate")]
+    #[error("cannot make a certificate: {0}")]
     Certificate(#[from] rcgen::Error),
     /// The TLS library refused what was made.
-    #[error("cannot set up TLS")]
+    #[error("cannot set up TLS: {0}")]
     Tls(#[from] rustls::Error),
     /// The system gave no random bytes.
     #[error("the system's random number generator failed")]
@@ -219,5 +219,24 @@ mod tests {
             ca.server_config(&format!("h{host}.example.test")).unwrap();
         }
         assert_eq!(ca.configs.lock().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn each_error_says_what_cannot_be_made_and_why() {
+        for (error, text) in [
+            (
+                CaError::Host(HostError("a..b".to_owned())),
+                "no certificate can be made: `a..b` is neither an IP address nor a DNS name of labels of 1 to 63 letters, \
+                 digits, `-` and `_`",
+            ),
+            (
+                CaError::Certificate(rcgen::Error::CouldNotParseCertificate),
+                "cannot make a certificate: Could not parse certificate",
+            ),
+            (CaError::Tls(rustls::Error::DecryptError), "cannot set up TLS: cannot decrypt peer's message"),
+            (CaError::Random, "the system's random number generator failed"),
+        ] {
+            assert_eq!(error.to_string(), text);
+        }
     }
 }

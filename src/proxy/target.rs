@@ -434,4 +434,11 @@ mod tests {
         assert!(target("plain", "GET http://127.0.0.1:8080/", &[]).is_ok());
         assert!(target("plain", "GET http://h.test:34567/", &[]).is_ok());
     }
+
+    #[test]
+    fn two_hosts_of_one_request_are_both_named() {
+        let error = TargetError::TwoHosts { authority: "a".to_owned(), host: "b".to_owned() };
+        let text = "the request is for `a` but its Host header says `b`, which RFC 9113 §8.3.1 forbids";
+        assert_eq!(error.to_string(), text);
+    }
 }

@@ -60,3 +60,14 @@ impl Body for Upload {
         self.body.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silent_client_is_said_to_be_silent() {
+        let text = "the client sent nothing more of its request's body for 300 seconds";
+        assert_eq!(UploadError::Silent.to_string(), text);
+    }
+}

@@ -191,3 +191,19 @@ pub fn asked_url(uri: &Uri) -> Result<NormalizedUrl, UrlError> {
     // The same text as the formatter makes, which takes as long as all else together.
     [scheme, "://", authority.as_str(), path].concat().try_into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_url_of_ours_is_a_miss_that_says_so() {
+        let asked = Uri::from_static("ftp://h/a");
+        let miss = Miss::not_a_url(&Method::GET, &asked, "ftp://h/a".parse::<NormalizedUrl>().unwrap_err());
+        assert_eq!(
+            miss.to_string(),
+            "buildproxy: no recorded answer\n\n  GET ftp://h/a\n\nthis is no URL that can be recorded.\n\nhint: only http and \
+             https are recorded and replayed\n"
+        );
+    }
+}

@@ -356,4 +356,33 @@ mod tests {
             assert_eq!(message, format!("it had {} bytes, and ends at byte {end} now", 3 * READ));
         }
     }
+
+    #[test]
+    fn each_error_says_what_a_hash_looks_like() {
+        let hash = || "x".to_owned();
+        for (error, text) in [
+            (HashError::NotSri(hash()), "`x` is not an SRI hash: it has to look like `sha256-…` followed by base64"),
+            (HashError::UnknownAlgorithm(hash()), "hash algorithm `x` is not supported: use sha256 or sha512"),
+            (
+                HashError::BadDigest { hash: hash(), algo: "sha256", expected: 32 },
+                "`x` is not a sha256 hash: its base64 has to decode to 32 bytes",
+            ),
+            (
+                HashError::NoAlgorithm(hash()),
+                "hash `x` does not say by which algorithm: it has to look like `sha256-…` with base64 (SRI) or `sha256:…` \
+                 with base16, nix32 or base64",
+            ),
+            (HashError::OtherAlgorithm { hash: hash(), expected: "sha512" }, "hash `x` has to be a sha512 hash"),
+            (
+                HashError::WrongLength { hash: hash(), algo: "sha256", base16: 64, nix32: 52, base64: 44 },
+                "`x` is not a sha256 hash: its digest has to be 64 characters of base16, 52 of nix32 or 44 of base64",
+            ),
+            (
+                HashError::BadCharacters { hash: hash(), algo: "sha256", encoding: "nix32", expected: 32 },
+                "`x` is not a sha256 hash: its digest is no nix32 of 32 bytes",
+            ),
+        ] {
+            assert_eq!(error.to_string(), text);
+        }
+    }
 }

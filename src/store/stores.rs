@@ -323,4 +323,23 @@ mod tests {
             assert!(error.to_string().contains(fixture.folder.path().join("embedded").to_str().unwrap()));
         }
     }
+
+    #[test]
+    fn each_error_names_the_path_and_where_it_was_looked_for() {
+        let (path, store) = (|| "/nix/store/x".to_owned(), PathBuf::from("/s"));
+        let object = StorePath::from_base_name(OBJECT).unwrap();
+        for (error, text) in [
+            (
+                FindError::Missing { path: path(), object, looked_in: vec![store.clone(), store.clone()] },
+                "/nix/store/x is in none of the stores (/s, /s)",
+            ),
+            (FindError::NotAFile(store.clone()), "/s is not a regular file"),
+            (
+                FindError::Outside { path: path(), target: "/t".into(), store },
+                "/nix/store/x leads to /t, which is outside the store /s",
+            ),
+        ] {
+            assert_eq!(error.to_string(), text);
+        }
+    }
 }

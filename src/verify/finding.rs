@@ -292,4 +292,15 @@ mod tests {
         let kind = FindingKind::OverlappingSystems { other: 1, systems: vec!["a".to_owned(), "b".to_owned()] };
         assert!(kind.to_string().starts_with("for a, b entry 2 "));
     }
+
+    #[test]
+    fn what_the_reader_of_inventories_refuses_has_words_too() {
+        let status = FindingKind::BadStatus { status: 99 };
+        assert_eq!(status.to_string(), "status 99 cannot end a response: use one from 200 to 599");
+        let not_pinned = FindingKind::NotPinned { missing: vec!["hash", "size"] };
+        assert_eq!(
+            not_pinned.to_string(),
+            "the body has no hash and no size: add what is missing, or capture it again"
+        );
+    }
 }

@@ -26,7 +26,7 @@ pub enum RestoreError {
     #[error(transparent)]
     Archive(#[from] ReadError),
     /// Something is where it should go.
-    #[error("cannot unpack to {}: something is there already", path.display())]
+    #[error("cannot unpack to {}: something is there already; hint: move it away", path.display())]
     Exists {
         /// Where it should go.
         path: PathBuf,
