@@ -33,11 +33,12 @@ rustPlatform.buildRustPackage {
   # The program makes them of its own arguments, so it has to run here.
   postInstall = lib.optionalString (stdenv.buildPlatform.canExecute stdenv.hostPlatform) ''
     buildproxy=$out/bin/buildproxy
-    mkdir -p $out/share/{man/man1,bash-completion/completions,zsh/site-functions,fish/vendor_completions.d,nushell/vendor/autoload}
+    mkdir -p $out/share/{man/man1,bash-completion/completions,zsh/site-functions,fish/vendor_completions.d,elvish/lib,nushell/vendor/autoload}
     $buildproxy man $out/share/man/man1
     $buildproxy completions bash >$out/share/bash-completion/completions/buildproxy
     $buildproxy completions zsh >$out/share/zsh/site-functions/_buildproxy
     $buildproxy completions fish >$out/share/fish/vendor_completions.d/buildproxy.fish
+    $buildproxy completions elvish >$out/share/elvish/lib/buildproxy.elv
     $buildproxy completions nushell >$out/share/nushell/vendor/autoload/buildproxy.nu
   '';
 

@@ -13,7 +13,7 @@ use crate::{
     store::{deposit::Bytes, hash::NixHash, path::StorePathName, regular},
 };
 
-pub use carry::{CarryError, Moving};
+pub use carry::Moving;
 
 /// Longest body, in bytes, that is written into the inventory itself.
 pub const MAX_TEXT: u64 = 4096;

@@ -4,7 +4,14 @@
 mod check;
 mod unmeasured;
 
-use std::{collections::HashSet, fmt, future::Future, io, path::PathBuf, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    future::Future,
+    io,
+    path::PathBuf,
+    sync::Arc,
+};
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use http_body_util::BodyExt;
@@ -39,6 +46,8 @@ const GROUP_BYTES: u64 = 256 << 20;
 pub struct Wanted {
     /// Where from.
     pub url: String,
+    /// Where else, if it is not there.
+    pub others: Vec<String>,
     /// The store path that it gets.
     pub path: StorePath,
     /// Its size in bytes.
@@ -138,13 +147,20 @@ pub enum FetchError {
     },
 }
 
-/// The `fetch` bodies that none of the stores has, each once.
+/// The `fetch` bodies that none of the stores has, each once, with all URLs that have it.
 pub fn missing(inventory: &Inventory, files: &BodyFiles) -> Vec<Wanted> {
     let is_missing = |body: &Body| !matches!(files.locate(body), Ok(Located::Store(_)));
-    let mut seen = HashSet::new();
-    let wanted =
-        inventory.entries.iter().filter(|entry| entry.body.as_ref().is_some_and(is_missing)).filter_map(wanted);
-    wanted.filter(|one| seen.insert(one.path.clone())).collect()
+    let (mut missing, mut places) = (Vec::<Wanted>::new(), HashMap::new());
+    let entries = inventory.entries.iter().filter(|entry| entry.body.as_ref().is_some_and(is_missing));
+    for one in entries.filter_map(wanted) {
+        let known = *places.entry(one.path.clone()).or_insert(missing.len());
+        match missing.get_mut(known) {
+            Some(known) if known.url == one.url || known.others.contains(&one.url) => {}
+            Some(known) => known.others.push(one.url),
+            None => missing.push(one),
+        }
+    }
+    missing
 }
 
 /// A `fetch` body that is in a store, but not valid in the Nix store.
@@ -210,7 +226,7 @@ pub fn wanted_from(entry: &Entry, url: String) -> Option<Wanted> {
     let body = entry.body.as_ref()?;
     let name = body.name.clone().unwrap_or_else(|| entry.url.store_path_name());
     let (size, hash) = (body.size?, body.hash?);
-    Some(Wanted { url, path: build_ca_path(&name, FileIngestionMethod::Flat, &hash), size, hash })
+    Some(Wanted { url, others: Vec::new(), path: build_ca_path(&name, FileIngestionMethod::Flat, &hash), size, hash })
 }
 
 /// Downloads `wanted` into the stores of `deposit`, a few at a time. `progress` is told how many bytes more have come.
@@ -229,8 +245,7 @@ pub async fn fetch(
         let downloaded = each(group, |within, one| {
             let (origin, progress) = (origin.clone(), progress.clone());
             let file = folder.path().join(format!("{number}-{within}"));
-            let spool = Spool::with(file, one.hash.algo(), SPOOL_MEMORY);
-            async move { whole(&one, spool, &origin, progress).await.map(|spooled| (one, spooled)) }
+            async move { from_any(one, file, &origin, progress).await }
         });
         let downloaded = downloaded.await;
         results.extend(tokio::task::block_in_place(|| into_stores(downloaded, deposit)));
@@ -284,6 +299,30 @@ where
         });
     }
     downloads.join_all().await
+}
+
+/// Downloads a body from the first of its URLs that gives it. Where none does, what the first one said counts.
+async fn from_any(
+    one: Wanted,
+    file: PathBuf,
+    origin: &Origin,
+    progress: impl Fn(u64) + Clone,
+) -> Result<(Wanted, Spooled), FetchError> {
+    let algo = one.hash.algo();
+    let spool = || Spool::with(file.clone(), algo, SPOOL_MEMORY);
+    let first = match whole(&one, spool(), origin, progress.clone()).await {
+        Ok(spooled) => return Ok((one, spooled)),
+        Err(error) => error,
+    };
+    for url in &one.others {
+        tracing::info!("asking {url} for the same bytes");
+        let there = Wanted { url: url.clone(), others: Vec::new(), ..one.clone() };
+        match whole(&there, spool(), origin, progress.clone()).await {
+            Ok(spooled) => return Ok((there, spooled)),
+            Err(error) => tracing::info!("{error}"),
+        }
+    }
+    Err(first)
 }
 
 /// Downloads a body, and checks it.
@@ -382,7 +421,7 @@ mod tests {
         let wanted = |size: u64| {
             let hash = NixHash::sha256(&size.to_le_bytes());
             let path = build_ca_path(&StorePathName::sanitized("b"), FileIngestionMethod::Flat, &hash);
-            Wanted { url: "http://h/".to_owned(), path, size, hash }
+            Wanted { url: "http://h/".to_owned(), others: Vec::new(), path, size, hash }
         };
         let sizes: Vec<u64> = (0..1000).map(|n| if n % 150 == 0 { GROUP_BYTES - 5 } else { n }).collect();
         let groups = groups(sizes.iter().map(|size| wanted(*size)).collect());

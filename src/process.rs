@@ -11,7 +11,7 @@ use std::{
 };
 
 #[cfg(target_os = "linux")]
-pub use connections::Connections;
+pub(crate) use connections::Connections;
 
 #[cfg(target_os = "linux")]
 use procfs::{

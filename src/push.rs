@@ -77,3 +77,17 @@ fn reason(body: &Body, object: Option<&StorePath>, files: &BodyFiles) -> String 
         (Ok(_), None) => "the body has no store path: correct `store-path`, or add name and hash".to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_without_a_store_path_says_what_to_add() {
+        let files =
+            BodyFiles { inventory_dir: ".".into(), stores: crate::store::Stores::open(Some("/none".into()), false) };
+        let body = Body { hash: None, size: None, name: None, source: Source::Text(String::new()) };
+        let text = "the body has no store path: correct `store-path`, or add name and hash";
+        assert_eq!(reason(&body, None, &files), text);
+    }
+}

@@ -373,3 +373,17 @@ pub fn diff(before: &Inventory, now: &Inventory) -> String {
     let (before, now) = (inventory::to_toml(before), inventory::to_toml(now));
     similar::TextDiff::from_lines(&before, &now).unified_diff().context_radius(3).to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_copied_or_written_is_named() {
+        let source = || io::Error::other("no");
+        let error = RelocateError::Copy { path: "a".into(), source: source() };
+        assert_eq!(error.to_string(), "cannot copy a: no");
+        let error = RelocateError::Inventory { path: "a".into(), source: source() };
+        assert_eq!(error.to_string(), "cannot write a: no");
+    }
+}

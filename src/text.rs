@@ -62,6 +62,14 @@ pub fn printable_json(json: &str) -> String {
     output
 }
 
+/// What a message says and what it says to do: `WHAT; hint: DO` where it also stands within others, else in paragraphs.
+pub fn what_and_hint(message: &str) -> (&str, Option<&str>) {
+    match message.rsplit_once("\n\nhint: ").or_else(|| message.split_once("; hint: ")) {
+        Some((what, hint)) => (what, Some(hint)),
+        None => (message, None),
+    }
+}
+
 /// `text` as one word of a POSIX shell, whatever is in it.
 pub fn shell_quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
@@ -117,5 +125,12 @@ mod tests {
             let output = shell.args(["-euc", &script]).output().unwrap();
             proptest::prop_assert_eq!(String::from_utf8(output.stdout).unwrap(), text + ".");
         }
+    }
+
+    #[test]
+    fn a_message_brings_its_hint_in_either_form() {
+        assert_eq!(what_and_hint("a; b"), ("a; b", None));
+        assert_eq!(what_and_hint("a; hint: b"), ("a", Some("b")));
+        assert_eq!(what_and_hint("a\nb\n\nhint: c"), ("a\nb", Some("c")));
     }
 }

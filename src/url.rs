@@ -19,17 +19,18 @@ use crate::store::path::StorePathName;
 /// An absolute `http` or `https` URL in its comparable form.
 ///
 /// ```
-/// use buildproxy::url::NormalizedUrl;
+/// use buildproxy::NormalizedUrl;
 ///
 /// let url: NormalizedUrl = "HTTPS://Example.ORG.:443/a/../%7euser?q=%2f#top".parse()?;
 /// assert_eq!(url.as_str(), "https://example.org/~user?q=%2F");
-/// # Ok::<(), buildproxy::url::UrlError>(())
+/// # Ok::<(), buildproxy::UrlError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NormalizedUrl(String);
 
 /// Why a text is no URL that a build can fetch.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum UrlError {
     /// The URL standard refuses it.
     #[error("`{url}` is not a URL: {source}")]
@@ -112,7 +113,7 @@ impl NormalizedUrl {
 
     /// The URL with an empty query where it has none.
     #[must_use]
-    pub fn with_query(self) -> Self {
+    pub(crate) fn with_query(self) -> Self {
         if self.query().is_some() { self } else { Self(self.0 + "?") }
     }
 

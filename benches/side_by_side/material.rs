@@ -7,10 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use buildproxy::store::{
-    hash::{HashAlgo, Hasher, NixHash},
-    path::{FileIngestionMethod, StorePathName, build_ca_path},
-};
+use buildproxy::{FileIngestionMethod, HashAlgo, Hasher, NixHash, StorePathName, build_ca_path};
 
 /// A file that all servers have.
 #[derive(Debug, Clone)]

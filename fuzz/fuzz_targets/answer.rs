@@ -73,7 +73,9 @@ async fn replayed(method: &Method, status: u16, headers: &HeaderMap, body: Bytes
     entry.method = method.clone();
     entry.status = status;
     entry.headers = recorded_headers(method, &entry.url, headers);
-    let written = to_toml(&Inventory { entries: vec![entry.clone()], ..Inventory::default() });
+    let mut inventory = Inventory::default();
+    inventory.entries.push(entry.clone());
+    let written = to_toml(&inventory);
     let read = parse(&written).unwrap_or_else(|error| panic!("{error}\n{written}"));
     assert_eq!(read.entries, [entry], "{written}");
 

@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use buildproxy_fuzz::inventory::{Inventory, parse, parse_whole, to_toml};
+use buildproxy_fuzz::inventory::{Inventory, parse, read::parse_whole, to_toml};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {

@@ -14,7 +14,7 @@ fuzz_target!(|bytes: &[u8]| {
         Ok(copy) => assert_eq!(copy, bytes, "there is one spelling"),
         Err(error) => {
             let _shown = error.to_string();
-            let (ReadError::Input { offset, .. } | ReadError::Fault { offset, .. }) = error;
+            let (ReadError::Input { offset, .. } | ReadError::Fault { offset, .. }) = error else { panic!("{error}") };
             assert!(offset <= bytes.len() as u64, "byte {offset} of {}", bytes.len());
         }
     }

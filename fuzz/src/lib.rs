@@ -4,8 +4,7 @@
 #![allow(dead_code, missing_docs, unused_imports)]
 
 pub mod capture;
-#[path = "../../src/credentials.rs"]
-#[rustfmt::skip]
+#[path = "../../src/credentials/mod.rs"]
 pub mod credentials;
 #[path = "../../src/export/mod.rs"]
 #[rustfmt::skip]
@@ -20,6 +19,8 @@ pub mod range;
 pub mod replay;
 #[path = "../../src/representation/mod.rs"]
 mod representation;
+#[path = "../../src/request_id.rs"]
+pub mod request_id;
 #[path = "../../src/store/mod.rs"]
 pub mod store;
 #[path = "../../src/text.rs"]

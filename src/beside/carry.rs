@@ -176,4 +176,9 @@ mod tests {
         assert!(matches!(moving.add(&mut body("one", "x"), &files), Err(CarryError::Altered(_))));
         assert!(matches!(moving.add(&mut body("one", "y"), &files), Err(CarryError::Locate(_))));
     }
+
+    #[test]
+    fn a_name_that_is_taken_is_said_with_what_to_do() {
+        assert_eq!(CarryError::Taken("a".into()).to_string(), "a is there and has other bytes: move it away");
+    }
 }

@@ -24,11 +24,11 @@ mod whole;
 
 pub use assemble::{Omission, Sequence};
 pub use exchange::LeftOut;
-pub use journal::{FOLDER, FolderLock, JournalError, JournalFolder};
-pub use origin::{Origin, OriginError, OriginSetupError, TrustRoots};
-pub use policy::{LEFT_OUT_HEADERS, UrlGlobs};
+pub use journal::{FOLDER, FolderLock, JournalFolder};
+pub use origin::{Origin, OriginError, TrustRoots};
+pub use policy::UrlGlobs;
 pub use retelling::{Retelling, RetoldOptions};
 pub use retold::Retold;
-pub use roots::{KeepError, keep, keep_beside, not_kept, object};
+pub use roots::{keep, keep_beside, not_kept, object};
 pub use session::{Capture, CaptureError, CaptureOptions, Summary, Watching};
-pub use timeline::{Coming, Stopwatch, TimedRequest, Timeline};
+pub use timeline::{Coming, SoFar, Stopwatch, TimedRequest, Timeline};

@@ -329,4 +329,13 @@ mod tests {
         assert_eq!(fields, ["accept-encoding: identity", "accept: a/b", "cookie: a=1; b=2"]);
         assert!(whole_and_uncoded(&Method::PUT, asked).contains_key("if-none-match"), "a guard against overwriting");
     }
+
+    #[test]
+    fn what_cannot_be_set_up_is_said_with_its_cause() {
+        let error = OriginSetupError::Tls(tokio_rustls::rustls::Error::DecryptError);
+        assert_eq!(error.to_string(), "cannot set up TLS towards the origins: cannot decrypt peer's message");
+        let error = OriginSetupError::Client(reqwest::Client::new().get("h").build().unwrap_err());
+        let text = "cannot set up the client that asks the origins: builder error: relative URL without a base";
+        assert_eq!(error.to_string(), text);
+    }
 }

@@ -42,6 +42,7 @@ pub const LEFT_OUT_HEADERS: &[&str] = &[
     "tracestate",
     "request-id",
     "x-request-id",
+    "buildproxy-request",
     "x-correlation-id",
     "x-trace-id",
     "x-b3-*",

@@ -23,6 +23,7 @@ use crate::{
     proxy::{Upload, hop_by_hop, plain_text},
     replay::Replayer,
     representation::{BodyPlan, Partial, Representation},
+    request_id,
     url::{NormalizedUrl, with_encoded_backslashes},
 };
 
@@ -63,7 +64,7 @@ impl CaptureService {
         let (answer, received) = oneshot::channel();
         let method = request.method().clone();
         // A task of its own: a client that leaves does not stop the exchange.
-        tokio::spawn(self.exchange(request, answer));
+        request_id::spawn(self.exchange(request, answer));
         received.await.unwrap_or_else(|_| {
             explain(&method, StatusCode::BAD_GATEWAY, "buildproxy dropped this exchange\n".to_owned())
         })

@@ -26,7 +26,7 @@ use super::{
 use crate::{
     beside::Unwritable,
     inventory::{BodyFiles, Change, Entry, Inventory, ReadError, Why, index::IndexError},
-    proxy::{self, ClientEnvironment, HandshakeFailures, ListenOn, Running},
+    proxy::{self, AnswerCallback, ClientEnvironment, HandshakeFailures, ListenOn, Running},
     replay::{ReplayOptions, Replayer},
     store::{Stores, embedded::StoreError},
 };
@@ -51,10 +51,12 @@ pub struct CaptureOptions {
 }
 
 /// How people can look at a capture while it goes on.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Watching {
     /// What takes the times of the requests.
     pub stopwatch: Arc<Stopwatch>,
+    /// What is told of each request that is over.
+    pub on_answer: Option<AnswerCallback>,
     /// What the proxy answers for itself.
     pub control: Router,
 }
@@ -102,7 +104,7 @@ pub enum CaptureError {
 impl CaptureError {
     /// Whether the cause is what the user gave, rather than what happened.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Inventory(_) | Self::IsNoToml(_))
+        matches!(self, Self::Inventory(_) | Self::IsNoToml(_) | Self::NoFolder(_))
     }
 }
 
@@ -201,6 +203,7 @@ impl Capture {
             // The connection to the origin, and the file that the body is spooled into, as it is written and read.
             held_per_client: 3,
             asks_origins: true,
+            on_answer: watching.on_answer,
             control: watching.control,
         };
         let proxy = match Running::start(start, service).await {

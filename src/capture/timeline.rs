@@ -71,11 +71,23 @@ struct Requests {
     coming: BTreeMap<u64, (Arc<AtomicU64>, Option<u64>)>,
     changes: u64,
     unlisted: u64,
+    so_far: SoFar,
+}
+
+/// What has come in a capture so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SoFar {
+    /// The answers that came whole, without those that only lead to another.
+    pub answers: usize,
+    /// The bytes of bodies, of those that are still coming too.
+    pub bytes: u64,
 }
 
 /// A body that is still coming.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Coming {
+    /// What tells it from others.
+    pub arrival: u64,
     /// The URL, without what looks like a secret.
     pub url: String,
     /// The bytes that have come.
@@ -156,15 +168,28 @@ impl Stopwatch {
         let download = |(arrival, (counter, size)): (&u64, &(Arc<AtomicU64>, Option<u64>))| {
             let (_, request) = requests.by_arrival.get(arrival)?;
             let (url, time) = (request.url.clone(), now.saturating_sub(request.head.unwrap_or(request.start)));
-            Some(Coming { url, bytes: counter.load(Ordering::Relaxed), size: *size, time })
+            Some(Coming { arrival: *arrival, url, bytes: counter.load(Ordering::Relaxed), size: *size, time })
         };
         requests.coming.iter().filter_map(download).collect()
+    }
+
+    /// What has come so far.
+    pub fn so_far(&self) -> SoFar {
+        let requests = self.requests();
+        let coming: u64 = requests.coming.values().map(|(counter, _)| counter.load(Ordering::Relaxed)).sum();
+        SoFar { bytes: requests.so_far.bytes + coming, ..requests.so_far }
     }
 
     /// An exchange is over.
     pub fn ended(&self, exchange: &Exchange) {
         let now = self.now();
-        self.requests().coming.remove(&exchange.arrival);
+        let mut requests = self.requests();
+        requests.coming.remove(&exchange.arrival);
+        if let Outcome::Answered(answer) = &exchange.outcome {
+            requests.so_far.answers += usize::from(!matches!(answer.status, 301 | 302 | 303 | 307 | 308));
+            requests.so_far.bytes += answer.body.as_ref().map_or(0, |body| body.size);
+        }
+        drop(requests);
         self.change(exchange.arrival, |request| {
             request.end = Some(now);
             match &exchange.outcome {

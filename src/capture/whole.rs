@@ -84,3 +84,14 @@ impl Body for Whole {
         self.body.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_that_is_cut_short_is_said_with_its_bytes() {
+        assert_eq!(Incomplete::Length(3, 7).to_string(), "it ended after 3 of 7 bytes");
+        assert_eq!(Incomplete::Reset(3).to_string(), "the origin gave it up after 3 bytes");
+    }
+}

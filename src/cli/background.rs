@@ -162,7 +162,7 @@ async fn end_by_looking(pid: Pid) {
   buildproxy stop")]
 pub struct Stop {
     /// The server's state folder
-    #[arg(long, value_name = "DIR", env = super::unless_empty(STATE_VARIABLE))]
+    #[arg(long, value_name = "DIR", env = super::unless_empty(STATE_VARIABLE), hide_env_values = true)]
     state_dir: Option<PathBuf>,
     /// Print the report as JSON on stdout
     #[arg(long)]
@@ -182,12 +182,15 @@ impl Stop {
                     output::json(&outcome.report);
                 }
                 if !quiet {
-                    output::say(outcome.text);
+                    output::report(outcome.code == DONE, outcome.text.trim_end(), outcome.report);
                 }
                 outcome.code
             }
             Err(error) => {
                 output::error(&format!("cannot stop the server of {}: {error}", state.display()));
+                if !state.exists() {
+                    output::hint("it was stopped before, or it ended with its parent process");
+                }
                 FAILED
             }
         }

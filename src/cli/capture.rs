@@ -1,15 +1,23 @@
 //! `buildproxy capture`.
 
-use std::{collections::BTreeSet, ffi::OsString, io::IsTerminal, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, ffi::OsString, future, sync::Arc, time::Duration};
 
 use tokio::{task::JoinHandle, time::sleep};
 
 use super::{
-    Common, DONE, FAILED, USAGE, block_on, child, isolation::Isolation, kept, listen::Listen, output, page::Page,
-    progress, signals::Signals,
+    Common, DONE, FAILED, USAGE, block_on, child,
+    isolation::Isolation,
+    kept,
+    listen::Listen,
+    logging::{AccessLogOption, LogFormat},
+    no_glob, output,
+    page::Page,
+    progress,
+    signals::Signals,
 };
 
 use crate::{
+    access_log::AccessLog,
     capture::{self, CaptureOptions, LeftOut, Omission, Stopwatch, Summary, UrlGlobs, Watching},
     inventory::{self, Change, ChangeKind, Entry, Source},
     isolate,
@@ -37,14 +45,16 @@ const NOTHING_CAME: &str = "nothing was asked of the proxy: what was needed came
 #[command(after_help = "Example:
   buildproxy capture -- cmake -B build
 
-The exit code is the command's own. Bodies go to the store; what nobody could download again goes
-beside the inventory. A capture that was killed is taken over by the next one. A download goes on when
-its client leaves, and is recorded.")]
+The exit code is the command's own. Bodies go to the store; what nobody could download again goes beside the \
+inventory. A capture that was killed is taken over by the next one. A download goes on when its client leaves, and is \
+recorded.")]
 pub struct Capture {
     #[command(flatten)]
     listen: Listen,
     #[command(flatten)]
     isolation: Isolation,
+    #[command(flatten)]
+    access_log: AccessLogOption,
     /// Record answers to requests that carried credentials, for URLs that match; kept as files, not fetched, and found
     /// whatever the credential in the query
     #[arg(long, value_name = "URL-GLOB")]
@@ -71,7 +81,9 @@ impl Capture {
         let stopwatch = Arc::<Stopwatch>::default();
         let live = LiveCapture { inventory: common.inventory_file(), stopwatch: Arc::clone(&stopwatch) };
         let (control, goes_on) = live::router(Arc::new(live));
-        let watching = Watching { stopwatch: Arc::clone(&stopwatch), control: control.clone() };
+        let access_log = self.access_log.start(common, true)?;
+        let on_answer = access_log.as_ref().map(AccessLog::callback);
+        let watching = Watching { stopwatch: Arc::clone(&stopwatch), on_answer, control: control.clone() };
         let mut options = CaptureOptions {
             inventory: common.inventory.clone(),
             stores: common.stores(),
@@ -81,8 +93,9 @@ impl Capture {
             proxy_loopback: self.listen.proxy_loopback,
             system: current_system(),
         };
-        let command = if self.command.is_empty() { shell() } else { self.command };
-        let (code, result, was_asked, failures, bypasses) = block_on(async {
+        let in_shell = self.command.is_empty();
+        let command = if in_shell { shell() } else { self.command };
+        let (ended, result, was_asked, failures) = block_on(async {
             let isolated = self.isolation.start(&command, listen)?;
             if let Some(isolated) = &isolated {
                 options.listen = isolated.listen_on();
@@ -92,7 +105,7 @@ impl Capture {
                 if error.is_usage() { USAGE } else { FAILED }
             })?;
             tracing::debug!("capturing at http://{}", capture.address());
-            let is_watched = std::io::stderr().is_terminal() && !common.quiet;
+            let is_watched = !common.quiet && common.log_format == LogFormat::Text && output::is_watched();
             let page = match &isolated {
                 Some(_) if is_watched => Page::show(control).await,
                 None if is_watched => {
@@ -106,7 +119,7 @@ impl Capture {
                 output::error(&format!("cannot take over signals: {error}"));
                 FAILED
             })?;
-            let telling = is_watched.then(|| tokio::spawn(progress::tell(stopwatch)));
+            let telling = is_watched.then(|| tokio::spawn(progress::tell(Arc::clone(&stopwatch), in_shell)));
             let ended = child::run(&command, capture.environment(), isolated, &mut signals).await;
             telling.inspect(JoinHandle::abort);
             let code = ended.code;
@@ -116,19 +129,36 @@ impl Capture {
                 );
             }
             let (was_asked, failures) = (capture.was_asked(), capture.handshake_failures());
+            let is_drawn = is_watched && output::stderr_has_colour();
             let give_up = async {
                 tokio::select! {
-                    () = patience(common.quiet) => {}
+                    () = patience(common.quiet || is_drawn) => {}
                     _ = signals.received() => {}
                 }
             };
             drop(goes_on);
+            let drawing = is_drawn.then(|| {
+                tokio::spawn(async {
+                    sleep(NOTICED).await;
+                    let _drawn = progress::drawn(stopwatch);
+                    future::pending::<()>().await;
+                })
+            });
             let result = capture.finish(self.prune && code == DONE, give_up).await;
+            if let Some(drawing) = drawing {
+                drawing.abort();
+                // Only then is nothing of it left on the terminal.
+                let _ = drawing.await;
+            }
             if let Some(page) = page {
                 page.end().await;
             }
-            Ok::<_, u8>((code, result, was_asked, failures.list(), ended.bypasses))
+            if let Some(log) = access_log {
+                log.close().await;
+            }
+            Ok::<_, u8>((ended, result, was_asked, failures.list()))
         })?;
+        let code = ended.code;
         let summary = result.map_err(|error| {
             output::error(&error);
             output::hint(
@@ -138,12 +168,12 @@ impl Capture {
         })?;
         if !common.quiet {
             failures.iter().for_each(|failure| output::warning(printable(&failure.to_string())));
-            isolate::sentences(&bypasses).into_iter().for_each(output::warning);
+            isolate::sentences(&ended.bypasses).into_iter().for_each(output::warning);
             print_summary(&summary, common);
             if !self.only.is_empty() && was_asked && asked_nothing(&summary) {
                 output::warning("the command asked for nothing that `--only` names: globs are for whole URLs");
             }
-            if !was_asked && !self.isolation.isolate {
+            if !was_asked && ended.has_run && !self.isolation.isolate {
                 output::hint(NOTHING_CAME);
             }
         }
@@ -156,17 +186,14 @@ impl Capture {
 }
 
 fn globs(option: &str, patterns: &[String]) -> Result<UrlGlobs, u8> {
-    UrlGlobs::new(patterns).map_err(|error| {
-        output::error(&format!("{option}: {error}"));
-        USAGE
-    })
+    UrlGlobs::new(patterns).map_err(|error| no_glob(option, &error))
 }
 
 /// The time that downloads have whose clients have left; says what is waited for where people would notice.
 async fn patience(quiet: bool) {
     sleep(NOTICED).await;
     if !quiet {
-        output::say("waiting for downloads whose clients have left; Ctrl-C leaves them out");
+        output::say(progress::WAITING);
     }
     sleep(PATIENCE - NOTICED).await;
 }

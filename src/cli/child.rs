@@ -28,12 +28,8 @@ pub struct Ended {
     pub code: u8,
     /// What it tried to reach past the proxy, where it was isolated.
     pub bypasses: Vec<Bypass>,
-}
-
-impl From<u8> for Ended {
-    fn from(code: u8) -> Self {
-        Self { code, bypasses: Vec::new() }
-    }
+    /// Whether it ran at all.
+    pub has_run: bool,
 }
 
 /// Runs `command` in `environment` to its end; where `isolated` is the place that was made for it, there.
@@ -45,13 +41,16 @@ pub async fn run(
     isolated: Option<Isolated>,
     signals: &mut Signals,
 ) -> Ended {
+    output::share_terminal();
     let running = match isolated {
         Some(isolated) => isolated.run(environment),
         None => start(command, environment).map(Running::open),
     };
     let Running { child, end } = match running {
         Ok(running) => running,
-        Err(error) => return cannot_run(command, &error).into(),
+        Err(error) => {
+            return Ended { code: cannot_run(command, &error), bypasses: Vec::new(), has_run: false };
+        }
     };
     // Now that the command has begun with what was before.
     raise_descriptor_limit();
@@ -67,7 +66,7 @@ pub async fn run(
         let names: Vec<_> = left_running.iter().map(ToString::to_string).collect();
         tracing::warn!("the command left processes running, which --isolate ended: {}", names.join(", "));
     }
-    Ended { code, bypasses }
+    Ended { code, bypasses, has_run: true }
 }
 
 /// Says that `command` cannot be run, and gives the exit code for it.

@@ -17,9 +17,9 @@ use crate::{
   buildproxy diff old.toml new.toml
   git difftool --no-prompt --extcmd 'buildproxy diff' main -- inventory.toml
 
-Says every difference in what the inventories mean: what any system is answered, and by which rules.
-The order of entries, and one entry for two systems or two with the same answer, are none. An absent
-file can be given as /dev/null, as git does. Exit code 0: they mean the same; 1: they differ.")]
+Says every difference in what the inventories mean: what any system is answered, and by which rules. The order of \
+entries, and one entry for two systems or two with the same answer, are none. An absent file can be given as \
+/dev/null, as git does. Exit code 0: they mean the same; 1: they differ.")]
 pub struct Diff {
     /// The inventory before
     #[arg(value_name = "A")]

@@ -11,9 +11,9 @@ use crate::{
 #[command(after_help = "Example:
   buildproxy doctor
 
-Each client that is found on PATH (curl, wget, git, Python, pip, uv, Node, npm, cargo, Go, aria2, Java, Nix)
-fetches a page from a proxy that runs for that alone; nothing leaves this machine. Exit code 1 where no
-capture or replay would work; a client that does not come is a warning.")]
+Each client that is found on PATH (curl, wget, git, Python, pip, uv, Node, npm, cargo, Go, aria2, Java, Nix) fetches a \
+page from a proxy that runs for that alone; nothing leaves this machine. Exit code 1 where no capture or replay would \
+work; a client that does not come is a warning.")]
 pub struct Doctor {
     /// Print the findings as JSON
     #[arg(long)]
@@ -43,5 +43,6 @@ fn line(finding: &Finding) -> String {
         State::Bad => ("BAD  ", "31"),
     };
     let hint = finding.hint.as_ref().map(|hint| format!("     hint: {hint}\n")).unwrap_or_default();
-    format!("{}{}\n{hint}", output::in_data(mark, colour), printable_lines(&finding.text))
+    let text = printable_lines(&finding.text).replace('\n', "\n     ");
+    format!("{}{text}\n{hint}", output::in_data(mark, colour))
 }

@@ -4,7 +4,13 @@ use std::{fmt::Write as _, fs, path::Path};
 
 use clap::{Arg, ArgAction, Command, CommandFactory};
 
-use super::Cli;
+use super::{
+    Cli,
+    manual::{blocks, is_example},
+};
+
+/// How long the lines of the page are.
+const WIDTH: usize = 130;
 
 /// What is below this line is made here.
 const MARK: &str = "<!-- Below: made from the program's own arguments";
@@ -25,6 +31,33 @@ fn the_documentation_has_every_command_with_its_options() {
         let is_row = |row: &str| row.contains(&format!("| `{name}")) || row.contains(&format!("`buildproxy {name}`"));
         assert!(by_hand.lines().any(is_row), "the table at the top of docs/commands.md has no `{name}`");
     }
+}
+
+#[test]
+fn the_help_of_every_command_is_readable_in_eighty_columns_and_in_a_hundred() {
+    for width in [80, 100] {
+        let mut all = Cli::command().term_width(width);
+        all.build();
+        fits(&mut all, width);
+    }
+}
+
+/// Fails where a help has a line wider than `width`, a line of an example that does not stay in one, or a paragraph that
+/// is broken by hand: such is broken again where the terminal is narrower.
+fn fits(command: &mut Command, width: usize) {
+    let name = command.get_bin_name().unwrap_or_default().to_owned();
+    let helps = [command.render_help().to_string(), command.render_long_help().to_string()];
+    for help in &helps {
+        let wide = help.lines().find(|line| line.chars().count() > width);
+        assert_eq!(wide, None, "a line of `{name} --help` is wider than {width} columns");
+    }
+    for block in blocks(command) {
+        for line in block.lines().filter(|line| line.starts_with("  ")) {
+            assert!(helps.iter().all(|help| help.lines().any(|shown| shown == line)), "`{name}`: {line} is too long");
+        }
+        assert!(is_example(&block) || block.lines().count() <= 1, "`{name}` breaks lines by hand: {block}");
+    }
+    command.get_subcommands_mut().filter(|command| command.get_name() != "help").for_each(|one| fits(one, width));
 }
 
 /// A section for the options of all commands, and one for each command.
@@ -50,10 +83,28 @@ fn section(command: &mut Command) -> String {
         // Writing to a String cannot fail.
         let _ = write!(text, "\n{}", table(own.into_iter()));
     }
-    if let Some(after) = command.get_after_help() {
-        let _ = write!(text, "\n```text\n{}\n```\n", after.to_string().trim_end());
+    for block in blocks(command) {
+        let _ = match is_example(&block) {
+            true => write!(text, "\n```text\n{block}\n```\n"),
+            false => write!(text, "\n{}\n", wrapped(&block)),
+        };
     }
     text
+}
+
+/// A paragraph in lines as long as those of the page.
+fn wrapped(paragraph: &str) -> String {
+    let mut text = String::new();
+    let mut room = WIDTH;
+    for word in paragraph.split(' ') {
+        let length = word.chars().count() + 1;
+        if length > room && !text.is_empty() {
+            (text, room) = (text.trim_end().to_owned() + "\n", WIDTH);
+        }
+        text += &format!("{word} ");
+        room = room.saturating_sub(length);
+    }
+    text.trim_end().to_owned()
 }
 
 fn is_meta(argument: &Arg) -> bool {

@@ -11,18 +11,18 @@ use crate::proxy::{ClientEnvironment, Format, ProxyUrl, environment};
 /// Print the environment that sends clients through a proxy, for a shell, an image or a CI service
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
-  eval \"$(buildproxy env --proxy http://127.0.0.1:8080 --ca ca.pem --dir proxy-files)\"
+  eval \"$(buildproxy env --proxy http://127.0.0.1:8080 --ca ca.pem --dir files)\"
   buildproxy env --format github-actions >>\"$GITHUB_ENV\"
-  buildproxy env --format dockerfile --proxy http://host.docker.internal:8080 --ca /etc/ssl/buildproxy.pem
+  buildproxy env --format dockerfile --proxy http://172.17.0.1:8080 --ca /ca.pem
 
-In a shell behind a proxy, the proxy and the files are known. wget, Java and apt need files of their own,
-which `--dir` writes; without them, their variables are left out.")]
+In a shell behind a proxy, the proxy and the files are known. wget, Java and apt need files of their own, which \
+`--dir` writes; without them, their variables are left out.")]
 pub struct Env {
     /// The proxy: http://HOST:PORT
-    #[arg(long, value_name = "URL", env = super::unless_empty("BUILDPROXY_PROXY_URL"))]
+    #[arg(long, value_name = "URL", env = super::unless_empty("BUILDPROXY_PROXY_URL"), hide_env_values = true)]
     proxy: Option<ProxyUrl>,
     /// The file with the CA's certificate, where the clients will find it
-    #[arg(long, value_name = "FILE", env = super::unless_empty("BUILDPROXY_CA_FILE"))]
+    #[arg(long, value_name = "FILE", env = super::unless_empty("BUILDPROXY_CA_FILE"), hide_env_values = true)]
     ca: Option<PathBuf>,
     /// Write the files for wget, Java and apt there; the CA's certificate has to be there already
     #[arg(long, value_name = "DIR")]
@@ -31,7 +31,8 @@ pub struct Env {
     #[arg(long, value_enum, default_value_t = Format::Sh)]
     format: Format,
     /// Send requests to loopback through the proxy, too
-    #[arg(long, env = "BUILDPROXY_PROXY_LOOPBACK", value_parser = clap::builder::FalseyValueParser::new())]
+    #[arg(long, env = "BUILDPROXY_PROXY_LOOPBACK", hide_env_values = true)]
+    #[arg(value_parser = clap::builder::FalseyValueParser::new())]
     proxy_loopback: bool,
 }
 

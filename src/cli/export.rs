@@ -20,8 +20,8 @@ use crate::{
   buildproxy export --to har -o build.har
   buildproxy export --to fetchurl > sources.nix
 
-What the format cannot say is listed on stderr. Bodies are in the HAR file, as text or base64; exit code
-1 where one is missing.")]
+What the format cannot say is listed on stderr. Bodies are in the HAR file, as text or base64; exit code 1 where one \
+is missing.")]
 pub struct Export {
     /// The format
     #[arg(long, value_name = "FORMAT")]

@@ -1,6 +1,6 @@
 //! `buildproxy fetch`.
 
-use super::{Common, DONE, FAILED, FOUND, block_on, output};
+use super::{Common, DONE, FAILED, FOUND, bars::Bar, block_on, output};
 use crate::{
     capture::{self, Origin, TrustRoots},
     fetch::{self, FetchError, Wanted},
@@ -13,9 +13,9 @@ use crate::{
 #[command(after_help = "Example:
   buildproxy fetch -i inventory.toml
 
-Where there is a Nix store they go there, with those that are only in the embedded one, and are kept
-from its garbage collection as long as the inventory exists. Exit code 1 where a body could not be had
-or is not the one that the inventory pins.")]
+Where there is a Nix store they go there, with those that are only in the embedded one, and are kept from its garbage \
+collection as long as the inventory exists. Exit code 1 where a body could not be had or is not the one that the \
+inventory pins.")]
 pub struct Fetch {}
 
 impl Fetch {
@@ -49,18 +49,17 @@ impl Fetch {
 
 fn download(missing: Vec<Wanted>, deposit: &mut Deposit, common: &Common) -> Result<Vec<Fetched>, u8> {
     let origin = anonymous_origin()?;
-    let progress = output::progress(missing.iter().map(|one| one.size).sum(), "fetching", common.quiet);
-    let bar = progress.clone();
+    let total = missing.iter().map(|one| one.size).sum();
+    let progress = Bar::new("fetching", Some(total), common.quiet);
+    let counter = progress.counter();
     let store = deposit.embedded().dir().to_owned();
-    let results = block_on(async {
-        let results = fetch::fetch(missing, deposit, &origin, move |bytes| bar.inc(bytes)).await;
+    block_on(async {
+        let results = fetch::fetch(missing, deposit, &origin, counter).await;
         results.map_err(|error| {
             output::error(&format!("cannot write to the store {}: {error}", store.display()));
             FAILED
         })
-    })?;
-    progress.finish_and_clear();
-    Ok(results)
+    })
 }
 
 type Fetched = Result<Wanted, FetchError>;

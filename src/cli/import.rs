@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 
-use super::{Common, DONE, FAILED, FOUND, USAGE, block_on, capture, kept, output};
+use super::{Common, DONE, FAILED, FOUND, USAGE, bars::Bar, block_on, capture, kept, no_glob, output};
 use crate::{
     capture::{CaptureError, Retelling, RetoldOptions, Summary, UrlGlobs},
     import::{self, Format, ImportError, Input, har::Unheard, listed::List, mitm_cache, nix_buildproxy},
@@ -20,10 +20,10 @@ use crate::{
   buildproxy import proxy_content.nix -o inventory.toml
   mitmdump -n -r flows --set hardump=flows.har && buildproxy import flows.har
 
-The rules of a capture hold: redirects become chains, secrets stay out, bodies go to the store or beside
-the inventory, which is added to where it is there. The lists of mitm-cache and nix-buildproxy have only
-the hashes of bodies: those that are in no store are downloaded and checked, because an inventory has
-their sizes. What cannot be taken over is listed at the end; exit code 1 where there is such.")]
+The rules of a capture hold: redirects become chains, secrets stay out, bodies go to the store or beside the \
+inventory, which is added to where it is there. The lists of mitm-cache and nix-buildproxy have only the hashes of \
+bodies: those that are in no store are downloaded and checked, because an inventory has their sizes. What cannot be \
+taken over is listed at the end; exit code 1 where there is such.")]
 pub struct Import {
     /// The file to import, `-` for the standard input
     file: PathBuf,
@@ -90,10 +90,7 @@ impl Import {
         let options = RetoldOptions {
             inventory: target.clone(),
             stores: common.stores(),
-            allow_private: UrlGlobs::new(&self.allow_private).map_err(|error| {
-                output::error(&format!("--allow-private: {error}"));
-                USAGE
-            })?,
+            allow_private: UrlGlobs::new(&self.allow_private).map_err(|error| no_glob("--allow-private", &error))?,
             system: self.system.clone().unwrap_or_else(current_system),
             match_rules,
         };
@@ -120,7 +117,7 @@ impl Import {
 
     /// What there is to take in.
     fn source(&self, input: Input, format: Format) -> Result<Taken, u8> {
-        let damaged = |reason: String| usage(&ImportError::Damaged { path: self.file.clone(), reason });
+        let damaged = |reason: String| usage(&ImportError::damaged(self.file.clone(), &reason));
         match format {
             Format::Har => Ok(Taken::Har(input)),
             Format::NixBuildproxy => nix_buildproxy::read(input.path()).map(Taken::List).map_err(damaged),
@@ -156,11 +153,9 @@ impl Import {
         let mut fetched = Vec::new();
         if !absent.is_empty() {
             let origin = super::fetch::anonymous_origin()?;
-            let progress = output::counted_progress("fetching", common.quiet);
-            let bar = progress.clone();
-            let results =
-                block_on(async { Ok(List::fetch(absent, retelling, &origin, move |bytes| bar.inc(bytes)).await) })?;
-            progress.finish_and_clear();
+            let progress = Bar::new("fetching", None, common.quiet);
+            let results = block_on(async { Ok(List::fetch(absent, retelling, &origin, progress.counter()).await) })?;
+            drop(progress);
             fetched =
                 results.into_iter().map(|(number, one)| (number, one.map_err(|error| error.to_string()))).collect();
         }

@@ -11,8 +11,8 @@ use crate::inventory::{self, FileForm, current_system};
   buildproxy index -i inventory.toml -o inventory.index
   buildproxy replay -i inventory.index -- cmake -B build
 
-Every command reads it in place of the inventory, which stays the truth: make it anew when that has
-changed. Bodies that are kept beside the inventory are looked for beside the compiled one.")]
+Every command reads it in place of the inventory, which stays the truth: make it anew when that has changed. Bodies \
+that are kept beside the inventory are looked for beside the compiled one.")]
 pub struct Compile {
     /// Where the compiled inventory goes
     #[arg(short, long, value_name = "FILE")]

@@ -27,10 +27,11 @@ impl Isolation {
         if !self.isolate {
             return Ok(None);
         }
-        let isolated = Isolated::start(command, listen, &self.keep_env).map_err(|error| {
-            output::error(&error);
-            FAILED
-        })?;
+        let isolated =
+            Isolated::start(command, listen, &self.keep_env, output::format_arguments()).map_err(|error| {
+                output::error(&error);
+                FAILED
+            })?;
         if let Some(reason) = isolated.unseen() {
             output::warning(format!("what goes past the proxy is refused, but cannot be seen here: {reason}"));
         }

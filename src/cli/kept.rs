@@ -111,6 +111,7 @@ mod tests {
         assert_eq!(large(&[file(LARGE_FILE - 1), of_size(1 << 40, Source::Fetch(None))], LARGE_TOTAL), [""; 0]);
         let warnings = large(&[file(LARGE_FILE), file(1)], LARGE_TOTAL + 1);
         assert_eq!(warnings.len(), 2);
+        assert!(warnings[1].starts_with("the files beside the inventory have 50.00 MiB\n"), "{warnings:?}");
         assert!(warnings[0].contains("5.00 MiB") && warnings[1].contains("move --to store-path"), "{warnings:?}");
     }
 

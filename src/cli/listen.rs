@@ -16,7 +16,8 @@ pub struct Listen {
     #[arg(long)]
     allow_remote: bool,
     /// Send requests to loopback through the proxy, too
-    #[arg(long, env = "BUILDPROXY_PROXY_LOOPBACK", value_parser = clap::builder::FalseyValueParser::new())]
+    #[arg(long, env = "BUILDPROXY_PROXY_LOOPBACK", hide_env_values = true)]
+    #[arg(value_parser = clap::builder::FalseyValueParser::new())]
     pub proxy_loopback: bool,
 }
 

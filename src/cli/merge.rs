@@ -13,14 +13,14 @@ use crate::{
 /// Unite inventories, such as the captures of several systems, into one
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
-  buildproxy merge x86_64-linux=laptop.toml aarch64-linux=board.toml -o inventory.toml
-  buildproxy merge x86_64-linux,aarch64-linux=inventory.toml riscv64-linux=new.toml
+  buildproxy merge x86_64-linux=pc.toml aarch64-linux=board.toml -o both.toml
+  buildproxy merge x86_64-linux,aarch64-linux=both.toml riscv64-linux=new.toml
   buildproxy merge theirs.toml
 
-Without -o the result goes to the inventory (-i), which takes part if it is there; a file named with -o
-is replaced. What all systems are answered alike becomes one entry for all; the rest is for the systems that it was captured on. Where the
-same system is answered in different ways, both sides are shown and nothing is written (exit code 1).
-Bodies that lie beside the inventories come along. A name with a `=` in it can be given as ./NAME.")]
+Without -o the result goes to the inventory (-i), which takes part if it is there; a file named with -o is replaced. \
+What all systems are answered alike becomes one entry for all; the rest is for the systems that it was captured on. \
+Where the same system is answered in different ways, both sides are shown and nothing is written (exit code 1). Bodies \
+that lie beside the inventories come along. A name with a `=` in it can be given as ./NAME.")]
 pub struct Merge {
     /// The inventories, each with the systems that it was captured on; without, its entries are for those that they
     /// name, or all
@@ -95,6 +95,7 @@ impl Merge {
             let is_it = |given: &Given| given.path == *preferred || is_same_file(&given.path, preferred);
             self.files.iter().position(is_it).ok_or_else(|| {
                 output::error(&format!("--prefer {}: it is none of the files that are merged", preferred.display()));
+                output::hint("name it as it is named among them");
                 USAGE
             })
         };

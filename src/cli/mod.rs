@@ -3,6 +3,7 @@
 //! stdout is data, stderr is everything else.
 
 mod background;
+mod bars;
 mod capture;
 mod child;
 mod completions;
@@ -19,6 +20,8 @@ mod index;
 mod isolation;
 mod kept;
 mod listen;
+mod logging;
+mod manual;
 mod merge;
 mod output;
 mod page;
@@ -30,6 +33,7 @@ mod relocate;
 mod replay;
 mod report;
 mod signals;
+mod usage;
 mod verify;
 
 use std::{
@@ -43,8 +47,8 @@ use clap::{
     builder::{OsStr, Resettable},
 };
 use tokio::runtime::Runtime;
-use tracing_subscriber::EnvFilter;
 
+use self::logging::LogFormat;
 use crate::{
     inventory::{
         self, BodyFiles, FileForm, Inventory,
@@ -53,9 +57,6 @@ use crate::{
     store::Stores,
     text::printable,
 };
-
-/// What to log, in the words of `RUST_LOG`, which is for the programs of the build.
-const LOG_VARIABLE: &str = "BUILDPROXY_LOG";
 
 /// The command did what it should.
 const DONE: u8 = 0;
@@ -72,9 +73,9 @@ const INCOMPLETE: u8 = 4;
 #[derive(Parser)]
 #[command(version, propagate_version = true, max_term_width = 100)]
 #[command(after_help = "Examples:
-  buildproxy capture -- cmake -B build     record what the build downloads into inventory.toml
-  buildproxy verify                        check that every body is in the store and has its hash
-  buildproxy replay -- cmake -B build      the same build, offline, from the same bytes")]
+  buildproxy capture -- cmake -B build   record what it downloads, once
+  buildproxy verify                      is every body there, with its hash?
+  buildproxy replay -- cmake -B build    the same build, offline")]
 struct Cli {
     #[command(flatten)]
     common: Common,
@@ -82,14 +83,15 @@ struct Cli {
     command: Command,
 }
 
-/// What every command takes.
+/// What every command takes; below what is the command's own.
 #[derive(Args)]
+#[command(next_help_heading = "Options of every command")]
 struct Common {
     /// The inventory
     #[arg(short, long, value_name = "FILE", default_value = "inventory.toml", global = true)]
     inventory: PathBuf,
     /// The one store to read and write, instead of the Nix store and the embedded one
-    #[arg(long, value_name = "DIR", env = unless_empty("BUILDPROXY_STORE"), global = true)]
+    #[arg(long, value_name = "DIR", env = unless_empty("BUILDPROXY_STORE"), global = true, hide_env_values = true)]
     store: Option<PathBuf>,
     /// Leave the Nix store out: read and write the embedded store only
     #[arg(long, global = true)]
@@ -100,6 +102,17 @@ struct Common {
     /// Say nothing but errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
+    /// How stderr is written, but for what the command says
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        value_enum,
+        default_value_t = LogFormat::Text,
+        env = unless_empty(logging::FORMAT_VARIABLE),
+        hide_env_values = true,
+        global = true
+    )]
+    log_format: LogFormat,
 }
 
 #[derive(Subcommand)]
@@ -123,7 +136,7 @@ enum Command {
     Doctor(doctor::Doctor),
     Completions(completions::Completions),
     #[command(hide = true)]
-    Man(completions::Man),
+    Man(manual::Man),
     Isolated(isolation::Inside),
     IsolatedKeeper(isolation::Keeper),
 }
@@ -152,6 +165,7 @@ impl Common {
         let (inventory, FileForm::Toml) = read else {
             let path = self.inventory.display();
             output::error(&format!("{path} is no TOML: only an inventory that people can read is edited"));
+            output::hint("edit the inventory that it was made of");
             return Err(USAGE);
         };
         Ok(inventory)
@@ -194,6 +208,14 @@ impl Common {
     }
 }
 
+/// Says that what `option` was given is no glob.
+fn no_glob(option: &str, error: &globset::Error) -> u8 {
+    let glob = printable(error.glob().unwrap_or_default());
+    output::error(&format!("{option}: `{glob}` is not a glob: {}", error.kind()));
+    output::hint("`*` is any text, `?` any character, `[ab]` one of them, `{a,b}` one of several texts");
+    USAGE
+}
+
 /// What belongs beside an inventory is beside the file, not beside a link to it.
 fn real_file(path: &Path) -> PathBuf {
     std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
@@ -216,14 +238,14 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // A closed stderr is no reason to change the exit code.
-            let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { USAGE } else { DONE });
+            let code = if error.use_stderr() { USAGE } else { DONE };
+            usage::say(error);
+            return ExitCode::from(code);
         }
     };
     // A handshake that fails is what the doctor looks for.
     let is_quiet = cli.common.quiet || matches!(cli.command, Command::Doctor(_));
-    start_logging(&cli.common, is_quiet);
+    logging::start(&cli.common, is_quiet);
     let Cli { common, command } = cli;
     let code = match command {
         Command::Capture(command) => command.run(&common),
@@ -249,28 +271,6 @@ pub fn main() -> ExitCode {
     };
     let is_lost = code == DONE && output::has_lost_data();
     ExitCode::from(if is_lost { FAILED } else { code })
-}
-
-fn start_logging(common: &Common, is_quiet: bool) {
-    let level = match (is_quiet, common.verbose) {
-        (true, 0) => "error",
-        (false, 0) => "warn",
-        (_, 1) => "buildproxy=debug,warn",
-        _ => "debug",
-    };
-    let wanted = std::env::var(LOG_VARIABLE).ok().filter(|wanted| !wanted.is_empty());
-    let filter = wanted.map(|wanted| EnvFilter::try_new(&wanted)).transpose().unwrap_or_else(|error| {
-        output::warning(printable(&format!("{LOG_VARIABLE} is passed over: {error}")));
-        None
-    });
-    let filter = filter.unwrap_or_else(|| EnvFilter::new(level));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(|| output::Log)
-        .with_ansi(output::stderr_has_colour())
-        .without_time()
-        .with_target(false)
-        .init();
 }
 
 /// A new runtime. Where it gets no threads tokio panics, and on its way out waits for ever for those that it got: so the

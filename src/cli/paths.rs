@@ -10,9 +10,9 @@ use crate::inventory::{Body, Entry, Reason, Source, Why};
 #[command(after_help = "Example:
   buildproxy paths | while read -r url hash path; do …; done
 
-One line a body, in three fields. A body that is no store file has `-` for its path. With --why each
-line ends with the body's source and the rule that it is for, in words; `!` marks a body whose source
-is another one than the rules of docs/sources.md would choose.")]
+One line a body, in three fields. A body that is no store file has `-` for its path. With --why each line ends with \
+the body's source and the rule that it is for, in words; `!` marks a body whose source is another one than the rules \
+of docs/sources.md would choose.")]
 pub struct Paths {
     /// Print a JSON array instead of lines
     #[arg(long)]

@@ -21,10 +21,9 @@ use crate::{
 #[command(after_help = "Example:
   buildproxy push --to ssh://cache.example.org
 
-Any store that `nix copy --to` knows will do: file://, ssh://, s3://, http://, with its settings
-(`?compression=zstd`, `?secret-key=FILE`) in the URL, and Nix configured as it is. What is only in the
-embedded store is put into the Nix store first. Where a body is missing nothing is copied, and the exit
-code is 4; it is 3 where `nix copy` fails.")]
+Any store that `nix copy --to` knows will do: file://, ssh://, s3://, http://, with its settings (`?compression=zstd`, \
+`?secret-key=FILE`) in the URL, and Nix configured as it is. What is only in the embedded store is put into the Nix \
+store first. Where a body is missing nothing is copied, and the exit code is 4; it is 3 where `nix copy` fails.")]
 pub struct Push {
     /// The store to copy to, as `nix copy --to` takes it
     #[arg(long, value_name = "URL")]
@@ -41,11 +40,15 @@ impl Push {
 
     fn try_run(self, common: &Common) -> Result<u8, u8> {
         if common.no_nix_store {
-            output::error(&"`push` copies from the Nix store, which `--no-nix-store` leaves out");
+            output::error(
+                &"`push` copies from the Nix store, which `--no-nix-store` leaves out; hint: run it without that",
+            );
             return Err(USAGE);
         }
         if self.to.is_empty() {
-            output::error(&"--to names no store: `ssh://HOST`, `s3://BUCKET`, `file:///FOLDER`, …");
+            output::error(
+                &"--to names no store; hint: `ssh://HOST`, `s3://BUCKET`, `file:///FOLDER` and whatever else `nix copy` takes",
+            );
             return Err(USAGE);
         }
         // What is printed may be kept in a log.

@@ -1,6 +1,6 @@
 //! `buildproxy verify --refetch`: asking, repairing, reporting.
 
-use super::{Common, FAILED, block_on, output, relocate::Editing};
+use super::{Common, FAILED, bars::Bar, block_on, output, relocate::Editing};
 use crate::{
     inventory::Inventory,
     refetch::{self, Asked, Proposal, Verdict},
@@ -10,12 +10,9 @@ use crate::{
 /// Asks the origins for every body that is to be fetched from them.
 pub fn ask(inventory: &Inventory, common: &Common) -> Result<Vec<Asked>, u8> {
     let total = crate::fetch::all(inventory).iter().map(|one| one.size).sum();
-    let progress = output::progress(total, "asking again", common.quiet);
+    let progress = Bar::new("asking again", Some(total), common.quiet);
     let origin = super::fetch::anonymous_origin()?;
-    let bar = progress.clone();
-    let asked = block_on(async { Ok(refetch::refetch(inventory, &origin, move |bytes| bar.inc(bytes)).await) })?;
-    progress.finish_and_clear();
-    Ok(asked)
+    block_on(async { Ok(refetch::refetch(inventory, &origin, progress.counter()).await) })
 }
 
 /// Carries out those proposals that lose nothing, in `asked` of `inventory` as it was read. Gives what that changed.

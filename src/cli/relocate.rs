@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use globset::GlobBuilder;
 
-use super::{Common, DONE, FAILED, FOUND, USAGE, block_on, kept, output};
+use super::{Common, DONE, FAILED, FOUND, USAGE, bars::Bar, block_on, kept, no_glob, output};
 use crate::{
     beside,
     capture::{FolderLock, JournalFolder},
@@ -16,13 +16,13 @@ use crate::{
 /// Give bodies another source, without touching their hashes
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
-  buildproxy move --to file 'https://example.org/nightly/*'           keep bytes that are changing
-  buildproxy move --to store-path 'https://example.org/*.pack'        out of git; `push` shares it
-  buildproxy move --to fetch 'https://example.org/src/foo-1.0.tar.gz'  asks the origin first
+  buildproxy move --to file 'https://a.example/nightly/*'     keep what changes
+  buildproxy move --to store-path 'https://a.example/*.pack'  keep it out of git
+  buildproxy move --to fetch 'https://a.example/foo.tar.gz'   asks the origin
 
-All of them or none: where the bytes of one body cannot be found, or an origin gives others, nothing
-is changed, and the exit code is 1. Files beside the inventory that nothing needs any more are removed.
-What was changed is printed as a diff.")]
+All of them or none: where the bytes of one body cannot be found, or an origin gives others, nothing is changed, and \
+the exit code is 1. Files beside the inventory that nothing needs any more are removed. What was changed is printed as \
+a diff.")]
 pub struct Relocate {
     /// The new source
     #[arg(long, value_name = "SOURCE", value_enum)]
@@ -134,10 +134,7 @@ impl Relocate {
 fn pick(inventory: &Inventory, globs: &[String]) -> Result<Vec<usize>, u8> {
     let mut picked = Vec::new();
     for pattern in globs {
-        let matcher = GlobBuilder::new(pattern).build().map_err(|error| {
-            output::error(&error);
-            USAGE
-        })?;
+        let matcher = GlobBuilder::new(pattern).build().map_err(|error| no_glob("URL-GLOB", &error))?;
         let matcher = matcher.compile_matcher();
         let entries = inventory.entries.iter().enumerate();
         let matching = entries.filter(|(_, entry)| entry.body.is_some() && matcher.is_match(entry.url.as_str()));
@@ -161,10 +158,10 @@ fn ask(moves: &[Move], common: &Common) -> Result<Vec<Obstacle>, u8> {
         return Ok(Vec::new());
     }
     let origin = super::fetch::anonymous_origin()?;
-    let progress = output::progress(wanted.iter().map(|one| one.size).sum(), "asking", common.quiet);
-    let bar = progress.clone();
-    let asked = block_on(async { Ok(fetch::check(wanted, &origin, move |bytes| bar.inc(bytes)).await) })?;
-    progress.finish_and_clear();
+    let total = wanted.iter().map(|one| one.size).sum();
+    let progress = Bar::new("asking", Some(total), common.quiet);
+    let asked = block_on(async { Ok(fetch::check(wanted, &origin, progress.counter()).await) })?;
+    drop(progress);
     let failed = asked.into_iter().filter_map(|(wanted, result)| Some((wanted.url, result.err()?)));
     Ok(failed
         .map(|(url, error)| {

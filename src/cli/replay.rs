@@ -9,13 +9,19 @@ use std::{
 
 use http::StatusCode;
 use rustix::process::Pid;
+use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
-    Common, DONE, FAILED, INCOMPLETE, USAGE, background, block_on, child, isolation::Isolation, listen::Listen, output,
+    Common, DONE, FAILED, INCOMPLETE, USAGE, background, block_on, child,
+    isolation::Isolation,
+    listen::Listen,
+    logging::{AccessLogOption, LogFormat},
+    output,
     signals::Signals,
 };
 use crate::{
+    access_log::AccessLog,
     inventory,
     isolate::Isolated,
     proxy::{ClientEnvironment, ListenOn, Running, StartOptions, raise_descriptor_limit},
@@ -33,13 +39,15 @@ use crate::{
   buildproxy replay --env-file env.sh &      then: source env.sh
   eval \"$(buildproxy replay --background --parent-pid $$)\"; …; buildproxy stop
 
-The exit code is the command's own; 4 where it succeeded although requests were missed, or a body
-was missing or damaged.")]
+The exit code is the command's own; 4 where it succeeded although requests were missed, or a body was missing or \
+damaged.")]
 pub struct Replay {
     #[command(flatten)]
     listen: Listen,
     #[command(flatten)]
     isolation: Isolation,
+    #[command(flatten)]
+    access_log: AccessLogOption,
     /// The status of the answer to a request that no entry answers
     #[arg(long, value_name = "N", default_value_t = 404, value_parser = clap::value_parser!(u16).range(400..=599))]
     miss_status: u16,
@@ -89,6 +97,7 @@ impl Replay {
         if self.background {
             return background::start();
         }
+        let access_log = self.access_log.start(common, self.background_state.is_none())?;
         let options = ReplayOptions {
             // clap let nothing else in.
             miss_status: StatusCode::from_u16(self.miss_status).unwrap_or(StatusCode::NOT_FOUND),
@@ -108,6 +117,7 @@ impl Replay {
                 proxy_loopback: self.listen.proxy_loopback,
                 held_per_client: 0,
                 asks_origins: false,
+                on_answer: access_log.as_ref().map(AccessLog::callback),
                 control,
             };
             let proxy = Running::start(start, Arc::clone(&replayer).service()).await.map_err(|error| {
@@ -118,6 +128,9 @@ impl Replay {
             let (was_asked, failures) = (proxy.was_asked(), proxy.handshake_failures());
             drop(goes_on);
             proxy.stop().await;
+            if let Some(log) = access_log {
+                log.close().await;
+            }
             Ok::<_, u8>((ending, was_asked, failures.list()))
         })?;
         let is_written_whole = self.json || self.background_state.is_some() || report::has_place(&inventory);
@@ -128,7 +141,8 @@ impl Replay {
             tracing::info!("the report of this replay is not kept: {error}");
         }
         let failed = matches!(&ending, Ending::Command(ended) if ended.code != DONE);
-        let hint = run.hint(failed, was_asked).filter(|_| !self.isolation.isolate);
+        let has_run = !matches!(&ending, Ending::Command(ended) if !ended.has_run);
+        let hint = run.hint(failed, was_asked).filter(|_| has_run && !self.isolation.isolate);
         let code = match &ending {
             Ending::Command(ended) if ended.code != DONE => ended.code,
             _ if run.failed(self.allow_misses) => INCOMPLETE,
@@ -180,9 +194,11 @@ impl Replay {
         }
         let has_warnings =
             !report.unused.is_empty() || !report.failed_handshakes.is_empty() || !report.bypasses.is_empty();
-        let is_worth_saying = report.failed(false) || has_warnings || common.verbose > 0;
+        let is_good = !report.failed(false) && !has_warnings;
+        // Who collects logs wants to know of an end that was as it should be, too.
+        let is_worth_saying = !is_good || common.verbose > 0 || common.log_format == LogFormat::Json;
         if is_worth_saying && !common.quiet {
-            output::say(report);
+            output::report(is_good, report.to_string().trim_end(), json!(report));
         }
     }
 }

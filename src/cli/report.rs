@@ -14,8 +14,8 @@ use crate::{
   buildproxy report -o report.html
   buildproxy report --diff old.toml -o review.html
 
-The page is one file that loads nothing: entries to search and sort, redirect chains, bytes by host, the
-timeline of the last capture, the misses and unused entries of the last replay.")]
+The page is one file that loads nothing: entries to search and sort, redirect chains, bytes by host, the timeline of \
+the last capture, the misses and unused entries of the last replay.")]
 pub struct Report {
     /// Where the page goes [default: stdout]
     #[arg(short, long, value_name = "FILE")]

@@ -1,6 +1,6 @@
 //! `buildproxy verify`.
 
-use super::{Common, DONE, FOUND, output, refetch};
+use super::{Common, DONE, FOUND, bars::Bar, output, refetch};
 use crate::{
     inventory::{self, Entry, Inventory},
     store::regular,
@@ -9,9 +9,9 @@ use crate::{
 
 /// Check every body against its hash and store path, and the inventory against itself
 #[derive(clap::Args)]
-#[command(after_help = "Example:
+#[command(after_help = "Examples:
   buildproxy verify -i inventory.toml
-  buildproxy verify --refetch --fix      keep with the inventory what origins do not give any more
+  buildproxy verify --refetch --fix   keep what origins do not give any more
 
 Exit code 0 where all is well, 1 where something was found: all of it is listed, not only the first.")]
 pub struct Verify {
@@ -35,11 +35,11 @@ impl Verify {
     fn try_run(self, common: &Common) -> Result<u8, u8> {
         let (inventory, refused_names) = read(common)?;
         let total = inventory.entries.iter().filter_map(Entry::body_size).sum();
-        let progress = output::progress(total, "verifying", common.quiet);
+        let progress = Bar::new("verifying", Some(total), common.quiet);
         let mut findings = refused_names;
-        findings.extend(verify::verify(&inventory, &common.body_files(), &|bytes| progress.inc(bytes)));
-        progress.finish_and_clear();
-        findings.iter().for_each(|finding| output::error(finding));
+        findings.extend(verify::verify(&inventory, &common.body_files(), &progress.counter()));
+        drop(progress);
+        say(&findings, inventory.entries.len(), common);
         let mut asked = if self.refetch { refetch::ask(&inventory, common)? } else { Vec::new() };
         let fixed = if self.fix { refetch::fix(&inventory, &mut asked, common) } else { Ok(String::new()) };
         // What the origins said is worth the time that it took, whatever became of the repair.
@@ -62,6 +62,19 @@ impl Verify {
             output::done("verified", result);
         }
         Ok(if found == 0 { DONE } else { FOUND })
+    }
+}
+
+/// Says what was found, each with the line of the inventory in which its entry begins.
+fn say(findings: &[Finding], entries: usize, common: &Common) {
+    let text = (!findings.is_empty()).then(|| regular::read(&common.inventory_file(), inventory::LONGEST).ok());
+    let text = text.flatten().and_then(|bytes| String::from_utf8(bytes).ok());
+    // Where a text looks like an entry, none of the lines can be believed.
+    let lines = text.map(|text| inventory::entry_lines(&text)).filter(|lines| lines.len() == entries);
+    for finding in findings {
+        let line = finding.entry.and_then(|entry| lines.as_ref()?.get(entry));
+        let place = line.map(|line| format!("{}:{line}: ", common.inventory.display())).unwrap_or_default();
+        output::error(&format!("{place}{finding}"));
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     inventory::{self, ReadError},
     proxy::Listener,
     store::Stores,
-    text::printable,
+    text::{printable, what_and_hint},
 };
 
 /// What one check found.
@@ -44,6 +44,12 @@ pub enum State {
 impl Finding {
     fn good(text: String) -> Self {
         Self { state: State::Good, text, hint: None }
+    }
+
+    fn bad(error: &impl ToString) -> Self {
+        let text = error.to_string();
+        let (text, hint) = what_and_hint(&text);
+        Self { state: State::Bad, text: text.to_owned(), hint: hint.map(str::to_owned) }
     }
 
     fn with_hint(state: State, text: String, hint: &str) -> Self {
@@ -91,9 +97,7 @@ fn embedded(stores: &Stores) -> Finding {
     let store = stores.embedded();
     match store.prepare() {
         Ok(()) => Finding::good(format!("the embedded store {} can be written", store.dir().display())),
-        Err(error) => {
-            Finding::with_hint(State::Bad, error.to_string(), "name a folder that you can write with --store")
-        }
+        Err(error) => Finding::bad(&error),
     }
 }
 
@@ -112,8 +116,12 @@ async fn port() -> Finding {
 fn of_inventory(path: &Path) -> Option<Finding> {
     let shown = path.display();
     match inventory::read(path) {
-        Ok(inventory) => Some(Finding::good(format!("{shown} can be read: {} entries", inventory.entries.len()))),
+        Ok(inventory) => {
+            let count = inventory.entries.len();
+            let noun = if count == 1 { "entry" } else { "entries" };
+            Some(Finding::good(format!("{shown} can be read: {count} {noun}")))
+        }
         Err(ReadError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => None,
-        Err(error) => Some(Finding { state: State::Bad, text: error.to_string(), hint: None }),
+        Err(error) => Some(Finding::bad(&error)),
     }
 }

@@ -99,7 +99,7 @@ mod tests {
         let wanted = |number: usize| {
             let hash = NixHash::sha256(&number.to_le_bytes());
             let path = build_ca_path(&StorePathName::sanitized("b"), FileIngestionMethod::Flat, &hash);
-            Wanted { url: format!("http://127.0.0.1:{port}/{number}"), path, size: 1, hash }
+            Wanted { url: format!("http://127.0.0.1:{port}/{number}"), others: Vec::new(), path, size: 1, hash }
         };
         let all = 5 * PARALLEL;
         let origin = Origin::impatient(Duration::from_millis(300));

@@ -72,7 +72,7 @@ impl Unmeasured {
         progress: impl Fn(u64),
     ) -> Result<Spooled, FetchError> {
         let path = build_ca_path(&StorePathName::sanitized(""), FileIngestionMethod::Flat, &self.hash);
-        let wanted = Wanted { url: url.to_owned(), path, size: u64::MAX, hash: self.hash };
+        let wanted = Wanted { url: url.to_owned(), others: Vec::new(), path, size: u64::MAX, hash: self.hash };
         let mut spool = Spool::new(file);
         let mut hasher = Hasher::new(self.hash.algo());
         download(&wanted, origin, progress, |data| {

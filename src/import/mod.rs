@@ -60,13 +60,28 @@ pub enum ImportError {
     )]
     Unknown(PathBuf),
     /// It is damaged.
-    #[error("{}: {reason}", path.display())]
+    #[error("{}:{} {reason}", path.display(), place.map_or(String::new(), |(line, column)| format!("{line}:{column}:")))]
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong, and where.
+        /// Line and column, from 1, where they are known.
+        place: Option<(usize, usize)>,
+        /// What is wrong.
         reason: String,
     },
+}
+
+impl ImportError {
+    /// The file at `path` is damaged for `reason`, at whose end there can be a place as serde_json writes it.
+    pub fn damaged(path: PathBuf, reason: &str) -> Self {
+        let place = |text: &str| {
+            let (line, column) = text.split_once(" column ")?;
+            Some((line.parse().ok()?, column.parse::<usize>().ok()?.max(1)))
+        };
+        let split = reason.rsplit_once(" at line ").and_then(|(reason, text)| Some((reason, place(text)?)));
+        let (reason, place) = split.map_or((reason, None), |(reason, place)| (reason, Some(place)));
+        Self::Damaged { path, place, reason: reason.to_owned() }
+    }
 }
 
 /// Tells the exchanges of a HAR file, and gives those that cannot be.
@@ -82,6 +97,6 @@ pub fn tell_har(input: Input, retelling: &Retelling) -> Result<Vec<Unheard>, Imp
     });
     told.map(|()| unheard).map_err(|error| match error.io_error_kind() {
         Some(_) => ImportError::Io { path, source: error.into() },
-        None => ImportError::Damaged { path, reason: error.to_string() },
+        None => ImportError::damaged(path, &error.to_string()),
     })
 }

@@ -31,6 +31,7 @@ const BEFORE_CHECKSUM: usize = HEADER_LENGTH - 8;
 
 /// Why a compiled inventory cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum CompiledError {
     /// The file cannot be read.
     #[error("{0}")]
@@ -198,5 +199,19 @@ mod tests {
         let mut bytes = write(&sample()).unwrap();
         bytes[8] = 9;
         assert!(matches!(read_all(&bytes[..16]), Err(CompiledError::Version { found: 9 })));
+    }
+
+    #[test]
+    fn each_error_says_what_is_wrong_with_the_file() {
+        for (error, text) in [
+            (
+                CompiledError::Length,
+                "this compiled inventory has not the length that it says: it was cut, or something was added",
+            ),
+            (CompiledError::Checksum, "this compiled inventory is damaged: its checksum is wrong"),
+            (CompiledError::Inconsistent, "this compiled inventory contradicts itself"),
+        ] {
+            assert_eq!(error.to_string(), text);
+        }
     }
 }

@@ -16,6 +16,7 @@ use crate::{
 
 /// Everything that one build may fetch.
 #[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Inventory {
     /// Rules for comparing requests.
     pub match_rules: MatchRules,
@@ -25,6 +26,7 @@ pub struct Inventory {
 
 /// One request and its recorded response.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Entry {
     /// The request's method.
     pub method: Method,
@@ -74,6 +76,7 @@ impl Entry {
 
 /// Which URLs an entry is for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum UrlMatch {
     /// Its own.
     #[default]
@@ -84,6 +87,7 @@ pub enum UrlMatch {
 
 /// One redirect of a chain.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Hop {
     /// The 3xx status code.
     pub status: u16,
@@ -93,8 +97,16 @@ pub struct Hop {
     pub headers: Headers,
 }
 
+impl Hop {
+    /// A redirect to `location` that has no other headers.
+    pub fn new(status: u16, location: impl Into<String>) -> Self {
+        Self { status, location: location.into(), headers: Headers::default() }
+    }
+}
+
 /// The bytes of a final response.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Body {
     /// The hash of the bytes as sent. Only a `store-path` body can do without.
     pub hash: Option<NixHash>,
@@ -107,6 +119,11 @@ pub struct Body {
 }
 
 impl Body {
+    /// Bytes of `source` of which nothing is known yet: neither hash nor size nor name.
+    pub fn new(source: Source) -> Self {
+        Self { hash: None, size: None, name: None, source }
+    }
+
     /// The store path that `fetchurl` gives these bytes, where they have a name and a hash.
     pub fn store_path(&self) -> Option<StorePath> {
         let (name, hash) = (self.name.as_ref()?, self.hash.as_ref()?);
@@ -116,6 +133,7 @@ impl Body {
 
 /// Where a body's bytes come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Source {
     /// Anyone can download them again: from this URL, or from the entry's own.
     Fetch(Option<String>),
@@ -162,6 +180,7 @@ pub struct Headers(Vec<(HeaderName, HeaderValue)>);
 
 /// Why a header field cannot be in an inventory.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum HeaderError {
     /// Not a token (RFC 9110 §5.1).
     #[error("`{0}` is not a header name")]
@@ -209,7 +228,7 @@ impl Headers {
 
     /// Gives each value that `with` has another one for that one; tells whether there was such. What HTTP does not allow as
     /// a value stays out.
-    pub fn replace(&mut self, with: impl Fn(&str) -> Option<String>) -> bool {
+    pub(crate) fn replace(&mut self, with: impl Fn(&str) -> Option<String>) -> bool {
         let before = self.0.clone();
         self.0 = Vec::with_capacity(before.len());
         let mut is_replaced = false;

@@ -134,6 +134,7 @@ fn list(methods: &[Method]) -> String {
 
 /// Why an inventory cannot be indexed.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum IndexError {
     /// More entries and hops than the index can number.
     #[error("the inventory has more than four billion answers")]

@@ -13,13 +13,14 @@ use crate::store::{FindError, Stores, is_absent, list, path::StorePath};
 #[derive(Debug, Clone)]
 pub struct BodyFiles {
     /// The folder that the inventory is in; empty for the current one.
-    pub inventory_dir: PathBuf,
+    pub(crate) inventory_dir: PathBuf,
     /// The stores.
-    pub stores: Stores,
+    pub(crate) stores: Stores,
 }
 
 /// Where a body's bytes are.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Located<'a> {
     /// In the inventory itself.
     Text(&'a str),
@@ -31,6 +32,7 @@ pub enum Located<'a> {
 
 /// Why a body's file cannot be used. Every message says what to do about it.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum LocateError {
     /// Nothing to look it up by.
     #[error("the body has no name and hash, so it has no store path: capture it again, or add both")]
@@ -113,8 +115,13 @@ pub fn replace_in_nix_store(path: &StorePath) -> String {
 }
 
 impl BodyFiles {
+    /// The bodies of an inventory in the folder `inventory_dir`, which is the current one where it is empty.
+    pub fn new(inventory_dir: impl Into<PathBuf>, stores: Stores) -> Self {
+        Self { inventory_dir: inventory_dir.into(), stores }
+    }
+
     /// What to do where the file `path`, which was found for `body`, does not have its bytes.
-    pub fn remedy(&self, body: &Body, path: &Path) -> String {
+    pub(crate) fn remedy(&self, body: &Body, path: &Path) -> String {
         let in_nix_store = self.stores.nix_store_dir().is_some_and(|dir| path.starts_with(dir));
         match &body.source {
             Source::StorePath { .. } => "correct `hash` and `size`, or the `store-path`".to_owned(),
@@ -131,7 +138,7 @@ impl BodyFiles {
     ///
     /// # Errors
     /// Where the file cannot be looked at, or has another size than the inventory says.
-    pub fn check_size(&self, body: &Body, path: &Path) -> Result<u64, LocateError> {
+    pub(crate) fn check_size(&self, body: &Body, path: &Path) -> Result<u64, LocateError> {
         let metadata =
             fs::metadata(path).map_err(|source| LocateError::Unreadable { path: path.to_owned(), source })?;
         self.compare_size(body, path, metadata.len())
@@ -141,7 +148,7 @@ impl BodyFiles {
     ///
     /// # Errors
     /// Where the inventory says another size.
-    pub fn compare_size(&self, body: &Body, path: &Path, size: u64) -> Result<u64, LocateError> {
+    pub(crate) fn compare_size(&self, body: &Body, path: &Path, size: u64) -> Result<u64, LocateError> {
         match body.size {
             Some(expected) if size != expected => {
                 Err(LocateError::Size { path: path.to_owned(), size, expected, remedy: self.remedy(body, path) })
@@ -150,7 +157,7 @@ impl BodyFiles {
         }
     }
 
-    /// Finds the bytes of `body`. Only existence is checked; [`check_size`](Self::check_size) does the rest.
+    /// Finds the bytes of `body`. Only existence is checked.
     ///
     /// # Errors
     /// Where they are nowhere, or where the inventory names a path that leads out of its folder or store.
@@ -162,7 +169,11 @@ impl BodyFiles {
     ///
     /// # Errors
     /// As above.
-    pub fn locate_at<'a>(&self, body: &'a Body, store_path: Option<&StorePath>) -> Result<Located<'a>, LocateError> {
+    pub(crate) fn locate_at<'a>(
+        &self,
+        body: &'a Body,
+        store_path: Option<&StorePath>,
+    ) -> Result<Located<'a>, LocateError> {
         match &body.source {
             Source::Text(text) => Ok(Located::Text(text)),
             Source::Fetch(_) => self.in_stores(store_path).map(Located::Store),
@@ -174,7 +185,8 @@ impl BodyFiles {
     fn in_stores(&self, path: Option<&StorePath>) -> Result<PathBuf, LocateError> {
         let path = path.ok_or(LocateError::NoStorePath)?;
         self.stores.find(path).ok_or_else(|| match self.in_the_way(path) {
-            Some((path, kind)) => LocateError::InItsPlace { path, kind },
+            Some((path, Ok(kind))) => LocateError::InItsPlace { path, kind },
+            Some((path, Err(source))) => LocateError::Unreadable { path, source },
             None => LocateError::Missing {
                 path: path.to_absolute_path(),
                 looked_in: self.stores.dirs().map(Path::to_owned).collect(),
@@ -183,13 +195,14 @@ impl BodyFiles {
         })
     }
 
-    /// What has the place of `path` in a store that has no file there.
-    fn in_the_way(&self, path: &StorePath) -> Option<(PathBuf, &'static str)> {
+    /// What has the place of `path` in a store that has no file there, or why nobody can see that.
+    fn in_the_way(&self, path: &StorePath) -> Option<(PathBuf, io::Result<&'static str>)> {
         let paths = self.stores.dirs().map(|dir| path.to_path(dir));
-        paths
-            .filter_map(|path| Some((fs::symlink_metadata(&path).ok()?, path)))
-            .map(|(it, path)| (path, kind(it.file_type())))
-            .next()
+        let mut found = paths.map(|path| (fs::symlink_metadata(&path), path));
+        found.find_map(|(it, path)| match it {
+            Err(error) if is_absent(&error) => None,
+            it => Some((path, it.map(|it| kind(it.file_type())))),
+        })
     }
 
     /// The file `path` below the inventory's folder; where it is absent, a store can still have it.
@@ -370,5 +383,13 @@ mod tests {
         assert!(short.contains("is short: 10 of 20 bytes: remove it and run `buildproxy fetch`"), "{short}");
         let long = message(5, Source::File("b".to_owned()));
         assert!(long.contains("is too long: 10 instead of 5 bytes: restore it from version control"), "{long}");
+    }
+
+    #[test]
+    fn a_body_without_a_name_says_what_to_add() {
+        let fixture = fixture();
+        let error = fixture.error(&Body { name: None, ..body(Source::Fetch(None)) });
+        let text = "the body has no name and hash, so it has no store path: capture it again, or add both";
+        assert_eq!(error.to_string(), text);
     }
 }

@@ -19,7 +19,7 @@ impl Entry {
     ///
     /// Headers change with every request, and do not count, but for those that are all of an answer: the `location` of
     /// a redirect or of an answer without a body, and the `content-length` that a `HEAD` asked for.
-    pub fn has_same_answer(&self, other: &Entry) -> bool {
+    pub(crate) fn has_same_answer(&self, other: &Entry) -> bool {
         let bytes = |entry: &Entry| entry.body.as_ref().map(|body| (body.hash, body.size));
         let same = |name: &str| self.headers.get(name) == other.headers.get(name);
         let needs_location = self.body.is_none() || (300..400).contains(&self.status);

@@ -2,8 +2,10 @@
 
 mod headers;
 mod pieces;
+mod place;
 mod rules;
 mod transcode;
+mod words;
 
 use std::{
     collections::BTreeMap,
@@ -16,6 +18,7 @@ use std::{
 use http::Method;
 use serde::{Deserialize, Deserializer, de};
 
+pub use self::pieces::entry_lines;
 pub(super) use self::pieces::{Form, Piece, divide, entry_of};
 use self::{pieces::parse_pieces, rules::RawMatch};
 use super::{
@@ -41,6 +44,7 @@ pub const VERSION: i64 = 1;
 
 /// Why an inventory cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ReadError {
     /// The file cannot be read.
     #[error("cannot read the inventory {}: {source}", path.display())]
@@ -100,6 +104,8 @@ impl fmt::Display for SyntaxError {
         }
     }
 }
+
+impl std::error::Error for SyntaxError {}
 
 /// What is in the file of an inventory.
 pub(super) enum Content {
@@ -167,9 +173,12 @@ pub(super) fn open(path: &Path) -> Result<Content, ReadError> {
         let message = format!("it has more than {} MiB, the most that an inventory can have", LONGEST >> 20);
         return Err(io(io::Error::new(io::ErrorKind::FileTooLarge, message)));
     }
-    let text =
-        String::from_utf8(bytes).map_err(|error| io(io::Error::new(io::ErrorKind::InvalidData, error.utf8_error())))?;
-    Ok(Content::Text(text))
+    String::from_utf8(bytes).map(Content::Text).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        let text = String::from_utf8_lossy(error.as_bytes());
+        let syntax = SyntaxError::at(&text, valid, "this is not UTF-8, in which inventories are written");
+        ReadError::Syntax { path: path.to_owned(), syntax }
+    })
 }
 
 /// Reads an inventory from `text`: JSON where it starts with a brace, else TOML.
@@ -209,9 +218,7 @@ fn parse_json(text: &str) -> Result<Inventory, SyntaxError> {
         let position = format!(" at line {} column {}", error.line(), error.column());
         let version = serde_json::from_str::<VersionOnly>(text).ok().and_then(|only| only.version);
         unknown_version(version, text).unwrap_or_else(|| {
-            let line_start: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
-            let offset = line_start + error.column().saturating_sub(1);
-            SyntaxError::at(text, offset, message.strip_suffix(&position).unwrap_or(&message))
+            SyntaxError::at(text, place::of_error(text, &error), message.strip_suffix(&position).unwrap_or(&message))
         })
     })?;
     strict::check_json(text).map_err(|(offset, message)| SyntaxError::at(text, offset, message))?;
@@ -222,6 +229,8 @@ fn parse_json(text: &str) -> Result<Inventory, SyntaxError> {
 fn unknown_version(version: Option<i64>, text: &str) -> Option<SyntaxError> {
     let version = version.filter(|&version| version != VERSION)?;
     let offset = text.find("version").unwrap_or(0);
+    let is_quoted = text[..offset].ends_with('"');
+    let offset = offset - usize::from(is_quoted);
     let mut error = SyntaxError::at(text, offset, &format!("this is an inventory of version {version}"));
     error.hint = Some(format!("this buildproxy reads version {VERSION}; a newer one may read it"));
     Some(error)
@@ -238,7 +247,7 @@ impl SyntaxError {
         let mark = if skipped > 0 { "…" } else { "" };
         let shown = whole.chars().skip(skipped).take(LONGEST_EXCERPT);
         let excerpt = mark.chars().chain(shown.map(|c| if is_deceptive(c) { ' ' } else { c })).collect();
-        let (message, hint) = explain(message);
+        let (message, hint) = words::explain(message);
         Self { line: before.matches('\n').count() + 1, column, message, hint, excerpt }
     }
 }
@@ -246,29 +255,6 @@ impl SyntaxError {
 /// How many characters of a line are left out before `column`: a line of a compact JSON file is the whole file.
 fn skipped(column: usize) -> usize {
     if column > LONGEST_EXCERPT / 2 { column - LONGEST_EXCERPT / 4 } else { 0 }
-}
-
-/// Puts serde's words for unknown and missing fields into the inventory's own.
-fn explain(message: &str) -> (String, Option<String>) {
-    let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
-    match quoted.split_first() {
-        Some((key, known)) if message.starts_with("unknown field") => {
-            let nearest = known.iter().max_by(|a, b| strsim::jaro(key, a).total_cmp(&strsim::jaro(key, b)));
-            let hint = nearest.map(|nearest| format!("did you mean `{nearest}`? Known here: {}", known.join(", ")));
-            (format!("unknown key `{key}`"), hint)
-        }
-        Some((key, _)) if message.starts_with("missing field") => {
-            let hint = (*key == "version").then(|| format!("put `version = {VERSION}` at the top"));
-            (format!("the key `{key}` is missing"), hint)
-        }
-        _ => {
-            let (message, hint) = match message.split_once("; hint: ") {
-                Some((message, hint)) => (message, Some(hint.to_owned())),
-                None => (message, None),
-            };
-            (message.trim_end().to_owned(), hint)
-        }
-    }
 }
 
 #[derive(Deserialize)]
@@ -306,10 +292,10 @@ struct RawEntry {
     request_body: Option<NixHash>,
     #[serde(default, deserialize_with = "body_form")]
     request_body_as: Option<BodyForm>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "headers::of_request")]
     request_headers: BTreeMap<String, String>,
     #[serde(default)]
-    systems: Vec<String>,
+    systems: Vec<System>,
     #[serde(default)]
     redirects: Vec<RawHop>,
     #[serde(default = "ok", deserialize_with = "final_status")]
@@ -351,6 +337,19 @@ struct RawBody {
     nar_hash: Option<NixHash>,
 }
 
+/// A system's name, checked where it stands.
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct System(String);
+
+impl TryFrom<String> for System {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        plain("a system's name", &name).map(|()| Self(name))
+    }
+}
+
 fn ok() -> u16 {
     200
 }
@@ -358,9 +357,10 @@ fn ok() -> u16 {
 /// Names of files and systems are shown, compared and copied by people.
 fn plain(what: &str, text: &str) -> Result<(), String> {
     match text.chars().find(|&character| is_deceptive(character)) {
-        Some(character) => {
-            Err(format!("{what} has the character U+{:04X}, which nothing shows as it is", character as u32))
-        }
+        Some(character) => Err(format!(
+            "{what} has the character U+{:04X}, which nothing shows as it is; hint: leave it out",
+            character as u32
+        )),
         None => Ok(()),
     }
 }
@@ -395,13 +395,6 @@ fn location<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Err
 impl<'de> Deserialize<'de> for Entry {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = RawEntry::deserialize(deserializer)?;
-        let mut request_headers = BTreeMap::new();
-        for (mut name, value) in raw.request_headers {
-            Headers::default().append(&name, &value).map_err(de::Error::custom)?;
-            name.make_ascii_lowercase();
-            request_headers.insert(name, value);
-        }
-        raw.systems.iter().try_for_each(|system| plain("a system's name", system)).map_err(de::Error::custom)?;
         let hop = |hop: RawHop| Hop { status: hop.status, location: hop.location, headers: hop.headers };
         let request_body = match (raw.request_body, raw.request_body_as) {
             (None, Some(_)) => {
@@ -419,8 +412,8 @@ impl<'de> Deserialize<'de> for Entry {
                 RawUrlMatch::Prefix => UrlMatch::Prefix,
             },
             request_body,
-            request_headers,
-            systems: raw.systems,
+            request_headers: raw.request_headers,
+            systems: raw.systems.into_iter().map(|system| system.0).collect(),
             redirects: raw.redirects.into_iter().map(hop).collect(),
             status: raw.status,
             headers: raw.headers,

@@ -17,9 +17,9 @@ const LONGEST_URL: usize = 64 << 10;
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct MatchRules {
     /// Globs over the names of query parameters that are not part of the key.
-    pub ignore_query: Vec<Glob>,
+    pub(crate) ignore_query: Vec<Glob>,
     /// Replacements in URLs.
-    pub rewrite: Vec<Rewrite>,
+    pub(crate) rewrite: Vec<Rewrite>,
 }
 
 impl MatchRules {

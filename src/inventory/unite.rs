@@ -75,9 +75,10 @@ pub fn unite(inputs: &[Input], prefer: &[usize]) -> Result<United, Vec<Conflict>
     }
 }
 
+#[cfg(test)]
 impl United {
     /// The inventory that it is.
-    pub fn into_inventory(self) -> Inventory {
+    pub(crate) fn into_inventory(self) -> Inventory {
         let entries = self.entries.into_iter().map(|(_, entry)| entry).collect();
         Inventory { match_rules: self.match_rules, entries }
     }

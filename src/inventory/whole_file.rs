@@ -35,7 +35,8 @@ fn replace<T, E: From<io::Error>>(path: &Path, write: impl FnOnce(&File) -> Resu
     };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if !folder.is_dir() {
-        let reason = format!("there is no folder {}", folder.display());
+        let folder = folder.display();
+        let reason = format!("there is no folder {folder}; hint: make it with `mkdir -p {folder}`");
         return Err(io::Error::new(io::ErrorKind::NotFound, reason).into());
     }
     let mut builder = tempfile::Builder::new();

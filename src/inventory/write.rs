@@ -51,7 +51,7 @@ fn toml_of(match_rules: &MatchRules, entries: Vec<&Entry>) -> String {
 /// Writes `inventory` to `path` so that the file there is a whole one at any moment. An equal file is left alone.
 ///
 /// # Errors
-/// As [`write_output`].
+/// Where the folder cannot be written to; the old file is then unchanged.
 pub fn write(inventory: &Inventory, path: &Path) -> io::Result<()> {
     let text = to_toml(inventory);
     if fs::read(path).is_ok_and(|old| old == text.as_bytes()) {

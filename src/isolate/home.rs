@@ -49,6 +49,7 @@ pub const HIDDEN: &[&str] = &[
     "NUGET_PACKAGES",
     "NPM_CONFIG_CACHE",
     "NPM_CONFIG_USERCONFIG",
+    "PERL_CPANM_HOME",
     "PIP_CACHE_DIR",
     "PIP_CONFIG_FILE",
     "PIPENV_CACHE_DIR",
@@ -60,6 +61,7 @@ pub const HIDDEN: &[&str] = &[
     "VCPKG_DOWNLOADS",
     "WGETRC",
     "YARN_CACHE_FOLDER",
+    "YARN_GLOBAL_FOLDER",
     "npm_config_cache",
     "npm_config_userconfig",
     // Programs that are asked for passwords, or that download on their own.

@@ -47,14 +47,13 @@ use crate::process::ProcessName;
 
 pub use bypass::{Bypass, BypassReport, sentences};
 #[cfg(not(target_os = "linux"))]
-pub use elsewhere::{Isolated, IsolationError, go_inside, keep};
-pub use home::{CREDENTIAL_WORDS, HIDDEN, TOOLCHAINS};
+pub use elsewhere::{Isolated, go_inside, keep};
 #[cfg(target_os = "linux")]
 pub use inside::go_inside;
 #[cfg(target_os = "linux")]
 pub use keeper::keep;
 #[cfg(target_os = "linux")]
-pub use outside::{Isolated, IsolationError};
+pub use outside::Isolated;
 
 /// A command that runs, isolated or not.
 pub struct Running {

@@ -60,15 +60,20 @@ struct Place {
 
 impl Isolated {
     /// Makes the place for `command`, where the proxy is to listen on `listen`. Variables in `keep` are not hidden from
-    /// it.
+    /// it; `arguments` say how the inner side speaks.
     ///
     /// # Errors
     /// Where something is not allowed or not there; with what to do about it.
-    pub fn start(command: &[OsString], listen: SocketAddr, keep: &[String]) -> Result<Self, IsolationError> {
+    pub fn start(
+        command: &[OsString],
+        listen: SocketAddr,
+        keep: &[String],
+        arguments: &[&str],
+    ) -> Result<Self, IsolationError> {
         let home = Home::create()?;
         let (socket, theirs) = handover::pair()?;
         let mut inside = Command::new(std::env::current_exe()?);
-        inside.arg(SUBCOMMAND).arg(listen.to_string()).arg("--").args(command);
+        inside.args(arguments).arg(SUBCOMMAND).arg(listen.to_string()).arg("--").args(command);
         // The command's own standard input follows with its orders.
         let child = inside.stdin(Stdio::from(theirs)).spawn()?;
         // Our copy of the other end: an inside that dies has to be noticed.

@@ -97,4 +97,24 @@ mod tests {
         }
         assert_eq!(remedy(Errno::MFILE, &|_| String::new()), None);
     }
+
+    #[test]
+    fn what_to_do_is_a_command_where_a_setting_forbids_it_and_else_names_the_surroundings() {
+        let of = |error, value: &str| remedy(error, &|_| value.to_owned()).unwrap();
+        assert_eq!(
+            of(Errno::NOSPC, "0"),
+            "this system forbids it (user.max_user_namespaces is 0); as root: sysctl -w user.max_user_namespaces=10000; or \
+             run without --isolate"
+        );
+        assert_eq!(
+            of(Errno::NOSPC, "7"),
+            "no more namespaces are allowed here, or outside of the container that this is: raise user.max_user_namespaces, \
+             user.max_net_namespaces and user.max_mnt_namespaces there (sysctl -w, as root); or run without --isolate"
+        );
+        assert_eq!(
+            of(Errno::PERM, "7"),
+            "in a container, allow user namespaces (for Docker: --security-opt seccomp=unconfined, or --cap-add SYS_ADMIN as \
+             root); in a chroot there are none for ordinary users; or run without --isolate"
+        );
+    }
 }

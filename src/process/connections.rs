@@ -21,7 +21,7 @@ use rustix::{
 
 /// Asks about the connections of one network; one question at a time.
 #[derive(Debug)]
-pub struct Connections(Mutex<OwnedFd>);
+pub(crate) struct Connections(Mutex<OwnedFd>);
 
 impl Connections {
     /// Those of the network that this thread is in.

@@ -4,6 +4,7 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -34,22 +35,27 @@ const ALPN: [&[u8]; 3] = [b"h2", b"http/1.1", b"http/1.0"];
 
 /// Why there is no certificate.
 #[derive(Debug, thiserror::Error)]
-pub enum CaError {
+#[error(transparent)]
+pub struct CaError(#[from] Problem);
+
+/// Apart, so that the libraries that make certificates and speak TLS are nobody else's concern.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Problem {
     /// Neither a DNS name nor an IP address.
     #[error("no certificate can be made: {0}")]
     Host(#[from] HostError),
     /// A certificate could not be made.
-    #[error("cannot make a certificate")]
+    #[error("cannot make a certificate: {0}")]
     Certificate(#[from] rcgen::Error),
     /// The TLS library refused what was made.
-    #[error("cannot set up TLS")]
+    #[error("cannot set up TLS: {0}")]
     Tls(#[from] rustls::Error),
     /// The system gave no random bytes.
     #[error("the system's random number generator failed")]
     Random,
 }
 
-/// A CA made for one run. It has no `Debug`, so that its key cannot slip into a log.
+/// A CA made for one run.
 pub struct CertificateAuthority {
     certificate_pem: String,
     issuer: Issuer<'static, KeyPair>,
@@ -61,12 +67,23 @@ pub struct CertificateAuthority {
     configs: Mutex<HashMap<Vec<String>, Arc<ServerConfig>>>,
 }
 
+/// Without the keys, so that none can slip into a log.
+impl fmt::Debug for CertificateAuthority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CertificateAuthority").finish_non_exhaustive()
+    }
+}
+
 impl CertificateAuthority {
     /// Makes the CA's key and certificate (ECDSA P-256), and the one key that all server certificates share.
     ///
     /// # Errors
     /// Where the system's random number generator or the TLS library fails.
     pub fn new() -> Result<Self, CaError> {
+        Ok(Self::make()?)
+    }
+
+    fn make() -> Result<Self, Problem> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let key_pair = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let params = ca_params(random_serial(&provider)?);
@@ -95,8 +112,8 @@ impl CertificateAuthority {
     ///
     /// # Errors
     /// Where `host` is neither, or the TLS library fails.
-    pub fn server_config(&self, host: &str) -> Result<Arc<ServerConfig>, CaError> {
-        let names = alternative_names(host)?;
+    pub(crate) fn server_config(&self, host: &str) -> Result<Arc<ServerConfig>, CaError> {
+        let names = alternative_names(host).map_err(Problem::from)?;
         // A poisoned lock is no danger: the map is valid between any two of its calls.
         let mut configs = self.configs.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(config) = configs.get(&names) {
@@ -110,7 +127,7 @@ impl CertificateAuthority {
         Ok(config)
     }
 
-    fn make_config(&self, names: &[String]) -> Result<ServerConfig, CaError> {
+    fn make_config(&self, names: &[String]) -> Result<ServerConfig, Problem> {
         let params = leaf_params(names, random_serial(&self.provider)?)?;
         let certificate = params.signed_by(&self.leaf_key_pair, &self.issuer)?;
         let certified = CertifiedKey::new(vec![certificate.into()], Arc::clone(&self.leaf_signing_key));
@@ -133,7 +150,7 @@ fn ca_params(serial: SerialNumber) -> CertificateParams {
     params
 }
 
-fn leaf_params(names: &[String], serial: SerialNumber) -> Result<CertificateParams, CaError> {
+fn leaf_params(names: &[String], serial: SerialNumber) -> Result<CertificateParams, Problem> {
     let alternative = |name: &String| match name.parse() {
         Ok(address) => Ok(SanType::IpAddress(address)),
         Err(_) => name.as_str().try_into().map(SanType::DnsName),
@@ -160,9 +177,9 @@ fn common_params(common_name: &str, serial: SerialNumber) -> CertificateParams {
 }
 
 /// A random positive serial number of 127 bits: unique, as RFC 5280 §4.1.2.2 asks, without keeping count.
-fn random_serial(provider: &CryptoProvider) -> Result<SerialNumber, CaError> {
+fn random_serial(provider: &CryptoProvider) -> Result<SerialNumber, Problem> {
     let mut bytes = [0; 16];
-    provider.secure_random.fill(&mut bytes).map_err(|_| CaError::Random)?;
+    provider.secure_random.fill(&mut bytes).map_err(|_| Problem::Random)?;
     bytes[0] = bytes[0] & 0x7f | 0x40;
     Ok(SerialNumber::from_slice(&bytes))
 }
@@ -178,7 +195,7 @@ mod tests {
         assert!(Arc::ptr_eq(&config("Files.Example.test"), &config("files.example.test")));
         assert!(Arc::ptr_eq(&config("[::1]"), &config("0:0:0:0:0:0:0:1")));
         assert!(!Arc::ptr_eq(&config("127.0.0.1"), &config("localhost")));
-        assert!(matches!(ca.server_config("a..b"), Err(CaError::Host(_))));
+        assert!(matches!(ca.server_config("a..b"), Err(CaError(Problem::Host(_)))));
     }
 
     /// Who had the key could sign another authority; its clients would not believe that.
@@ -219,5 +236,24 @@ mod tests {
             ca.server_config(&format!("h{host}.example.test")).unwrap();
         }
         assert_eq!(ca.configs.lock().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn each_error_says_what_cannot_be_made_and_why() {
+        for (error, text) in [
+            (
+                Problem::Host(HostError("a..b".to_owned())),
+                "no certificate can be made: `a..b` is neither an IP address nor a DNS name of labels of 1 to 63 letters, \
+                 digits, `-` and `_`",
+            ),
+            (
+                Problem::Certificate(rcgen::Error::CouldNotParseCertificate),
+                "cannot make a certificate: Could not parse certificate",
+            ),
+            (Problem::Tls(rustls::Error::DecryptError), "cannot set up TLS: cannot decrypt peer's message"),
+            (Problem::Random, "the system's random number generator failed"),
+        ] {
+            assert_eq!(CaError(error).to_string(), text);
+        }
     }
 }

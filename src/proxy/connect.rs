@@ -170,4 +170,15 @@ mod tests {
             assert!(error.to_string().contains(words), "{target}: {error}");
         }
     }
+
+    #[test]
+    fn each_refusal_of_a_tunnel_says_why() {
+        for (error, text) in [
+            (ConnectError::NoPort("h".to_owned()), "cannot CONNECT to `h`: the port is missing"),
+            (ConnectError::TooDeep, "cannot CONNECT: this is already a tunnel inside a tunnel"),
+            (ConnectError::Http2, "cannot CONNECT over HTTP/2: use HTTP/1.1 to the proxy"),
+        ] {
+            assert_eq!(error.to_string(), text);
+        }
+    }
 }

@@ -23,6 +23,7 @@ use tokio::{
 use tower::Service;
 
 use super::{
+    account::{AnswerCallback, Answered},
     batched::Batched,
     ca::CertificateAuthority,
     connect::{Transport, Tunnel},
@@ -35,7 +36,10 @@ use super::{
     tls::{self, HandshakeCallback, HandshakeFailure},
     upload::Upload,
 };
-use crate::process::{Finder, Network, ProcessName, Protocol};
+use crate::{
+    process::{Finder, Network, ProcessName, Protocol},
+    request_id::RequestIds,
+};
 
 /// How long a client can be silent after CONNECT. On a new connection it can be as long as between two requests:
 /// some clients open connections that they do not need yet.
@@ -58,6 +62,8 @@ pub struct Settings {
     pub http: HttpServer,
     /// Is told of failed handshakes.
     pub on_handshake_failure: Option<HandshakeCallback>,
+    /// Is told of each request that is over.
+    pub on_answer: Option<AnswerCallback>,
     /// Knows who the clients are.
     pub clients: Clients,
     /// Set where a client wants something other than to look at the run.
@@ -100,13 +106,15 @@ pub struct Connection<S> {
     pub service: S,
     /// Says when to end.
     pub shutdown: Shutdown,
+    /// Numbers its requests.
+    pub ids: RequestIds,
 }
 
 impl<S, B> Connection<S>
 where
     S: Service<Request<Upload>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     /// Serves `stream`, and the tunnels that are opened on it one inside the other, until the client has enough.
@@ -119,9 +127,10 @@ where
         let mut arrival = Arrival::at(stream.local_addr()?);
         arrival.peer = stream.peer_addr().ok();
         arrival.asks_origins = self.settings.asks_origins;
+        arrival.ids = self.ids.clone();
         let mut transport = Transport::Tcp(ClientSocket::new(stream));
         while let Some(tunnel) = self.serve_transport(transport, &mut arrival).await? {
-            tracing::debug!(target = %tunnel.target, "tunnel");
+            tracing::debug!(host = %tunnel.target, "tunnel");
             arrival.tunnels.push(tunnel.target.clone());
             arrival.decrypted = false;
             transport = tunnel.open().await?;
@@ -184,6 +193,9 @@ where
             tracing::warn!(host = failure.host, "TLS handshake failed: {}", failure.reason);
             if let Some(callback) = &self.settings.on_handshake_failure {
                 callback(failure);
+            }
+            if let (Some(callback), Some(tunnel)) = (&self.settings.on_answer, arrival.tunnel()) {
+                callback(Answered::tunnel(tunnel, arrival.ids.connection(), arrival.peer));
             }
             None
         })

@@ -54,7 +54,7 @@ impl<S, B> Service<Request<Upload>> for Controlled<S>
 where
     S: Service<Request<Upload>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
 {
     type Response = Response<Either<B, Body>>;
     type Error = Infallible;

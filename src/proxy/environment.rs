@@ -47,20 +47,26 @@ const VARIABLES: &[(&str, Value, &str)] = &[
     ("no_proxy", Value::NoProxy, "the same clients; wget in lower case only"),
     ("NO_PROXY", Value::NoProxy, "the same, in the other case"),
     ("NODE_USE_ENV_PROXY", Value::Fixed("1"), "Node from 24 on: without it the proxy variables do nothing"),
+    ("ELECTRON_GET_USE_PROXY", Value::Fixed("1"), "Electron's downloads: the same, with any Node"),
     ("CARGO_HTTP_PROXY", Value::Unset, "cargo: comes before the others"),
     ("PIP_PROXY", Value::Unset, "pip: comes before the others"),
     ("npm_config_proxy", Value::Unset, "npm, pnpm, yarn 1: come before the others"),
     ("npm_config_https_proxy", Value::Unset, "npm, pnpm, yarn 1"),
     ("npm_config_noproxy", Value::Unset, "npm, pnpm"),
-    ("SSL_CERT_FILE", Value::CaFile, "OpenSSL: curl, cmake, Python, httpx, uv, aiohttp, bun, Ruby, Perl; Go; cargo"),
+    ("YARN_HTTP_PROXY", Value::ProxyUrl, "yarn from 2 on, which reads none of the above"),
+    ("YARN_HTTPS_PROXY", Value::ProxyUrl, "the same"),
+    (
+        "SSL_CERT_FILE",
+        Value::CaFile,
+        "OpenSSL: curl, cmake, Python, httpx, uv, aiohttp, bun, Ruby, Composer, Perl; Go; cargo",
+    ),
     ("SSL_CERT_DIR", Value::Unset, "the same: certificates beside those of SSL_CERT_FILE"),
     ("CURL_CA_BUNDLE", Value::CaFile, "curl's command, requests, pip"),
     ("GIT_SSL_CAINFO", Value::CaFile, "git, and nothing else works for it"),
     ("REQUESTS_CA_BUNDLE", Value::CaFile, "requests, pip: comes before PIP_CERT"),
     ("PIP_CERT", Value::CaFile, "pip"),
-    ("NODE_EXTRA_CA_CERTS", Value::CaFile, "Node, bun; npm and pnpm where they have no cafile"),
+    ("NODE_EXTRA_CA_CERTS", Value::CaFile, "Node, bun, yarn from 2 on; npm and pnpm where they have no cafile"),
     ("npm_config_cafile", Value::CaFile, "npm, pnpm, yarn 1"),
-    ("yarn_cafile", Value::CaFile, "yarn 1"),
     ("DENO_CERT", Value::CaFile, "deno"),
     ("CARGO_HTTP_CAINFO", Value::CaFile, "cargo"),
     ("NIX_SSL_CERT_FILE", Value::CaFile, "Nix, and what nixpkgs patches: git, curl, Go"),
@@ -155,7 +161,7 @@ impl ClientEnvironment {
     ///
     /// # Errors
     /// Where a file cannot be written, or `dir` is not UTF-8.
-    pub fn create(
+    pub(crate) fn create(
         dir: &Path,
         proxy: SocketAddr,
         ca_pem: &str,
@@ -177,7 +183,7 @@ impl ClientEnvironment {
     ///
     /// # Errors
     /// Where a path is not UTF-8.
-    pub fn describe(
+    pub(crate) fn describe(
         proxy: &ProxyUrl,
         ca_file: &Path,
         files: Option<&Path>,
@@ -202,7 +208,7 @@ impl ClientEnvironment {
     }
 
     /// Every variable with its value and its readers.
-    pub fn described(&self) -> impl Iterator<Item = Variable<'_>> {
+    pub(crate) fn described(&self) -> impl Iterator<Item = Variable<'_>> {
         let readers = |name| VARIABLES.iter().find(|(known, ..)| *known == name).map_or("", |(.., readers)| readers);
         self.variables.iter().map(move |(name, value)| Variable {
             name,

@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body_util::{Either, Full};
 use hyper::{body::Incoming, ext::Protocol, service::service_fn};
 use hyper_util::{
@@ -22,6 +22,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tower::{Service, ServiceExt};
 
 use super::{
+    account::{Answered, Counted, Ledger},
     connect::{self, Tunnel, TunnelSlot},
     connection::Settings,
     control, hop_by_hop,
@@ -29,7 +30,7 @@ use super::{
     target::{self, Arrival},
     upload::Upload,
 };
-use crate::{store::stream::Use, text::printable_lines};
+use crate::{request_id::RequestId, store::stream::Use, text::printable_lines};
 
 /// HTTP/2 flow control for what clients send, in bytes: a stream's and a connection's window. They bound uploads alone;
 /// for downloads it is the client's windows that count.
@@ -45,6 +46,9 @@ const STREAM_SEND_BUFFER: usize = 256 << 10;
 const CONCURRENT_STREAMS: u32 = 200;
 /// The longest head of an HTTP/2 request, in bytes: signed URLs and tokens are long.
 const LONGEST_HEAD: u32 = 128 << 10;
+
+/// The field that tells a client the number of a request that buildproxy answered itself. No recorded answer has it from us.
+const REQUEST_ID: HeaderName = HeaderName::from_static("buildproxy-request");
 
 /// The settings of every HTTP connection.
 pub type HttpServer = auto::Builder<TokioExecutor>;
@@ -89,16 +93,20 @@ where
     IO: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     S: Service<Request<Upload>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let (activity, tunnel) = (Activity::new(), TunnelSlot::default());
-    let per_request = (activity.clone(), tunnel.clone(), Arc::new(arrival.clone()), Arc::clone(&settings.was_asked));
+    let ledger = settings.on_answer.as_ref().map(|callback| Ledger::new(Arc::clone(callback)));
+    let stream = TokioIo::new(Watched::new(stream, activity.clone(), ledger.clone()));
+    let way =
+        Way { arrival: arrival.clone(), tunnel: tunnel.clone(), ledger, was_asked: Arc::clone(&settings.was_asked) };
+    let per_request = (activity.clone(), Arc::new(way));
     let exchanges = service_fn(move |request| {
-        let (activity, tunnel, arrival, was_asked) = per_request.clone();
-        exchange(request, activity.begin(), arrival, tunnel, was_asked, service.clone())
+        let (activity, way) = per_request.clone();
+        let id = way.arrival.ids.next();
+        exchange(request, id, activity.begin(), way, service.clone())
     });
-    let stream = TokioIo::new(Watched::new(stream, activity.clone()));
     let mut connection = pin!(settings.http.serve_connection_with_upgrades(stream, exchanges));
     let mut ending = false;
     let outcome = loop {
@@ -125,32 +133,47 @@ where
     tunnel.take()
 }
 
+/// What the requests on one HTTP connection have in common.
+struct Way {
+    arrival: Arrival,
+    tunnel: TunnelSlot,
+    ledger: Option<Ledger>,
+    /// Set where the client wants something other than to look at the run.
+    was_asked: Arc<AtomicBool>,
+}
+
 /// One request and its answer: by the proxy itself, or by `service`. It runs, for [`Activity`], until then.
 async fn exchange<S, B>(
     mut request: Request<Incoming>,
+    id: RequestId,
     _running: Exchange,
-    arrival: Arc<Arrival>,
-    tunnel: TunnelSlot,
-    was_asked: Arc<AtomicBool>,
+    way: Arc<Way>,
     service: S,
-) -> Result<Response<Either<B, Full<Bytes>>>, Infallible>
+) -> Result<Response<Counted<Either<B, Full<Bytes>>>>, Infallible>
 where
     S: Service<Request<Upload>, Response = Response<B>, Error = Infallible>,
+    B: http_body::Body<Data = Bytes>,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let answer = answer_here(&mut request, &arrival, &tunnel);
-    if answer.is_some() || !control::is_for_us(&request) {
-        was_asked.store(true, Ordering::Relaxed);
+    let own = id.during(|| answer_here(&mut request, &way.arrival, &way.tunnel));
+    if own.is_some() || !control::is_for_us(&request) {
+        way.was_asked.store(true, Ordering::Relaxed);
     }
-    if let Some(answer) = answer {
-        return Ok(answer.map(Either::Right));
+    // A tunnel that was granted is told of by what comes through it.
+    let is_tunnel = request.method() == Method::CONNECT && own.as_ref().is_some_and(|own| own.status().is_success());
+    let ledger = way.ledger.as_ref().filter(|_| !is_tunnel);
+    let account = ledger.map(|ledger| ledger.open(Answered::begun(&request, id, way.arrival.peer)));
+    if let Some(own) = own {
+        return Ok(Counted::response(own.map(Either::Right), id, account));
     }
     let waits = request.version() == Version::HTTP_11 && request.headers().contains_key(header::EXPECT);
-    let mut response = service.oneshot(request.map(Upload::new)).await?;
+    // Pinned here, since it is large: to move it costs more than all that this is for.
+    let mut response = id.scope(pin!(service.oneshot(request.map(Upload::new)))).await?;
     if waits && (response.status().is_client_error() || response.status().is_server_error()) {
         // The body can be unread. hyper closes then, and the client has to know (RFC 9110 §10.1.1).
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    Ok(response.map(Either::Left))
+    Ok(Counted::response(response.map(Either::Left), id, account))
 }
 
 /// The answer to what no service has to see; `None` leaves `request` as the service gets it.
@@ -207,7 +230,7 @@ fn no_upgrade(method: &Method, protocol: &str) -> Response<Full<Bytes>> {
 }
 
 /// The elements of a comma-separated field (RFC 9110 §5.6.1).
-fn tokens<'a>(headers: &'a HeaderMap, name: &header::HeaderName) -> impl Iterator<Item = &'a str> {
+fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
     let lists = headers.get_all(name).into_iter().filter_map(|list| list.to_str().ok());
     lists.flat_map(|list| list.split(',')).map(str::trim).filter(|token| !token.is_empty())
 }
@@ -227,6 +250,9 @@ pub fn plain_text(method: &Method, status: StatusCode, text: &str) -> Response<F
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+    // By which the log has it.
+    let id = RequestId::current().and_then(|id| HeaderValue::try_from(id.to_string()).ok());
+    response.headers_mut().extend(id.map(|id| (REQUEST_ID, id)));
     response
 }
 
@@ -255,7 +281,7 @@ mod tests {
         let arrival = Arrival::at("127.0.0.1:34567".parse().unwrap());
         assert!(answer_here(&mut request, &arrival, &TunnelSlot::default()).is_none());
         assert_eq!(request.uri(), "http://h.test/a?b");
-        let names: Vec<&str> = request.headers().keys().map(header::HeaderName::as_str).collect();
+        let names: Vec<&str> = request.headers().keys().map(HeaderName::as_str).collect();
         assert_eq!(names, ["host", "accept"]);
     }
 }

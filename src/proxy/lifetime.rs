@@ -4,7 +4,7 @@ use std::{
     io::{self, IoSlice},
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -13,6 +13,8 @@ use tokio::{
     sync::watch,
     time::{Instant, sleep_until},
 };
+
+use super::account::Ledger;
 
 /// How long the first request of a connection can take to come.
 pub const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -120,16 +122,16 @@ impl Drop for Exchange {
 }
 
 /// A connection that notes when its client takes something.
-#[derive(Debug)]
 pub struct Watched<IO> {
     io: IO,
     activity: Activity,
+    ledger: Option<Ledger>,
 }
 
 impl<IO> Watched<IO> {
-    /// Over `io`, for `activity`.
-    pub fn new(io: IO, activity: Activity) -> Self {
-        Self { io, activity }
+    /// Over `io`, for `activity`, and for `ledger` where there is one.
+    pub fn new(io: IO, activity: Activity, ledger: Option<Ledger>) -> Self {
+        Self { io, activity, ledger }
     }
 
     /// The connection itself.
@@ -138,8 +140,9 @@ impl<IO> Watched<IO> {
     }
 
     fn note(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if matches!(written, Poll::Ready(Ok(1..))) {
+        if let Poll::Ready(Ok(count @ 1..)) = written {
             self.activity.taken();
+            self.ledger.iter().for_each(|ledger| ledger.written(count));
         }
         written
     }
@@ -173,7 +176,12 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Watched<IO> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+        let this = self.get_mut();
+        let flushed = ready!(Pin::new(&mut this.io).poll_flush(cx));
+        if flushed.is_ok() {
+            this.ledger.iter().for_each(Ledger::flushed);
+        }
+        Poll::Ready(flushed)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

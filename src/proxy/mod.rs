@@ -5,6 +5,7 @@
 //! came: with an absolute URI and without hop-by-hop fields. Nothing here opens a connection to anywhere, and
 //! nothing here knows what an inventory is.
 
+mod account;
 mod apt;
 mod authority;
 mod batched;
@@ -35,12 +36,13 @@ mod upload;
 #[cfg(test)]
 mod tests;
 
+pub use account::{AnswerCallback, Answered};
 pub use ca::{CaError, CertificateAuthority};
 pub use descriptors::raise_limit as raise_descriptor_limit;
 pub use environment::ClientEnvironment;
 pub use exchange::plain_text;
-pub use export::{ExportError, Format};
-pub use proxy_url::{ProxyUrl, ProxyUrlError};
+pub use export::Format;
+pub use proxy_url::ProxyUrl;
 pub use running::{HandshakeFailures, ListenOn, Running, StartError, StartOptions};
 pub use server::Listener;
 pub use tls::HandshakeFailure;

@@ -3,7 +3,7 @@
 use std::{
     convert::Infallible,
     error::Error,
-    io,
+    fmt, io,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     sync::{
@@ -20,6 +20,7 @@ use tokio::{sync::oneshot, task::JoinHandle};
 use tower::Service;
 
 use super::{
+    account::AnswerCallback,
     ca::{CaError, CertificateAuthority},
     control::Controlled,
     environment::ClientEnvironment,
@@ -55,20 +56,28 @@ pub enum ListenOn {
 }
 
 /// What a proxy needs to know.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct StartOptions {
     /// Where it listens.
-    pub listen_on: ListenOn,
+    pub(crate) listen_on: ListenOn,
     /// What the clients trust beside the proxy's own CA, in PEM.
-    pub user_roots: Option<String>,
+    pub(crate) user_roots: Option<String>,
     /// Whether requests to loopback go through the proxy, too.
-    pub proxy_loopback: bool,
+    pub(crate) proxy_loopback: bool,
     /// How many descriptors a client's connection holds beside its own, for as long as it is served.
-    pub held_per_client: u32,
+    pub(crate) held_per_client: u32,
     /// Whether the service asks origins.
-    pub asks_origins: bool,
+    pub(crate) asks_origins: bool,
+    /// What is told of each request that is over.
+    pub(crate) on_answer: Option<AnswerCallback>,
     /// What it answers for itself: see [`control::HOST`](super::control::HOST).
-    pub control: Router,
+    pub(crate) control: Router,
+}
+
+impl fmt::Debug for StartOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StartOptions").field("listen_on", &self.listen_on).finish_non_exhaustive()
+    }
 }
 
 impl StartOptions {
@@ -80,6 +89,7 @@ impl StartOptions {
             proxy_loopback: false,
             held_per_client: 0,
             asks_origins: false,
+            on_answer: None,
             control: Router::new(),
         }
     }
@@ -87,6 +97,7 @@ impl StartOptions {
 
 /// Why a proxy cannot start.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StartError {
     /// The address cannot be had.
     #[error("cannot listen on {address}: {source}\n\nhint: leave `--listen` out and the kernel picks a free port")]
@@ -110,6 +121,7 @@ pub enum StartError {
 }
 
 /// A proxy that is ready, until it is stopped.
+#[derive(Debug)]
 pub struct Running {
     address: SocketAddr,
     environment: ClientEnvironment,
@@ -130,10 +142,11 @@ impl Running {
     where
         S: Service<Request<Upload>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send + 'static,
-        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        let StartOptions { listen_on, user_roots, proxy_loopback, held_per_client, asks_origins, control } = options;
+        let StartOptions { listen_on, user_roots, proxy_loopback, held_per_client, asks_origins, on_answer, control } =
+            options;
         keep_freed_memory();
         keep_keys_from_others();
         let (is_isolated, folder) = match &listen_on {
@@ -160,7 +173,7 @@ impl Running {
         .map_err(files_error(client_files.path()))?;
         let handshake_failures = HandshakeFailures::default();
         let kept = handshake_failures.clone();
-        let listener = listener.on_handshake_failure(move |failure| kept.add(failure));
+        let listener = listener.on_handshake_failure(move |failure| kept.add(failure)).on_answer(on_answer);
         let was_asked = listener.was_asked();
         let (stop, stopped) = oneshot::channel::<()>();
         let shutdown = async move { drop(stopped.await) };

@@ -18,9 +18,9 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tower::Service;
-use tracing::Instrument;
 
 use super::{
+    account::AnswerCallback,
     ca::CertificateAuthority,
     connection::{Clients, Connection, Settings},
     descriptors, exchange,
@@ -28,7 +28,7 @@ use super::{
     tls::{HandshakeCallback, HandshakeFailure},
     upload::Upload,
 };
-use crate::process::Network;
+use crate::{process::Network, request_id::RequestIds};
 
 /// How long accepting pauses when the process or the system is out of file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -42,10 +42,17 @@ pub struct Listener {
     socket: TcpListener,
     local_addr: SocketAddr,
     on_handshake_failure: Option<HandshakeCallback>,
+    on_answer: Option<AnswerCallback>,
     clients: Clients,
     others: u32,
     asks_origins: bool,
     was_asked: Arc<AtomicBool>,
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listener").field("local_addr", &self.local_addr).finish_non_exhaustive()
+    }
 }
 
 impl Listener {
@@ -61,7 +68,7 @@ impl Listener {
     ///
     /// # Errors
     /// Where it is none.
-    pub fn from_socket(socket: std::net::TcpListener, network: Network) -> io::Result<Self> {
+    pub(crate) fn from_socket(socket: std::net::TcpListener, network: Network) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         let listener = Self::listening(TcpListener::from_std(socket)?)?;
         Ok(Self { clients: Clients::of_network(network), ..listener })
@@ -80,6 +87,7 @@ impl Listener {
             socket,
             local_addr,
             on_handshake_failure: None,
+            on_answer: None,
             clients: Clients::default(),
             others: 0,
             asks_origins: false,
@@ -93,7 +101,7 @@ impl Listener {
     }
 
     /// Whether a client has ever wanted something, other than to look at the run.
-    pub fn was_asked(&self) -> Arc<AtomicBool> {
+    pub(crate) fn was_asked(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.was_asked)
     }
 
@@ -104,15 +112,21 @@ impl Listener {
         self
     }
 
+    /// Has `callback` told of every request that is over.
+    #[must_use]
+    pub(crate) fn on_answer(self, callback: Option<AnswerCallback>) -> Self {
+        Self { on_answer: callback, ..self }
+    }
+
     /// Says that each connection holds so many more descriptors for as long as it is served.
     #[must_use]
-    pub fn holding(self, others: u32) -> Self {
+    pub(crate) fn holding(self, others: u32) -> Self {
         Self { others, ..self }
     }
 
     /// Says that the service asks origins, so that nothing may come back from there.
     #[must_use]
-    pub fn asking_origins(self, asks_origins: bool) -> Self {
+    pub(crate) fn asking_origins(self, asks_origins: bool) -> Self {
         Self { asks_origins, ..self }
     }
 
@@ -127,14 +141,15 @@ impl Listener {
     ) where
         S: Service<Request<Upload>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send + 'static,
-        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         let (ending, ended) = watch::channel(false);
-        let Self { socket, on_handshake_failure, clients, others, asks_origins, was_asked, .. } = self;
-        let settings =
-            Settings { asks_origins, ca, http: exchange::server(), on_handshake_failure, clients, was_asked };
-        let connection = Connection { settings: Arc::new(settings), service, shutdown: Shutdown::from(ended) };
+        let Self { socket, on_handshake_failure, on_answer, clients, others, asks_origins, was_asked, .. } = self;
+        let http = exchange::server();
+        let settings = Settings { asks_origins, ca, http, on_handshake_failure, on_answer, clients, was_asked };
+        let ids = RequestIds::default();
+        let connection = Connection { settings: Arc::new(settings), service, shutdown: Shutdown::from(ended), ids };
         let mut running = JoinSet::new();
         tokio::select! {
             () = accept_all(&socket, others, connection, &mut running) => {}
@@ -146,6 +161,8 @@ impl Listener {
         let drained = timeout(grace, async { while running.join_next().await.is_some() {} }).await;
         if drained.is_err() {
             tracing::debug!(connections = running.len(), "closed connections that did not end in time");
+            // Until the last one has told what became of its requests.
+            running.shutdown().await;
         }
     }
 }
@@ -165,10 +182,11 @@ async fn accept_all<S, B>(socket: &TcpListener, others: u32, connection: Connect
 where
     S: Service<Request<Upload>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
     let mut shortage = Shortage::default();
+    let mut accepted = 0;
     loop {
         let is_full = running.len() >= descriptors::most_connections(others);
         if is_full {
@@ -177,13 +195,16 @@ where
         }
         tokio::select! {
             (stream, peer) = accept(socket, &mut shortage), if !is_full => {
-                let span = tracing::debug_span!("connection", %peer);
+                accepted += 1;
+                let ids = RequestIds::of(accepted);
+                let id = ids.connection();
                 let connection = Connection {
                     settings: Arc::clone(&connection.settings),
                     service: connection.service.clone(),
                     shutdown: connection.shutdown.clone(),
+                    ids,
                 };
-                running.spawn(serve(connection, stream).instrument(span));
+                running.spawn(id.scope(serve(connection, stream, peer)));
             }
             // Tasks that have ended are taken out, so that the set does not grow.
             Some(_) = running.join_next() => {}
@@ -191,13 +212,14 @@ where
     }
 }
 
-async fn serve<S, B>(connection: Connection<S>, stream: TcpStream)
+async fn serve<S, B>(connection: Connection<S>, stream: TcpStream, peer: SocketAddr)
 where
     S: Service<Request<Upload>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
+    tracing::debug!(client = %peer, "connected");
     if let Err(error) = connection.serve(stream).await {
         tracing::debug!(%error, "connection broken");
     }

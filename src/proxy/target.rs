@@ -8,7 +8,7 @@ use http::{
 };
 
 use super::authority::HostPort;
-use crate::url::without_userinfo;
+use crate::{request_id::RequestIds, url::without_userinfo};
 
 /// The host that is the proxy itself, whatever an inventory has. No real host has such a name: `internal` is reserved for
 /// private use (ICANN Board, 2024-07-29), and this name is ours within it.
@@ -27,6 +27,8 @@ pub struct Arrival {
     pub decrypted: bool,
     /// Whether what is answered goes to the client's socket as it is: not encrypted, and in no tunnel in another.
     pub is_direct: bool,
+    /// Numbers its requests.
+    pub ids: RequestIds,
     /// The CONNECT targets passed on the way, the last one innermost.
     pub tunnels: Vec<HostPort>,
 }
@@ -94,7 +96,8 @@ impl TargetError {
 impl Arrival {
     /// On a connection to `own`, before anything is known of it.
     pub fn at(own: SocketAddr) -> Self {
-        Self { own, peer: None, asks_origins: false, decrypted: false, is_direct: false, tunnels: Vec::new() }
+        let ids = RequestIds::default();
+        Self { own, peer: None, asks_origins: false, decrypted: false, is_direct: false, ids, tunnels: Vec::new() }
     }
 
     /// The innermost CONNECT target.
@@ -433,5 +436,12 @@ mod tests {
         }
         assert!(target("plain", "GET http://127.0.0.1:8080/", &[]).is_ok());
         assert!(target("plain", "GET http://h.test:34567/", &[]).is_ok());
+    }
+
+    #[test]
+    fn two_hosts_of_one_request_are_both_named() {
+        let error = TargetError::TwoHosts { authority: "a".to_owned(), host: "b".to_owned() };
+        let text = "the request is for `a` but its Host header says `b`, which RFC 9113 §8.3.1 forbids";
+        assert_eq!(error.to_string(), text);
     }
 }

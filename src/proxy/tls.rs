@@ -34,6 +34,7 @@ pub type HandshakeCallback = Arc<dyn Fn(HandshakeFailure) + Send + Sync>;
 
 /// A TLS connection that came to nothing, and with it every request that the client had in mind.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct HandshakeFailure {
     /// The host that the client wanted: SNI, else the CONNECT host, else the proxy's own address.
     pub host: String,
@@ -43,7 +44,7 @@ pub struct HandshakeFailure {
     /// What went wrong, in words.
     pub reason: String,
     /// The client, where it is on this machine and the system told.
-    pub client: Option<ProcessName>,
+    pub(crate) client: Option<ProcessName>,
 }
 
 /// One sentence for people; where the client does not trust the CA, with what would change that.
@@ -190,5 +191,29 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Decrypted<IO> {
             return Ok(false);
         }
         Err(error.at(self.host.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_of_a_handshake_that_fails_is_a_sentence() {
+        for (error, text) in [
+            (HandshakeError::Hello(io::Error::other("no TLS")), "cannot read the client's hello: no TLS"),
+            (HandshakeError::ServerName, "the server name that the client sent is no host name (RFC 6066 §3)"),
+            (HandshakeError::Left, "the client left when it had seen the certificate"),
+            (HandshakeError::Timeout, "the client was silent for 30 seconds"),
+        ] {
+            assert_eq!(error.to_string(), text);
+        }
+        let failure = HandshakeFailure {
+            host: "h".to_owned(),
+            client_distrusts_ca: false,
+            reason: "it broke".to_owned(),
+            client: Some(ProcessName { name: "curl".to_owned(), pid: 7 }),
+        };
+        assert_eq!(failure.to_string(), "TLS handshake for h failed: it broke; the client was curl (process 7)");
     }
 }

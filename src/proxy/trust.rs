@@ -12,7 +12,11 @@ const CLIENTS: &[(&[&str], &str)] = &[
         "SSL_CERT_FILE, or REQUESTS_CA_BUNDLE for requests and PIP_CERT for pip; a program with a list of its own \
          (certifi) has to be given os.environ[\"BUILDPROXY_CA_FILE\"]",
     ),
-    (&["uv", "go"], "SSL_CERT_FILE"),
+    (&["uv", "go", "ruby"], "SSL_CERT_FILE"),
+    (
+        &["php"],
+        "SSL_CERT_FILE, unless openssl.cafile in php.ini or `cafile` in Composer's configuration says otherwise",
+    ),
     (
         &["java"],
         "JAVA_TOOL_OPTIONS alone: leave that variable as it is; a build with a trust store of its own has to import \

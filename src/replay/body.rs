@@ -358,3 +358,33 @@ impl HttpBody for ReplayBody {
         if self.silent { SizeHint::default() } else { SizeHint::with_exact(self.left) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_error_says_what_is_broken_and_what_to_do() {
+        let hash = || Box::new(NixHash::sha256(b""));
+        for (error, text) in [
+            (BodyError::Read(io::Error::other("cannot open a: no")), "cannot open a: no; run `buildproxy verify`"),
+            (
+                BodyError::Entry { url: "http://h/a".parse().unwrap() },
+                "the compiled inventory contradicts itself, it has no entry where that for http://h/a should be: run \
+                 `buildproxy index` again on the inventory that it was made of",
+            ),
+            (
+                BodyError::Hash {
+                    what: "the body's `text`".to_owned(),
+                    expected: hash(),
+                    actual: hash(),
+                    remedy: "mend it".to_owned(),
+                },
+                "the body's `text` was altered: its hash is sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU= instead of \
+                 sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=; mend it",
+            ),
+        ] {
+            assert_eq!(error.to_string(), text);
+        }
+    }
+}

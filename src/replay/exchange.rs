@@ -16,11 +16,13 @@ use super::{
     sequence::Sequences,
 };
 use crate::{
+    credentials::hidden_in,
     inventory::{
         index::{EntryId, Index, KeptEntry, RequestBody, RequestKey, Visit},
         request_body::RequestDigest,
     },
     proxy::plain_text,
+    request_id::RequestId,
     store::stream::Use,
     text::printable,
     url::NormalizedUrl,
@@ -36,7 +38,7 @@ pub(super) async fn answer(replayer: Arc<Replayer>, request: Request<AxumBody>) 
     let body = match replayer.request_body(&head, &url, body).await {
         Ok(body) => body,
         Err(error) => {
-            tracing::debug!(%url, "the client left in its request body: {error}");
+            tracing::debug!(url = %Shown(&url), "the client left in its request body: {error}");
             let explanation = "buildproxy: the request's body is not whole\n".to_owned();
             return text(&head.method, StatusCode::BAD_REQUEST, explanation);
         }
@@ -52,13 +54,13 @@ pub(super) async fn answer(replayer: Arc<Replayer>, request: Request<AxumBody>) 
     if let Some(hop) = answer.hop() {
         replayer.sequences.hop_answered(&replayer.index, visit);
         replayer.log.answered(visit.entry);
-        tracing::debug!(method = %head.method, %url, %rules, "redirect to {}", printable(&hop.location));
+        tracing::debug!(method = %head.method, url = %Shown(&url), %rules, "redirect to {}", printable(&hop.location));
         let plan = respond::redirect(&answer.entry, hop, &head.method);
         return send(plan, OpenBody::nothing(), Use::Sent, None);
     }
     let sent = replayer.final_response(visit.entry, &answer.entry, &url, &head).await;
     if let Ok(response) = &sent {
-        tracing::debug!(method = %head.method, %url, status = response.status().as_u16(), %rules, "hit");
+        tracing::debug!(method = %head.method, url = %Shown(&url), status = response.status().as_u16(), %rules, "hit");
     }
     sent.unwrap_or_else(|error| {
         let problem = printable(&error.to_string());
@@ -148,6 +150,8 @@ impl Replayer {
         let replayer = Arc::clone(self);
         let moves = is_whole && Sequences::moves_after(&self.index, id);
         let file = file.map(|file| file.display().to_string()).unwrap_or_default();
+        // The connection sends, for whichever request.
+        let request = RequestId::current();
         Arc::new(move |result| match result {
             Ok(()) if moves => replayer.sequences.sent_whole(&replayer.index, id),
             Ok(()) => {}
@@ -157,8 +161,9 @@ impl Replayer {
                     io::ErrorKind::UnexpectedEof => "it got shorter while it was sent".to_owned(),
                     _ => error.to_string(),
                 };
-                let problem = format!("{file}: {what}; run `buildproxy verify`");
-                replayer.log.broken(&replayer.index, id, &printable(&problem));
+                let problem = printable(&format!("{file}: {what}; run `buildproxy verify`"));
+                let note = || replayer.log.broken(&replayer.index, id, &problem);
+                request.map_or_else(note, |request| request.during(note));
             }
         })
     }
@@ -166,6 +171,15 @@ impl Replayer {
     fn miss(&self, miss: &Miss) -> Response<AxumBody> {
         self.log.missed(miss);
         text(&miss.method, self.options.miss_status, miss.to_string())
+    }
+}
+
+/// A URL for the log, which others may read. Only a log that is read works it out.
+struct Shown<'a>(&'a NormalizedUrl);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hidden_in(self.0.as_str()).0)
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
         request_body::BodyDigest,
     },
     text::printable,
-    url::{NormalizedUrl, UrlError, without_userinfo},
+    url::{NormalizedUrl, UrlError},
 };
 
 /// Differences that are shown of one URL.
@@ -26,7 +26,7 @@ const DIFFERENCES: usize = 6;
 pub struct Miss {
     /// The request's method.
     pub method: Method,
-    /// The request's URL, without userinfo.
+    /// The request's URL, without credentials.
     pub url: String,
     /// Why.
     pub cause: Cause,
@@ -49,7 +49,7 @@ pub enum Cause {
 impl Miss {
     /// A request for something that is no URL.
     pub fn not_a_url(method: &Method, uri: &Uri, error: UrlError) -> Self {
-        let url = without_userinfo(&uri.to_string());
+        let url = credentials::hidden_in(&uri.to_string()).0;
         let (near, details) = (Vec::new(), Vec::new());
         Self { method: method.clone(), url, cause: Cause::NotAUrl(error), near, details, suggestion: None }
     }
@@ -63,9 +63,11 @@ impl Miss {
         let secrets = credentials::shown_in(asked.url);
         // Logs of builds are kept, and read by many.
         let hidden = |text: String| secrets.replaced_in(&text).unwrap_or(text);
-        let (method, url) = (asked.method.clone(), hidden(asked.url.to_string()));
+        let whole = asked.url.to_string();
+        let url = hidden(credentials::hidden_in(&whole).0);
         let details = details.into_iter().map(hidden).collect();
-        Self { method, url, cause: reason.into(), near, details, suggestion: suggestion.map(hidden) }
+        let suggestion = suggestion.map(|text| hidden(text.replace(&whole, &url)));
+        Self { method: asked.method.clone(), url, cause: reason.into(), near, details, suggestion }
     }
 
     /// The recorded URL that comes nearest, where nothing was recorded for the one that was asked.
@@ -190,4 +192,20 @@ pub fn asked_url(uri: &Uri) -> Result<NormalizedUrl, UrlError> {
     let path = uri.path_and_query().map_or("/", PathAndQuery::as_str);
     // The same text as the formatter makes, which takes as long as all else together.
     [scheme, "://", authority.as_str(), path].concat().try_into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_url_of_ours_is_a_miss_that_says_so() {
+        let asked = Uri::from_static("ftp://h/a");
+        let miss = Miss::not_a_url(&Method::GET, &asked, "ftp://h/a".parse::<NormalizedUrl>().unwrap_err());
+        assert_eq!(
+            miss.to_string(),
+            "buildproxy: no recorded answer\n\n  GET ftp://h/a\n\nthis is no URL that can be recorded.\n\nhint: only http and \
+             https are recorded and replayed\n"
+        );
+    }
 }

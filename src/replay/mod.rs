@@ -39,6 +39,7 @@ use crate::{
 
 /// What a run of replay can be told.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct ReplayOptions {
     /// The status of a request that nothing answers.
     pub miss_status: StatusCode,
@@ -77,7 +78,7 @@ impl Replayer {
     }
 
     /// Replays the inventory of `index`, whose system counts.
-    pub fn with_index(index: Index, files: BodyFiles, options: ReplayOptions) -> Self {
+    pub(crate) fn with_index(index: Index, files: BodyFiles, options: ReplayOptions) -> Self {
         let (used, log) = (UsedFiles::new(&index), RunLog::new(&index));
         let (sequences, checks) = (Sequences::default(), BodyChecks::default());
         Self { index, files, options, sequences, checks, used, log }
@@ -99,7 +100,7 @@ impl Replayer {
     ///
     /// # Errors
     /// The request, which is then no miss.
-    pub async fn answer_if_recorded(
+    pub(crate) async fn answer_if_recorded(
         self: &Arc<Self>,
         request: http::Request<Bytes>,
     ) -> Result<Response, http::Request<Bytes>> {
@@ -121,7 +122,7 @@ impl Replayer {
     }
 
     /// The same, as far as its text shows it.
-    pub fn summary(&self) -> Report {
+    pub(crate) fn summary(&self) -> Report {
         self.look_after_files();
         self.log.summary(&self.index)
     }

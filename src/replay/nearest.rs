@@ -3,6 +3,7 @@
 use std::{cmp::Reverse, fmt};
 
 use crate::{
+    credentials::is_hidden,
     inventory::index::{EntryId, Index},
     text::printable,
     url::{NormalizedUrl, decoded_parameter},
@@ -69,15 +70,21 @@ impl Near {
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let value = |value: &Option<String>| value.as_deref().map_or("without it".to_owned(), |v| format!("{v:?}"));
+        let is_credential = |name: &str, value: &str| is_hidden(&decoded_parameter(name), &decoded_parameter(value));
+        let value = |name: &str, value: &Option<String>, hidden: &'static str| match value.as_deref() {
+            Some(value) if is_credential(name, value) => hidden.to_owned(),
+            Some(value) => printable(&format!("{value:?}")),
+            None => "without it".to_owned(),
+        };
         match self {
             Self::Scheme(scheme) => write!(f, "recorded with the scheme {scheme}"),
             Self::Host(host) => write!(f, "recorded from the host {}", printable(host)),
             Self::Path(path) => write!(f, "recorded with the path {}", printable(path)),
             Self::QueryOrder => f.write_str("recorded with its query parameters in another order"),
             Self::Query { name, asked, recorded } => {
-                let (name, asked, recorded) = (printable(name), value(asked), value(recorded));
-                write!(f, "query parameter `{name}`: asked {}, recorded {}", printable(&asked), printable(&recorded))
+                let another = if asked.is_some() { "another one" } else { "a credential" };
+                let (asked, recorded) = (value(name, asked, "a credential"), value(name, recorded, another));
+                write!(f, "query parameter `{}`: asked {asked}, recorded {recorded}", printable(name))
             }
         }
     }
@@ -210,7 +217,7 @@ mod tests {
     fn the_same_file_with_another_query_comes_first() {
         let recorded = ["http://h/a.tar?v=1&sig=x", "http://h/b.tar?v=2&sig=y", "http://mirror/a.tar?v=2&sig=y"];
         let found = near(&recorded, "http://h/a.tar?v=2&sig=y");
-        let query = r#"query parameter `v`: asked "2", recorded "1"; query parameter `sig`: asked "y", recorded "x""#;
+        let query = r#"query parameter `v`: asked "2", recorded "1"; query parameter `sig`: asked a credential, recorded another one"#;
         assert_eq!(found[0], pair(recorded[0], query));
         assert_eq!(found[1], pair(recorded[1], "recorded with the path /b.tar"));
         assert_eq!(found[2], pair(recorded[2], "recorded from the host mirror"));

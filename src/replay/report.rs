@@ -44,12 +44,13 @@ struct Problems {
 /// What a run asked for and got.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub struct Report {
     /// Requests that were answered from an entry: redirects and final responses, whole or in part.
     pub requests_answered: u64,
     /// Requests that nothing answered.
     pub requests_missed: u64,
-    /// The entries that answered, in the inventory's order; of a [summary](RunLog::summary) the first few of those that
+    /// The entries that answered, in the inventory's order; of a summary the first few of those that
     /// answered most.
     pub answered: Vec<Answered>,
     /// What nothing answered, by URL.
@@ -59,13 +60,13 @@ pub struct Report {
     /// Hosts that a client wanted, but could not agree with the proxy on TLS: its requests never came.
     pub failed_handshakes: Vec<FailedHandshake>,
     /// What an isolated command tried to reach past the proxy.
-    pub bypasses: Vec<BypassReport>,
+    pub(crate) bypasses: Vec<BypassReport>,
     /// The same in sentences, one for each client and remedy.
     #[serde(skip)]
-    pub bypass_sentences: Vec<String>,
+    pub(crate) bypass_sentences: Vec<String>,
     /// Bodies that were missing, short or altered.
     pub broken_bodies: Vec<Broken>,
-    /// The entries that nothing asked for, in the inventory's order; of a [summary](RunLog::summary) the first few.
+    /// The entries that nothing asked for, in the inventory's order; of a summary the first few.
     pub unused: Vec<Unused>,
     /// How many entries answered.
     #[serde(skip)]
@@ -77,6 +78,7 @@ pub struct Report {
 
 /// An entry that answered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Answered {
     /// The entry's method.
     pub method: String,
@@ -88,6 +90,7 @@ pub struct Answered {
 
 /// A request that nothing answered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Missed {
     /// The request's method.
     pub method: String,
@@ -112,6 +115,7 @@ pub struct Missed {
 /// A host whose TLS handshake failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub struct FailedHandshake {
     /// The host that the client wanted.
     pub host: String,
@@ -126,6 +130,7 @@ pub struct FailedHandshake {
 
 /// An answer whose body could not be sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Broken {
     /// The entry's method.
     pub method: String,
@@ -139,6 +144,7 @@ pub struct Broken {
 
 /// An entry that nothing asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Unused {
     /// The entry's method.
     pub method: String,
@@ -267,7 +273,7 @@ impl Report {
 
     /// The same, with what only the isolation saw.
     #[must_use]
-    pub fn with_bypasses(mut self, bypasses: &[Bypass]) -> Self {
+    pub(crate) fn with_bypasses(mut self, bypasses: &[Bypass]) -> Self {
         self.bypasses.extend(bypasses.iter().map(Bypass::report));
         self.bypass_sentences.extend(isolate::sentences(bypasses));
         self
@@ -275,7 +281,7 @@ impl Report {
 
     /// What to do where nothing of the above says why a command did not get what it wanted; `command_failed` where that
     /// is known, `was_asked` where a client wanted something of it.
-    pub fn hint(&self, command_failed: bool, was_asked: bool) -> Option<&'static str> {
+    pub(crate) fn hint(&self, command_failed: bool, was_asked: bool) -> Option<&'static str> {
         let is_explained = self.requests_missed > 0
             || !self.failed_handshakes.is_empty()
             || !self.bypasses.is_empty()

@@ -186,3 +186,14 @@ impl NewBody<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_without_room_for_what_nix_is_given_says_so() {
+        let refusal = Refusal::NoScratch(std::io::Error::other("no"));
+        assert_eq!(refusal.to_string(), "cannot make a temporary folder: no");
+    }
+}

@@ -31,7 +31,7 @@ const SPOOL_FOLDER: &str = ".spool";
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The store's folder cannot be made.
-    #[error("cannot create the store {}: {source}; choose another folder with --store DIR or BUILDPROXY_STORE", dir.display())]
+    #[error("cannot create the store {}: {source}; hint: choose another folder with --store DIR or BUILDPROXY_STORE", dir.display())]
     Create {
         /// The store's folder.
         dir: PathBuf,
@@ -40,7 +40,7 @@ pub enum StoreError {
         source: io::Error,
     },
     /// The store's folder is there, but takes no files.
-    #[error("cannot write to the store {}: {source}; make it writable, or choose another folder with --store DIR or BUILDPROXY_STORE", dir.display())]
+    #[error("cannot write to the store {}: {source}; hint: make it writable, or choose another folder with --store DIR or BUILDPROXY_STORE", dir.display())]
     NotWritable {
         /// The store's folder.
         dir: PathBuf,
@@ -160,7 +160,8 @@ impl EmbeddedStore {
     ///
     /// # Errors
     /// Where the file cannot be written; nothing is left under the final name then.
-    pub fn insert_bytes(&self, bytes: &[u8], name: &StorePathName) -> Result<StorePath, StoreError> {
+    #[cfg(test)]
+    pub(crate) fn insert_bytes(&self, bytes: &[u8], name: &StorePathName) -> Result<StorePath, StoreError> {
         self.insert_pinned(bytes, &NixHash::sha256(bytes), name)
     }
 

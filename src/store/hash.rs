@@ -18,6 +18,7 @@ pub use spelling::Encoding;
 
 /// A hash algorithm that `fetchurl` and buildproxy share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum HashAlgo {
     /// SHA-256, what buildproxy itself records.
     Sha256,
@@ -45,6 +46,7 @@ impl HashAlgo {
 
 /// A digest together with its algorithm.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum NixHash {
     /// A SHA-256 digest.
     Sha256([u8; 32]),
@@ -54,6 +56,7 @@ pub enum NixHash {
 
 /// Why a text is no hash.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum HashError {
     /// No `ALGO-` prefix.
     #[error("`{0}` is not an SRI hash: it has to look like `sha256-…` followed by base64")]
@@ -199,11 +202,12 @@ impl<'de> Deserialize<'de> for NixHash {
 }
 
 /// Hashes bytes as they pass.
-#[derive(Clone)]
-pub enum Hasher {
-    /// SHA-256 in progress.
+#[derive(Debug, Clone)]
+pub struct Hasher(State);
+
+#[derive(Debug, Clone)]
+enum State {
     Sha256(Sha256),
-    /// SHA-512 in progress.
     Sha512(Sha512),
 }
 
@@ -211,24 +215,24 @@ impl Hasher {
     /// Starts a digest of `algo`.
     pub fn new(algo: HashAlgo) -> Self {
         match algo {
-            HashAlgo::Sha256 => Self::Sha256(Sha256::new()),
-            HashAlgo::Sha512 => Self::Sha512(Sha512::new()),
+            HashAlgo::Sha256 => Self(State::Sha256(Sha256::new())),
+            HashAlgo::Sha512 => Self(State::Sha512(Sha512::new())),
         }
     }
 
     /// Adds `data`.
     pub fn update(&mut self, data: &[u8]) {
-        match self {
-            Self::Sha256(hasher) => hasher.update(data),
-            Self::Sha512(hasher) => hasher.update(data),
+        match &mut self.0 {
+            State::Sha256(hasher) => hasher.update(data),
+            State::Sha512(hasher) => hasher.update(data),
         }
     }
 
     /// The hash of everything that was added.
     pub fn finish(self) -> NixHash {
-        match self {
-            Self::Sha256(hasher) => NixHash::Sha256(hasher.finalize().into()),
-            Self::Sha512(hasher) => NixHash::Sha512(hasher.finalize().into()),
+        match self.0 {
+            State::Sha256(hasher) => NixHash::Sha256(hasher.finalize().into()),
+            State::Sha512(hasher) => NixHash::Sha512(hasher.finalize().into()),
         }
     }
 }
@@ -354,6 +358,35 @@ mod tests {
             let resize = |_| file.set_len(now).unwrap();
             let message = hash_file(&file, HashAlgo::Sha256, resize).unwrap_err().to_string();
             assert_eq!(message, format!("it had {} bytes, and ends at byte {end} now", 3 * READ));
+        }
+    }
+
+    #[test]
+    fn each_error_says_what_a_hash_looks_like() {
+        let hash = || "x".to_owned();
+        for (error, text) in [
+            (HashError::NotSri(hash()), "`x` is not an SRI hash: it has to look like `sha256-…` followed by base64"),
+            (HashError::UnknownAlgorithm(hash()), "hash algorithm `x` is not supported: use sha256 or sha512"),
+            (
+                HashError::BadDigest { hash: hash(), algo: "sha256", expected: 32 },
+                "`x` is not a sha256 hash: its base64 has to decode to 32 bytes",
+            ),
+            (
+                HashError::NoAlgorithm(hash()),
+                "hash `x` does not say by which algorithm: it has to look like `sha256-…` with base64 (SRI) or `sha256:…` \
+                 with base16, nix32 or base64",
+            ),
+            (HashError::OtherAlgorithm { hash: hash(), expected: "sha512" }, "hash `x` has to be a sha512 hash"),
+            (
+                HashError::WrongLength { hash: hash(), algo: "sha256", base16: 64, nix32: 52, base64: 44 },
+                "`x` is not a sha256 hash: its digest has to be 64 characters of base16, 52 of nix32 or 44 of base64",
+            ),
+            (
+                HashError::BadCharacters { hash: hash(), algo: "sha256", encoding: "nix32", expected: 32 },
+                "`x` is not a sha256 hash: its digest is no nix32 of 32 bytes",
+            ),
+        ] {
+            assert_eq!(error.to_string(), text);
         }
     }
 }

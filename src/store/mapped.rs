@@ -294,4 +294,13 @@ mod tests {
         assert!(live().get(&address).is_none());
         assert!(in_file(&second).is_some());
     }
+
+    #[test]
+    fn what_cannot_be_mapped_is_named_with_the_reason() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        std::fs::write(&path, "abc").unwrap();
+        let error = StoreFile::open(&path).unwrap().window(0, 7).unwrap_err();
+        assert_eq!(error.to_string(), format!("cannot map {}: it is short: 3 of 7 bytes", path.display()));
+    }
 }

@@ -18,9 +18,6 @@ use super::{
 /// The store directory whose name is part of every digest. Nix calls it the logical store directory.
 pub const STORE_DIR: &str = "/nix/store";
 
-/// Longest name: Nix allows 211 and `.drv` still has to fit behind it.
-pub const MAX_NAME_LENGTH: usize = 207;
-
 /// Longest name of any store object.
 const MAX_OBJECT_NAME_LENGTH: usize = 211;
 
@@ -33,6 +30,7 @@ pub struct StorePathName(String);
 
 /// Why Nix would refuse a store path name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum NameError {
     /// The name is empty.
     #[error("a store path name cannot be empty")]
@@ -44,7 +42,7 @@ pub enum NameError {
     #[error("store path name `{0}` ends in `.drv`, which Nix keeps for derivations")]
     Derivation(String),
     /// The name is longer than Nix allows for a derivation's output.
-    #[error("store path name `{0}` is longer than {MAX_NAME_LENGTH} characters")]
+    #[error("store path name `{0}` is longer than {max} characters", max = StorePathName::MAX_LENGTH)]
     TooLong(String),
     /// A character outside `[0-9A-Za-z+._?=-]`.
     #[error("store path name `{name}` has the character {character:?}; Nix allows only letters, digits and +-._?=")]
@@ -70,6 +68,9 @@ fn is_object_name(name: &str) -> bool {
 }
 
 impl StorePathName {
+    /// Most characters of a name: Nix allows 211 and `.drv` still has to fit behind it.
+    pub const MAX_LENGTH: usize = 207;
+
     /// Checks `name` against the rules of every Nix for a fixed output. Other store objects can have more names.
     ///
     /// # Errors
@@ -88,7 +89,7 @@ impl StorePathName {
         if name.ends_with(DERIVATION_SUFFIX) {
             return Err(NameError::Derivation(name));
         }
-        if name.len() > MAX_NAME_LENGTH {
+        if name.len() > Self::MAX_LENGTH {
             return Err(NameError::TooLong(name));
         }
         Ok(Self(name))
@@ -101,7 +102,7 @@ impl StorePathName {
             .trim_start_matches('.')
             .chars()
             .map(|c| if is_name_character(c) { c } else { '-' })
-            .take(MAX_NAME_LENGTH)
+            .take(Self::MAX_LENGTH)
             .collect();
         match name.strip_suffix(DERIVATION_SUFFIX) {
             Some(stem) => Self(format!("{stem}-drv")),
@@ -194,6 +195,7 @@ impl fmt::Display for StorePath {
 
 /// How a fixed output's content is hashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum FileIngestionMethod {
     /// The bytes of one file: `fetchurl`.
     Flat,

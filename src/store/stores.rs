@@ -24,6 +24,7 @@ pub struct Stores {
 
 /// Why a path into a store leads to no file.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum FindError {
     /// It does not start with a store path, or steps out of it with `..`.
     #[error("`{path}` is not a path into a store: {reason}")]
@@ -87,22 +88,22 @@ impl Stores {
     }
 
     /// The Nix store in `nix`, where there is one, and then `embedded`. The former is only read.
-    pub fn new(nix: Option<PathBuf>, embedded: EmbeddedStore) -> Self {
+    pub(crate) fn new(nix: Option<PathBuf>, embedded: EmbeddedStore) -> Self {
         Self { nix, place: None, embedded }
     }
 
     /// The Nix store, where bodies can be put into it and its database be asked.
-    pub fn nix_store(&self) -> Option<NixStore> {
+    pub(crate) fn nix_store(&self) -> Option<NixStore> {
         self.place.as_ref().and_then(NixStore::open)
     }
 
     /// The store that buildproxy itself writes.
-    pub fn embedded(&self) -> &EmbeddedStore {
+    pub(crate) fn embedded(&self) -> &EmbeddedStore {
         &self.embedded
     }
 
     /// The folder of the Nix store, where it is looked at.
-    pub fn nix_store_dir(&self) -> Option<&Path> {
+    pub(crate) fn nix_store_dir(&self) -> Option<&Path> {
         self.nix.as_deref()
     }
 
@@ -321,6 +322,25 @@ mod tests {
             let error = fixture.find(below).unwrap_err();
             assert!(matches!(error, FindError::Missing { .. }), "{error}");
             assert!(error.to_string().contains(fixture.folder.path().join("embedded").to_str().unwrap()));
+        }
+    }
+
+    #[test]
+    fn each_error_names_the_path_and_where_it_was_looked_for() {
+        let (path, store) = (|| "/nix/store/x".to_owned(), PathBuf::from("/s"));
+        let object = StorePath::from_base_name(OBJECT).unwrap();
+        for (error, text) in [
+            (
+                FindError::Missing { path: path(), object, looked_in: vec![store.clone(), store.clone()] },
+                "/nix/store/x is in none of the stores (/s, /s)",
+            ),
+            (FindError::NotAFile(store.clone()), "/s is not a regular file"),
+            (
+                FindError::Outside { path: path(), target: "/t".into(), store },
+                "/nix/store/x leads to /t, which is outside the store /s",
+            ),
+        ] {
+            assert_eq!(error.to_string(), text);
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::store::hash::NixHash;
 /// Printed, it is a line for people; serialised, an object with `entry`, `url`, `kind`, the kind's own fields and the
 /// same line as `message`.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Finding {
     /// The entry, counted from 0 in the order of the file; `None` where it is about the whole inventory. A body that
     /// several entries share is reported with the first.
@@ -291,5 +292,16 @@ mod tests {
         assert!(FindingKind::RepeatsPrevious { previous: 0 }.to_string().contains("entry 1 "));
         let kind = FindingKind::OverlappingSystems { other: 1, systems: vec!["a".to_owned(), "b".to_owned()] };
         assert!(kind.to_string().starts_with("for a, b entry 2 "));
+    }
+
+    #[test]
+    fn what_the_reader_of_inventories_refuses_has_words_too() {
+        let status = FindingKind::BadStatus { status: 99 };
+        assert_eq!(status.to_string(), "status 99 cannot end a response: use one from 200 to 599");
+        let not_pinned = FindingKind::NotPinned { missing: vec!["hash", "size"] };
+        assert_eq!(
+            not_pinned.to_string(),
+            "the body has no hash and no size: add what is missing, or capture it again"
+        );
     }
 }

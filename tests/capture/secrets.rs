@@ -272,7 +272,8 @@ fn what_only_the_client_knows_comes_into_no_file_and_no_line_however_it_is_sent(
     let lines = requests.iter().map(|(request, _)| format!("curl -sSf -o /dev/null {request}\n"));
     let script = format!("{}grep -rl '{SECRET}' ../ && exit 99; true", lines.collect::<String>());
     let mut command = work.capturing(&origin.ca.pem);
-    command.args(["-vv", "--", "sh", "-euc", &script]).env("BUILDPROXY_LOG", "trace,hyper=debug,reqwest=trace");
+    command.args(["-vv", "--access-log", "access.log", "--", "sh", "-euc", &script]);
+    command.env("BUILDPROXY_LOG", "trace,hyper=debug,reqwest=trace");
     let outcome = run(&mut command).expect_code(0);
     assert_eq!(files_with(work.root(), &[SECRET.as_bytes()]), Vec::<String>::new(), "{outcome}");
     assert!(!outcome.stderr.contains(SECRET), "{outcome}");

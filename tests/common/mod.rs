@@ -18,6 +18,7 @@ pub mod sending;
 pub mod serving;
 pub mod shown;
 pub mod tls;
+pub mod tmux;
 pub mod workdir;
 
 pub use awkward::Awkward;
@@ -28,6 +29,7 @@ pub use process::{Outcome, run};
 pub use sending::Sending;
 pub use serving::Serving;
 pub use tls::TestCa;
+pub use tmux::Tmux;
 pub use workdir::{Workdir, in_empty_network};
 
 use std::{
@@ -84,7 +86,16 @@ pub fn tree_of_files(folder: &Path) -> Vec<PathBuf> {
 
 /// A program of those that `./test` installs for Python.
 pub fn python_tool(name: &str) -> String {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/python/bin/").to_owned() + name;
+    tool("python/bin/", name)
+}
+
+/// A program of those that `./test` installs with npm.
+pub fn npm_tool(name: &str) -> String {
+    tool("npm/node_modules/.bin/", name)
+}
+
+fn tool(folder: &str, name: &str) -> String {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/").to_owned() + folder + name;
     assert!(Path::new(&path).exists(), "{path} is missing: run ./test, which installs it");
     path
 }

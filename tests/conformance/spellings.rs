@@ -9,7 +9,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use buildproxy::url::NormalizedUrl;
+use buildproxy::NormalizedUrl;
 use http::Uri;
 use proptest::{
     collection::vec,

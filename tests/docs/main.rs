@@ -6,13 +6,21 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod console;
+mod examples;
 mod page;
 
-use std::{collections::BTreeSet, fs, process::Command, thread};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+};
 
 use common::{
     Workdir, run,
     sandbox::{Nix, Sandbox, nix_path, repository},
+    tree_of_files,
 };
 use page::Page;
 
@@ -158,7 +166,7 @@ fn every_inventory_that_is_shown_can_be_read() {
             // A digest is rarely worth its place on a page.
             let text = block.text.replace("sha256-…", "sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=");
             let text = if text.starts_with("version") { text } else { format!("version = 1\n{text}") };
-            if let Err(error) = buildproxy::inventory::parse(&text) {
+            if let Err(error) = buildproxy::parse_inventory(&text) {
                 panic!("{}:{}: {error}", page.name, block.line);
             }
         }
@@ -166,13 +174,57 @@ fn every_inventory_that_is_shown_can_be_read() {
     assert!(count >= 4, "only {count} inventories found: the search is broken");
 }
 
+/// A block is an expression, or attributes as they stand between braces.
+#[test]
+fn every_piece_of_nix_that_is_shown_can_be_read() {
+    let mut count = 0;
+    for page in pages() {
+        for block in page.blocks().iter().filter(|block| block.language == "nix") {
+            count += 1;
+            // `with`: what a page does not define is no error of its own.
+            let reads = |text: String| {
+                let mut parse = Command::new("nix-instantiate");
+                run(parse.env("NIX_REMOTE", "dummy://").args(["--parse", "-E"]).arg(format!("with {{}}; {text}")))
+            };
+            let attributes = reads(format!("{{\n{}\n}}", block.text));
+            if attributes.code != 0 {
+                let expression = reads(block.text.clone());
+                assert_eq!(expression.code, 0, "{}:{}: {attributes}{expression}", page.name, block.line);
+            }
+        }
+    }
+    assert!(count > 20, "only {count} blocks found: the search is broken");
+}
+
+#[test]
+fn every_option_of_mk_buildproxy_is_documented_and_no_other() {
+    let code = fs::read_to_string(repository("nix/mk-buildproxy.nix")).unwrap();
+    let arguments = code.split_once("  make =\n").unwrap().1.split_once("    }:").unwrap().0;
+    let name = |line: &str| {
+        let line = line.strip_prefix("      ")?.strip_suffix(',')?;
+        Some(line.split(" ? ").next()?.to_owned()).filter(|name| name.chars().all(char::is_alphabetic))
+    };
+    let options: BTreeSet<String> = arguments.lines().filter_map(name).collect();
+    assert!(options.len() > 8, "{options:?}");
+    let page = Page::read("docs/nix.md").text;
+    let table = page.split_once("## Options\n").unwrap().1.split_once("\n\nURLs").unwrap().0;
+    let of_row = |row: &str| row.split(" | ").next().unwrap().split('`').skip(1).step_by(2).map(first_word).collect();
+    fn first_word(code: &str) -> String {
+        code.chars().take_while(|c| c.is_alphabetic()).collect()
+    }
+    let rows = table.lines().filter_map(|line| line.strip_prefix("| ")).map(of_row).collect::<Vec<Vec<String>>>();
+    assert_eq!(rows.into_iter().flatten().collect::<BTreeSet<_>>(), options);
+}
+
 #[test]
 fn every_room_of_the_library_is_in_the_list() {
     let page = Page::read("docs/how-it-works.md").text;
     let library = fs::read_to_string(repository("src/lib.rs")).unwrap();
-    let rooms: Vec<&str> =
-        library.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')).collect();
-    assert!(rooms.len() > 10, "{rooms:?}");
+    let rooms: Vec<&str> = library
+        .lines()
+        .filter_map(|line| line.trim_start_matches("pub ").strip_prefix("mod ")?.strip_suffix(';'))
+        .collect();
+    assert!(rooms.len() > 20, "{rooms:?}");
     for room in rooms {
         let is_listed = [format!("`{room}/`"), format!("`{room}.rs`")].iter().any(|name| page.contains(name.as_str()));
         assert!(is_listed, "docs/how-it-works.md has no row for src/{room}");
@@ -181,6 +233,7 @@ fn every_room_of_the_library_is_in_the_list() {
 
 #[test]
 fn every_recipe_names_tests_that_exist() {
+    let tests = tree_of_files(&repository("tests"));
     for recipe in Page::read("docs/recipes.md").text.split("\n## ").skip(1) {
         let title = recipe.lines().next().unwrap_or_default();
         let is_name = |name: &str| name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
@@ -188,8 +241,12 @@ fn every_recipe_names_tests_that_exist() {
         let named: Vec<_> = pairs.filter(|(file, test)| is_name(file) && is_name(test)).collect();
         assert!(!named.is_empty(), "{title} has no test");
         for (file, test) in named {
-            let source = fs::read_to_string(repository(&format!("tests/clients/{file}.rs"))).unwrap();
-            assert!(source.contains(&format!("fn {test}(")), "{title}: no {test} in tests/clients/{file}.rs");
+            let is_in = |source: &PathBuf| {
+                source.components().any(|part| Path::new(part.as_os_str()).file_stem() == Some(file.as_ref()))
+            };
+            let sources: Vec<PathBuf> = tests.iter().filter(|source| is_in(source)).cloned().collect();
+            let is_there = |source: &PathBuf| fs::read_to_string(source).unwrap().contains(&format!("fn {test}("));
+            assert!(sources.iter().any(is_there), "{title}: no {test} in {sources:?}");
         }
     }
 }

@@ -39,7 +39,8 @@ fn shown(command: &Command) -> Vec<u8> {
     let line = words.collect::<Vec<_>>().join(" ");
     let mut shown = Vec::new();
     let mut on_terminal = Command::new("script");
-    on_terminal.args(["-qec", &line, "/dev/null"]).env("TERM", "xterm-256color");
+    // One that people look at has a size.
+    on_terminal.args(["-qec", &format!("stty columns 100; {line}"), "/dev/null"]).env("TERM", "xterm-256color");
     let mut on_pipes = Command::new("sh");
     on_pipes.args(["-c", &line]);
     for mut outer in [on_terminal, on_pipes] {

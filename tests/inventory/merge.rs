@@ -2,12 +2,13 @@
 
 use std::fs;
 
+use buildproxy::current_system;
+
 use crate::common::{
     Awkward, Workdir, run,
     serving::{inventory, text_entry},
     sri,
 };
-use buildproxy::inventory::current_system;
 
 /// Everything whose recording could differ from run to run.
 fn restless_script(origin: &Awkward) -> String {

@@ -123,6 +123,23 @@ fn an_empty_store_is_filled_by_fetch_and_then_verified() {
 }
 
 #[test]
+fn a_body_that_several_urls_have_is_fetched_from_one_that_still_has_it() {
+    let (work, origin) = (Workdir::new(), Awkward::start());
+    let hash = sri(&pattern(9000));
+    let entry = |path: &str| {
+        let url = origin.url(path);
+        format!("\n[[entry]]\nurl = \"{url}\"\nbody = {{ hash = \"{hash}\", size = 9000, name = \"b\" }}\n")
+    };
+    let paths = ["/missing", "/plain/changed?size=9001", "/plain/b?size=9000", "/plain/other?size=9000"];
+    work.write("inventory.toml", format!("version = 1\n{}", paths.map(entry).concat()));
+    run(&mut work.buildproxy("fetch")).expect_code(0).expect_stderr(&["fetched 1 body"]);
+    assert_eq!(fs::read(stored(&work, "-b")).unwrap(), pattern(9000));
+    fs::remove_dir_all(work.store()).unwrap();
+    work.write("inventory.toml", format!("version = 1\n{}", [entry(paths[1]), entry(paths[0])].concat()));
+    run(&mut work.buildproxy("fetch")).expect_code(1).expect_stderr(&["size=9001: the bytes are not those"]);
+}
+
+#[test]
 fn fetch_follows_a_chain_from_its_first_url() {
     let (origin, work) = (Awkward::start(), Workdir::new());
     let url = origin.tls_url("/redirect/3");

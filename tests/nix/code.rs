@@ -11,12 +11,7 @@ use std::{
 
 use crate::common::sandbox::Nix;
 use buildproxy::{
-    inventory::{self, Inventory, Source},
-    store::{
-        hash::NixHash,
-        path::{FileIngestionMethod, StorePathName, build_ca_path},
-    },
-    url::NormalizedUrl,
+    Entry, FileIngestionMethod, Inventory, NixHash, NormalizedUrl, Source, StorePathName, build_ca_path, read_inventory,
 };
 use proptest::{
     prelude::*,
@@ -67,7 +62,7 @@ fn inventory_in(folder: &Path, argument: &str) -> Inventory {
     let value = value_in(folder, &format!("(scope.mkBuildproxy {argument}).index.inventory"));
     let file = folder.join("made.json");
     fs::write(&file, value.as_str().unwrap()).unwrap();
-    inventory::read(&file).unwrap_or_else(|error| panic!("{error}"))
+    read_inventory(&file).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// What every version says is wrong with `argument`.
@@ -147,11 +142,11 @@ status = 204
         [Some(fetched.as_str()), Some(&fetched), Some(&beside), None, None],
         "those of other systems are left out"
     );
-    let before = inventory::read(&folder.path().join("inventory.toml")).unwrap();
+    let before = read_inventory(&folder.path().join("inventory.toml")).unwrap();
     assert_eq!(made.match_rules, before.match_rules);
     for (now, then) in made.entries.iter().zip(before.entries.iter().filter(|entry| entry.systems.is_empty())) {
         assert_eq!((&now.url, now.status, &now.headers), (&then.url, then.status, &then.headers));
-        let pinned = |entry: &inventory::Entry| entry.body.as_ref().map(|body| (body.hash, body.size));
+        let pinned = |entry: &Entry| entry.body.as_ref().map(|body| (body.hash, body.size));
         assert_eq!(pinned(now), pinned(then));
     }
     // One derivation for the same bytes under the same name, with every URL to try.

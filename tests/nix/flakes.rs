@@ -88,6 +88,7 @@ fn the_flake_and_the_file_for_those_without_flakes_have_the_program(nix: Nix) {
         ("bash-completion/completions/buildproxy", "complete -F _buildproxy"),
         ("zsh/site-functions/_buildproxy", "#compdef buildproxy"),
         ("fish/vendor_completions.d/buildproxy.fish", "complete -c buildproxy"),
+        ("elvish/lib/buildproxy.elv", "arg-completer[buildproxy]"),
         ("nushell/vendor/autoload/buildproxy.nu", "export extern buildproxy"),
     ] {
         let text = fs::read_to_string(output.join("share").join(file)).unwrap();

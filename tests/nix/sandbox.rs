@@ -8,10 +8,7 @@ use crate::common::{
     sri,
     workdir::within,
 };
-use buildproxy::store::{
-    hash::{HashAlgo, Hasher, NixHash},
-    path::{FileIngestionMethod, StorePathName, build_ca_path},
-};
+use buildproxy::{FileIngestionMethod, HashAlgo, Hasher, NixHash, StorePathName, build_ca_path};
 
 crate::with_either_nix! {
     a_build_sees_no_network_and_a_fixed_output_sees_that_of_the_machine

@@ -12,12 +12,9 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
-use buildproxy::store::{
-    hash::NixHash,
-    nar::{
-        self, RestoreError,
-        reader::{Fault, ReadError},
-    },
+use buildproxy::{
+    NixHash,
+    nar::{self, Fault, ReadError, RestoreError},
 };
 use proptest::{
     collection::vec,

@@ -1,9 +1,6 @@
 //! Spellings of hashes.
 
-use buildproxy::store::{
-    hash::{Encoding, HashAlgo, NixHash},
-    path::{FileIngestionMethod, StorePathName, build_ca_path},
-};
+use buildproxy::{Encoding, FileIngestionMethod, HashAlgo, NixHash, StorePathName, build_ca_path};
 use proptest::prelude::*;
 
 use super::{evaluate, hashes, in_parallel, nix_lines, quoted, sample};

@@ -16,7 +16,7 @@ use std::{
     thread,
 };
 
-use buildproxy::store::hash::{HashAlgo, Hasher, NixHash};
+use buildproxy::{HashAlgo, Hasher, NixHash};
 use proptest::{
     prelude::*,
     sample::select,

@@ -1,9 +1,6 @@
 //! Names and store paths.
 
-use buildproxy::store::{
-    hash::NixHash,
-    path::{FileIngestionMethod, MAX_NAME_LENGTH, StorePath, StorePathName, build_ca_path, build_text_path},
-};
+use buildproxy::{FileIngestionMethod, NixHash, StorePath, StorePathName, build_ca_path, build_text_path};
 use proptest::{collection::vec, prelude::*, sample::select};
 
 use super::{evaluate, hashes, in_parallel, nix_lines, quoted, sample};
@@ -12,7 +9,7 @@ const NAME_CHARACTERS: &[u8] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijk
 
 /// Names of every allowed length and character.
 fn names() -> impl Strategy<Value = StorePathName> {
-    let length = prop_oneof![1 => Just(1), 1 => Just(MAX_NAME_LENGTH), 8 => 1..=MAX_NAME_LENGTH];
+    let length = prop_oneof![1 => Just(1), 1 => Just(StorePathName::MAX_LENGTH), 8 => 1..=StorePathName::MAX_LENGTH];
     let text = length.prop_flat_map(|length| vec(select(NAME_CHARACTERS), length));
     text.prop_filter_map("starts with a dot", |text| StorePathName::new(String::from_utf8(text).ok()?).ok())
 }

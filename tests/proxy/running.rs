@@ -394,14 +394,36 @@ fn what_is_ignored_stays_ignored() {
 }
 
 #[test]
-fn the_log_has_a_variable_of_its_own() {
+fn the_log_has_a_variable_of_its_own_and_that_of_the_build_breaks_nothing() {
     let work = Workdir::new();
     work.write("inventory.toml", "version = 1\n");
-    let replay = |name: &str, value: &str| run(work.replaying().env(name, value).args(["--", "true"])).expect_code(0);
-    assert_eq!(replay("RUST_LOG", "trace").stderr, "", "that one is for the command");
-    assert_eq!(replay("BUILDPROXY_LOG", "").stderr, "");
-    replay("BUILDPROXY_LOG", "debug").expect_stderr(&["DEBUG", "http://127.0.0.1:"]);
-    replay("BUILDPROXY_LOG", "a=b=c").expect_stderr(&["warning: ", "BUILDPROXY_LOG"]);
+    let replay = |variables: &[(&str, &str)], arguments: &[&str]| {
+        let script = "printf %s \"$RUST_LOG\"; curl -s -o /dev/null http://h.test/; true";
+        let mut command = work.replaying();
+        command.env("RUST_LOG", "").envs(variables.iter().copied()).args(arguments);
+        let outcome = run(command.args(["--allow-misses", "--", "sh", "-c", script])).expect_code(0);
+        let build = variables.iter().find(|(name, _)| *name == "RUST_LOG").map_or("", |(_, value)| value);
+        assert_eq!(outcome.text(), build, "the build has it as it was: {outcome}");
+        assert!(arguments == ["-q"] || outcome.stderr.contains("replay: 0 requests answered"), "{outcome}");
+        outcome.stderr
+    };
+    let [debug, warn] = ["DEBUG the proxy is at http://127.0.0.1:", "WARN miss: "];
+    let has = |stderr: &str| [debug, warn].map(|line| stderr.contains(line));
+    assert_eq!(has(&replay(&[], &[])), [false, true]);
+    assert_eq!(has(&replay(&[("BUILDPROXY_LOG", "")], &[])), [false, true]);
+    assert_eq!(has(&replay(&[("BUILDPROXY_LOG", "debug")], &[])), [true, true]);
+    assert_eq!(has(&replay(&[("RUST_LOG", "debug")], &[])), [true, true]);
+    // It names the build's own programs, and our warnings stay.
+    assert_eq!(has(&replay(&[("RUST_LOG", "cargo=trace")], &[])), [false, true]);
+    // What is said of buildproxy alone wins.
+    assert_eq!(has(&replay(&[("RUST_LOG", "debug"), ("BUILDPROXY_LOG", "off")], &[])), [false, false]);
+    assert_eq!(has(&replay(&[("RUST_LOG", "debug")], &["-q"])), [false, false]);
+    assert_eq!(has(&replay(&[("RUST_LOG", "off")], &["-v"])), [true, true]);
+    for name in ["BUILDPROXY_LOG", "RUST_LOG"] {
+        let stderr = replay(&[(name, "a=b=c")], &[]);
+        assert!(stderr.contains(&format!("warning: {name} is passed over: ")), "{stderr}");
+        assert_eq!(has(&stderr), [false, true]);
+    }
 }
 
 #[test]

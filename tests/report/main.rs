@@ -199,7 +199,7 @@ fn an_isolated_capture_is_watched_at_an_address_that_nobody_guesses() {
     let words = words.collect::<Vec<_>>().join(" ");
     let screen = work.path("screen");
     let mut on_terminal = work.command("script");
-    on_terminal.args(["-qefc", &words]).arg(&screen);
+    on_terminal.args(["-qefc", &format!("stty cols 80 rows 24; {words}")]).arg(&screen);
     on_terminal.envs(capture.get_envs().filter_map(|(name, value)| Some((name, value?)))).env("TERM", "dumb");
     let mut without_key = None;
     let address = || {

@@ -147,7 +147,7 @@ fn a_damaged_har_file_changes_nothing() {
     let work = Workdir::new();
     let entry = r#"{"request": {"method": "GET", "url": "http://h.test/a"}, "response": {"status": 200, "content": {"size": 1, "text": "x"}}}"#;
     work.write("cut.har", format!("{{\"log\": {{\"entries\": [\n{entry},\n{entry}"));
-    run(work.buildproxy("import").arg("cut.har")).expect_code(2).expect_stderr(&["cut.har", "line 3"]);
+    run(work.buildproxy("import").arg("cut.har")).expect_code(2).expect_stderr(&["cut.har:3:"]);
     assert!(!work.path("inventory.toml").exists());
     work.write("whole.har", format!("{{\"log\": {{\"entries\": [{entry}]}}}}"));
     run(work.buildproxy("import").arg("whole.har")).expect_code(0);

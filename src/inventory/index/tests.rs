@@ -311,3 +311,8 @@ proptest::proptest! {
         proptest::prop_assert_eq!(found, scanned);
     }
 }
+
+#[test]
+fn an_inventory_that_is_too_large_is_said_to_be() {
+    assert_eq!(IndexError::TooLarge.to_string(), "the inventory has more than four billion answers");
+}

@@ -1,6 +1,6 @@
 //! Header fields as they are written, checked where they stand.
 
-use std::fmt;
+use std::{cmp::Ordering, collections::BTreeMap, fmt};
 
 use http::{HeaderName, HeaderValue};
 use serde::{
@@ -38,8 +38,40 @@ impl<'de> Visitor<'de> for HeadersVisitor {
     }
 }
 
+/// Reads `request-headers`: names in lower case, a value each, checked where they stand.
+pub(super) fn of_request<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
+    let fields = BTreeMap::<FieldName, RequestValue>::deserialize(deserializer)?;
+    Ok(fields.into_iter().map(|(name, value)| (name.0.as_str().to_owned(), value.0)).collect())
+}
+
+/// The value of a request's header.
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct RequestValue(String);
+
+impl TryFrom<String> for RequestValue {
+    type Error = serde::de::value::Error;
+
+    fn try_from(value: String) -> Result<Self, Self::Error> {
+        checked::<Self::Error>(&value).map(|_| Self(value))
+    }
+}
+
 /// A header's name, checked where it stands so that an error names its line.
+#[derive(PartialEq, Eq)]
 struct FieldName(HeaderName);
+
+impl Ord for FieldName {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.0.as_str().cmp(other.0.as_str())
+    }
+}
+
+impl PartialOrd for FieldName {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 impl<'de> Deserialize<'de> for FieldName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

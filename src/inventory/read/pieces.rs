@@ -78,6 +78,19 @@ pub fn entry_of(piece: &str, form: Form, scratch: &mut String) -> Option<Entry> 
     }
 }
 
+/// The lines of `text`, from 1, in which the entries of an inventory begin; nothing where they cannot be told apart.
+pub fn entry_lines(text: &str) -> Vec<usize> {
+    let pieces = divide(text).map(|(_, pieces)| pieces).unwrap_or_default();
+    let (mut line, mut from) = (1, 0);
+    let mut line_of = |piece: &Piece| {
+        let start = piece.range().start;
+        line += text[from..start].matches('\n').count();
+        from = start;
+        line
+    };
+    pieces.iter().map(&mut line_of).collect()
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Head {
@@ -156,7 +169,7 @@ fn divide_json(text: &str) -> Option<(MatchRules, Vec<Piece>)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::inventory::{parse_whole, to_toml};
+    use crate::inventory::{read::parse_whole, to_toml};
 
     /// What is read by pieces, and the pieces.
     fn read(text: &str) -> Option<(Inventory, Vec<&str>)> {
@@ -267,5 +280,14 @@ mod tests {
             proptest::prop_assert_eq!(pieces.len(), count);
             proptest::prop_assert_eq!(parse_whole(&written), Ok(inventory));
         }
+    }
+
+    #[test]
+    fn entries_begin_in_their_lines() {
+        let toml = "version = 1\n\n[[entry]]\nurl = \"http://h/a\"\n[[entry]]\nurl = \"http://h/b\"\n";
+        assert_eq!(entry_lines(toml), [3, 5]);
+        let json = "{\"version\": 1, \"entry\": [\n{\"url\": \"http://h/a\"},\n{\"url\": \"http://h/b\"}]}";
+        assert_eq!(entry_lines(json), [2, 3]);
+        assert_eq!(entry_lines("version = 2\n"), [0; 0]);
     }
 }

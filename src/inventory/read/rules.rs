@@ -68,7 +68,9 @@ impl TryFrom<String> for UrlRegex {
 
     fn try_from(text: String) -> Result<Self, String> {
         // The last line of the error's own drawing says what is wrong.
-        let reason = |error: regex::Error| error.to_string().lines().last().unwrap_or_default().to_owned();
+        let reason = |error: regex::Error| {
+            error.to_string().lines().last().map_or(String::new(), |line| line.trim_start_matches("error: ").to_owned())
+        };
         let regex = RegexBuilder::new(&text).size_limit(MAX_REGEX).build();
         let regex = regex.map_err(|error| format!("`{text}` is not a regular expression: {}", reason(error)))?;
         match regex.is_match("") {

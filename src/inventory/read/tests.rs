@@ -39,6 +39,23 @@ fn json_errors_name_line_and_nearest_key_too() {
 }
 
 #[test]
+fn json_errors_show_where_the_key_or_the_value_begins() {
+    for (entry, column) in [
+        (r#"{ "urk": "http://h/a" }"#, 3),
+        (r#"{ "url": "ftp://h/a" }"#, 10),
+        (r#"{ "url": "http://h/a", "status": 99 }"#, 34),
+        (r#"{ "url": "http://h/a", "body": { "size": 0 } , "status": 200 }"#, 32),
+        (r#"{ "url": "http://h/a", "body": { "size": 0 } }"#, 32),
+        (r#"{ "url": "http://h/ä", "headers": { "a": "b", "c": "d\u0001" } }"#, 52),
+        (r#"{ "method": "PUT" }"#, 1),
+        (r#"{ "url": }"#, 10),
+    ] {
+        let error = error(&format!("{{ \"version\": 1, \"entry\": [\n{entry}\n] }}"));
+        assert_eq!((error.line, error.column), (2, column), "{entry}: {error}");
+    }
+}
+
+#[test]
 fn another_version_is_the_message_even_when_its_keys_are_unknown() {
     let error = error("version = 2\nnews = true\n");
     assert_eq!(error.message, "this is an inventory of version 2");
@@ -100,6 +117,59 @@ fn the_documentation_has_every_key_and_no_other() {
             assert!(page.split("```toml").skip(1).any(|rest| is_shown(rest.split("```").next().unwrap())), "no {key}");
         }
     }
+}
+
+/// A row of a table in docs/inventory.md: a key, and what its absence means.
+fn rows<'a>(page: &'a str, heading: &str) -> Vec<(&'a str, &'a str)> {
+    let section = page.split_once(&format!("\n{heading}\n")).unwrap().1.split("\n#").next().unwrap();
+    let cells = section.lines().filter_map(|line| Some(line.strip_prefix("| `")?.split(" | ").collect::<Vec<_>>()));
+    cells.map(|cells| (cells[0].trim_end_matches('`'), cells[2])).collect()
+}
+
+#[test]
+fn the_documentation_says_what_the_absence_of_each_key_means() {
+    let page = include_str!("../../../docs/inventory.md");
+    let hash = "\"sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\"";
+    let url = "version = 1\n[[entry]]\nurl = \"http://h/\"\n";
+    // Heading; what stands before the keys, between and behind them; keys that have to be there, with values.
+    type Table<'a> = (&'a str, &'a str, &'a str, &'a str, &'a [(&'a str, &'a str)]);
+    let tables: [Table; 6] = [
+        ("## At the top", "", "\n", "", &[("version", "1")]),
+        ("## `[match]`", "version = 1\n[match]\n", "\n", "", &[]),
+        ("### A rule of `rewrite`", "version = 1\n[match]\nrewrite = [{", ",", "}]", &[("from", "'a'"), ("to", "'b'")]),
+        ("## `[[entry]]`", "version = 1\n[[entry]]\n", "\n", "", &[("url", "'http://h/'")]),
+        (
+            "### A hop of `redirects`",
+            &format!("{url}redirects = [{{"),
+            ",",
+            "}]",
+            &[("status", "302"), ("location", "'/'")],
+        ),
+        ("### `body`", &format!("{url}body = {{"), ",", "}", &[("hash", hash), ("size", "0"), ("name", "'n'")]),
+    ];
+    let mut defaults = 0;
+    for (heading, before, between, behind, needed) in tables {
+        let with = |keys: &[(&str, &str)]| {
+            let keys: Vec<String> = keys.iter().map(|(key, value)| format!("{key} = {value}")).collect();
+            parse(&format!("{before}{}{behind}", keys.join(between)))
+        };
+        for (key, absent) in rows(page, heading) {
+            let others: Vec<_> = needed.iter().copied().filter(|(name, _)| *name != key).collect();
+            let found = with(&others);
+            if absent.starts_with("has to be there") {
+                assert!(found.unwrap_err().message.contains(&format!("`{key}`")), "{heading}: {key}");
+            } else if let Some(value) = absent.strip_prefix('`').and_then(|rest| rest.strip_suffix('`')) {
+                defaults += 1;
+                assert_eq!(with(&[&others[..], &[(key, value)]].concat()).unwrap(), found.unwrap(), "{heading}: {key}");
+            } else {
+                assert!(found.is_ok(), "{heading}: {key}");
+            }
+            if absent.contains("but with `store-path`") {
+                assert!(with(&[("store-path", "'/nix/store/0n990026bqr402n0pk3lwy5r2saxyh84-t'")]).is_ok(), "{key}");
+            }
+        }
+    }
+    assert!(defaults >= 9, "only {defaults} defaults found: the search is broken");
 }
 
 #[test]

@@ -14,12 +14,13 @@ use crate::store::hash::NixHash;
 /// What of a request body is compared. Content codings such as gzip are undone first, in every form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum BodyForm {
     /// Its bytes.
     Bytes,
     /// `form`: the pairs of `application/x-www-form-urlencoded`, sorted by name; the values of one name keep their order.
     Form,
-    /// `git`: what git's pkt-lines ask for, without who asks (see [`pkt_line::canonical`]).
+    /// `git`: what git's pkt-lines ask for, without who asks.
     Git,
     /// `json`: the JSON value, as RFC 8785 writes it: neither spacing nor the order of members counts.
     Json,
@@ -27,6 +28,7 @@ pub enum BodyForm {
 
 /// The digest of a request body that is not empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct BodyDigest {
     /// What was hashed. Digests of different forms are never equal.
     pub form: BodyForm,

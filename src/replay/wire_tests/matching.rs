@@ -213,6 +213,19 @@ fn a_download_that_breaks_off_comes_again() {
 }
 
 #[test]
+fn a_miss_shows_no_credential_however_short() {
+    let server = serve(vec![get("http://h/a?token=buildproxy-dummy-token", "a"), get("http://h/b?c=1", "b")]);
+    for (target, shown) in [
+        ("http://h/a?pass=abc", "http://h/a?pass=buildproxy-dummy-token"),
+        ("http://h/b?c=2&api_key=abc", "`c`: asked \"2\", recorded \"1\""),
+        ("http://me:abc@h/b?c=1&token=abc", "`token`: asked a credential, recorded without it"),
+    ] {
+        let text = server.get(target).text().to_owned();
+        assert!(!text.contains("abc") && text.contains(shown), "{text}");
+    }
+}
+
+#[test]
 fn what_is_no_url_is_a_miss_that_shows_no_credentials() {
     let server = serve(vec![]);
     for target in ["ftp://me:secret@h/a", "/only/a/path", "http://me:secret@h/a"] {

@@ -64,14 +64,14 @@ fn a_miss_explains_itself_to_the_client() {
     let answer = server.get("http://me:secret@h/f.tar?token=9&v=2");
     let expected = r#"buildproxy: no recorded answer
 
-  GET http://h/f.tar?token=9&v=2
+  GET http://h/f.tar?token=buildproxy-dummy-token&v=2
 
 nothing was recorded for this URL:
   nearest: GET http://h/f.tar?token=1&v=2
-    query parameter `token`: asked "9", recorded "1"
+    query parameter `token`: asked a credential, recorded another one
   nearest: GET http://h/g.tar
     recorded with the path /g.tar
-    query parameter `token`: asked "9", recorded without it
+    query parameter `token`: asked a credential, recorded without it
     query parameter `v`: asked "2", recorded without it
 
 hint: where these parameters do not matter, put the rule below into the inventory's `[match]`; else record this request: run `buildproxy capture` again

@@ -165,3 +165,9 @@ fn the_default_folder_follows_xdg_and_then_home() {
     assert_eq!(dir(None, Some("/home/a")), "/home/a/.local/share/buildproxy/store");
     assert_eq!(dir(Some(""), None), "/.local/share/buildproxy/store");
 }
+
+#[test]
+fn a_spool_file_of_another_size_is_named_with_both() {
+    let error = StoreError::SpoolSize { path: "a".into(), size: 3, expected: 7 };
+    assert_eq!(error.to_string(), "cannot take a into the store: it has 3 bytes where 7 were received");
+}

@@ -9,6 +9,7 @@ use super::{MAGIC, MAX_NAME_LENGTH, MAX_PATH_LENGTH, Node, padding};
 
 /// Why an archive cannot be read.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ReadError {
     /// Its bytes cannot be had.
     #[error("cannot read the archive at byte {offset}: {source}")]
@@ -31,6 +32,7 @@ pub enum ReadError {
 
 /// What is wrong with an archive.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Fault {
     /// It is cut short.
     #[error("it ends too early")]

@@ -21,12 +21,13 @@ const CHUNK: usize = 128 * 1024;
 
 /// Why an archive is not unpacked.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum RestoreError {
     /// It cannot be read.
     #[error(transparent)]
     Archive(#[from] ReadError),
     /// Something is where it should go.
-    #[error("cannot unpack to {}: something is there already", path.display())]
+    #[error("cannot unpack to {}: something is there already; hint: move it away", path.display())]
     Exists {
         /// Where it should go.
         path: PathBuf,
@@ -54,8 +55,7 @@ pub enum RestoreError {
 }
 
 /// Unpacks an archive, which is all that may be in `input`, to the new file, folder or link `path`. Nothing outside of it
-/// is touched, no link is followed and nothing replaced: each node is made anew, or it is an error. To hash the archive
-/// in the same pass give a [`crate::store::hash::HashingReader`].
+/// is touched, no link is followed and nothing replaced: each node is made anew, or it is an error.
 ///
 /// # Errors
 /// Where `input` fails or is no archive, something is at `path`, or the file system refuses; what was made before is

@@ -13,7 +13,8 @@ use super::{
     MAX_NAME_LENGTH, MAX_PATH_LENGTH, Node, dump,
     reader::{Fault, ReadError, Reader, Step},
     restore,
-    writer::Writer,
+    restore::RestoreError,
+    writer::{NarError, Writer},
 };
 use crate::store::hash::{HashAlgo, HashingReader, NixHash};
 
@@ -232,7 +233,7 @@ fn nothing_is_overwritten_or_followed() {
     let (bytes, before) = (dumped(&root), dumped(&root));
     for name in ["", "none", "folder", "out"] {
         let message = restore(bytes.as_slice(), &root.join(name)).unwrap_err().to_string();
-        assert!(message.ends_with("something is there already"), "{message}");
+        assert!(message.contains("something is there already"), "{message}");
     }
     let elsewhere = place.path().join("elsewhere");
     symlink(&elsewhere, place.path().join("dangling")).unwrap();
@@ -327,4 +328,64 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn each_fault_of_an_archive_is_said_with_its_place() {
+    let name = || "a".to_owned();
+    for (fault, text) in [
+        (Fault::End, "it ends too early"),
+        (Fault::Tag { expected: "`(`".to_owned(), found: "`)`".to_owned() }, "`)` where `(` belongs"),
+        (
+            Fault::TooLong { what: "target of a link", length: 9, longest: 8 },
+            "a target of a link of 9 bytes; 8 are the most",
+        ),
+        (
+            Fault::TooLong { what: "path of folders", length: 9, longest: 8 },
+            "a path of folders of 9 bytes; 8 are the most",
+        ),
+        (Fault::Padding, "bytes other than zero where strings are filled up with zeros"),
+        (Fault::Name(name()), "`a` cannot be the name of a file"),
+        (
+            Fault::Order { name: name(), last: "b".to_owned() },
+            "`a` behind `b`: the entries of a folder have to be sorted, each name once",
+        ),
+        (Fault::Target(name()), "`a` cannot be the target of a link"),
+        (Fault::Behind, "there are bytes behind its end"),
+    ] {
+        let error = ReadError::Fault { offset: 7, fault };
+        assert_eq!(error.to_string(), format!("not a Nix archive, or a damaged one, at byte 7: {text}"));
+    }
+}
+
+#[test]
+fn what_the_system_does_not_let_an_archive_do_is_said_with_the_file() {
+    let (path, source) = (PathBuf::from("a"), || io::Error::other("no"));
+    let read = ReadError::Input { offset: 7, source: source() };
+    assert_eq!(read.to_string(), "cannot read the archive at byte 7: no");
+    for (error, text) in [
+        (NarError::Read { path: path.clone(), source: source() }, "cannot read a: no"),
+        (NarError::Write { path: path.clone(), source: source() }, "cannot write the archive of a: no"),
+        (
+            NarError::Changed { path: path.clone(), expected: 3 },
+            "cannot read a: its size changed from 3 bytes meanwhile",
+        ),
+        (
+            NarError::Unsupported { path: path.clone() },
+            "cannot archive a: it is neither a file, a folder nor a symbolic link",
+        ),
+    ] {
+        assert_eq!(error.to_string(), text);
+    }
+    let exists = RestoreError::Exists { path: path.clone() };
+    assert_eq!(exists.to_string(), "cannot unpack to a: something is there already; hint: move it away");
+    let left = RestoreError::LeftOver {
+        error: Box::new(RestoreError::Write { path: path.clone(), source: source() }),
+        path,
+        source: source(),
+    };
+    assert_eq!(
+        left.to_string(),
+        "cannot write a: no; the part that was unpacked is still in a, and cannot be removed: no"
+    );
 }

@@ -97,6 +97,7 @@ impl<W: Write> Writer<W> {
 
 /// Why a tree cannot be archived.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum NarError {
     /// Something in the tree cannot be read.
     #[error("cannot read {}: {source}", path.display())]

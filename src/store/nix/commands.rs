@@ -89,7 +89,10 @@ pub(super) fn run(program: &'static str, command: &mut Command, input: &str) -> 
 
 /// A file that goes when it is closed: unlike a pipe it needs nobody who writes while the other reads.
 fn file_with(text: &str) -> io::Result<File> {
-    let mut file = tempfile::tempfile()?;
+    let mut file = tempfile::tempfile().map_err(|error| {
+        let folder = std::env::temp_dir();
+        io::Error::new(error.kind(), format!("cannot make a temporary file in {}: {error}", folder.display()))
+    })?;
     file.write_all(text.as_bytes())?;
     file.seek(SeekFrom::Start(0))?;
     Ok(file)

@@ -3,6 +3,8 @@
 //! Fields and parameters are known by their names, which are few words in many spellings. A capture remembers the values, so
 //! that an answer that repeats one of them does not bring it into the inventory after all.
 
+mod hidden;
+
 use std::{collections::HashSet, fmt};
 
 use data_encoding::{BASE64, BASE64_NOPAD};
@@ -10,6 +12,7 @@ use http::{HeaderMap, HeaderValue, header};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
+pub use self::hidden::{hidden_in, is_hidden};
 use crate::url::{NormalizedUrl, decoded_parameter};
 
 /// What stands for a credential in an inventory, and in what is printed.

@@ -1,12 +1,8 @@
 //! `buildproxy doctor`, with the clients that are installed, and with some that are not as they should be.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-mod common;
-
 use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 
-use common::{Outcome, Workdir, run};
+use crate::common::{Outcome, Workdir, run};
 use serde_json::Value;
 
 /// The finding whose text starts with `start`.
