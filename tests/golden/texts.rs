@@ -60,7 +60,9 @@ pub fn all() -> Vec<Text> {
 
 fn is_test_file(file: &Path) -> bool {
     file.iter().any(|part| {
-        part.to_str().is_some_and(|part| matches!(part, "tests" | "tests.rs" | "wire_tests" | "documentation.rs"))
+        part.to_str().is_some_and(|part| {
+            matches!(part, "tests" | "tests.rs" | "wire_tests" | "documentation.rs" | "reference.rs")
+        })
     })
 }
 

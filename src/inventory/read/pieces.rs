@@ -10,7 +10,7 @@ use std::ops::Range;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{RawMatch, VERSION, is_json, transcode::to_json};
+use super::{VERSION, is_json, rules::RawMatch, transcode::to_json};
 use crate::inventory::{Entry, Inventory, MatchRules, strict};
 
 /// How an inventory is written.

@@ -12,11 +12,18 @@ const LONGEST_PATTERN: usize = 200;
 /// What one regular expression may take up, in bytes.
 const MAX_REGEX: usize = 1 << 20;
 
+/// Rules for comparing requests.
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct RawMatch {
+    /// Globs over the names of query parameters that do not count: `["X-Amz-*", "_"]`; each has at most 200 bytes.
+    ///
+    /// Absent: `[]`.
     #[serde(default)]
     ignore_query: Vec<QueryPattern>,
+    /// Replacements in URLs, applied in this order.
+    ///
+    /// Absent: `[]`.
     #[serde(default)]
     rewrite: Vec<RawRewrite>,
 }
@@ -31,10 +38,14 @@ impl From<RawMatch> for MatchRules {
     }
 }
 
+/// A rule of `rewrite`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawRewrite {
+    /// A regular expression; what it matches in the normalised URL is replaced, wherever it occurs. One that matches an
+    /// empty text is refused.
     from: UrlRegex,
+    /// What takes its place; `$1` or `${name}` is what a group of `from` matched, `$$` is a `$`.
     to: String,
 }
 

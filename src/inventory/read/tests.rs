@@ -1,4 +1,5 @@
 use super::*;
+use crate::inventory::Source;
 
 const HASH: &str = "sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=";
 
@@ -90,32 +91,6 @@ fn wrong_values_name_their_line() {
         let error = error(&format!("version = 1\n[[entry]]\n{key}\n"));
         assert!(error.message.contains(message), "{key}: {error}");
         assert!((2..=5).contains(&error.line), "{key}: {error}");
-    }
-}
-
-/// docs/inventory.md has a table for each table of an inventory, with a row for each key that the reader knows there, and
-/// shows each key in an example.
-#[test]
-fn the_documentation_has_every_key_and_no_other() {
-    let page = include_str!("../../../docs/inventory.md");
-    for (heading, text) in [
-        ("## At the top", "version = 1\nno-key = 1"),
-        ("## `[match]`", "version = 1\n[match]\nno-key = 1"),
-        ("### A rule of `rewrite`", "version = 1\n[match]\nrewrite = [{ no-key = 1 }]"),
-        ("## `[[entry]]`", "version = 1\n[[entry]]\nno-key = 1"),
-        ("### A hop of `redirects`", "version = 1\n[[entry]]\nredirects = [{ no-key = 1 }]"),
-        ("### `body`", "version = 1\n[[entry]]\nbody = { no-key = 1 }"),
-    ] {
-        let hint = error(text).hint.unwrap();
-        let known: Vec<&str> = hint.split_once("Known here: ").unwrap().1.split(", ").collect();
-        let section = page.split_once(&format!("\n{heading}\n")).unwrap_or_else(|| panic!("no {heading}")).1;
-        let section = section.split("\n#").next().unwrap();
-        let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
-        assert_eq!(rows.map(|(key, _)| key).collect::<Vec<_>>(), known, "docs/inventory.md, {heading}");
-        for key in known {
-            let is_shown = |block: &str| block.contains(&format!("{key} = ")) || block.contains(&format!("{key}]"));
-            assert!(page.split("```toml").skip(1).any(|rest| is_shown(rest.split("```").next().unwrap())), "no {key}");
-        }
     }
 }
 
